@@ -1,0 +1,1 @@
+"""The kubelet, and the `kubeletpy` command that starts each daemon of the node."""

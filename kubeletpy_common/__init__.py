@@ -1,0 +1,1 @@
+"""What the daemons share: kernel calls, cgroups, logs, atomic files."""

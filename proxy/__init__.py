@@ -1,0 +1,1 @@
+"""The kube-proxy: programs Services into the kernel."""
