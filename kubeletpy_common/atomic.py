@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 from pathlib import Path
 
 
@@ -23,7 +22,7 @@ def write_atomic(
     """
     target = os.fspath(path)
     content = data.encode() if isinstance(data, str) else data
-    temporary = f"{target}.{secrets.token_hex(6)}.tmp"
+    temporary = f"{target}.{os.urandom(6).hex()}.tmp"
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
         try:

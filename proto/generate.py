@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
+import sysconfig
 from pathlib import Path
 
 import grpc_tools
@@ -15,6 +16,7 @@ from grpc_tools import protoc
 
 HERE = Path(__file__).resolve().parent
 PACKAGE = HERE / "kubeletpy_proto"
+_PLUGINS = ("protoc-gen-mypy", "protoc-gen-mypy_grpc")
 
 
 def generate(target: Path) -> None:
@@ -23,12 +25,15 @@ def generate(target: Path) -> None:
     Raises:
         SystemExit: protoc refused a file; its own message is on stderr.
     """
+    scripts = Path(sysconfig.get_path("scripts"))
     sources = sorted(path.name for path in HERE.glob("*.proto"))
     status = protoc.main(
         [
             "protoc",
             f"--proto_path={HERE}",
             f"--proto_path={Path(grpc_tools.__file__).parent / '_proto'}",
+            # The plugins are installed beside the interpreter, which need not be on PATH.
+            *(f"--plugin={name}={scripts / name}" for name in _PLUGINS),
             f"--python_out={target}",
             f"--mypy_out=quiet:{target}",
             f"--grpc_python_out={target}",

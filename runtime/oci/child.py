@@ -1,0 +1,322 @@
+"""What a forked child does until it becomes the container's process, and what it says if it fails.
+
+It runs in a process with one thread, forked from the shim: no lock can be held by a thread that is
+not there. The order follows the kernel's rules: cgroups before the cgroup namespace, bind sources
+before the mount tree is cut off, limits while still privileged, descriptors closed before the
+working directory is looked up (CVE-2024-21626), the user last.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import signal
+import socket
+import stat
+import struct
+import termios
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+from kubeletpy_common.linux import mounts as m
+from kubeletpy_common.linux import namespaces as ns
+from kubeletpy_common.linux import processes
+from kubeletpy_common.linux.libc import AT_EMPTY_PATH
+from kubeletpy_common.linux.paths import open_in_root
+from runtime.oci.credentials import become_user, set_limits
+from runtime.oci.steps import Context, Step, open_file
+
+# OCI runtime specification, config-linux.md "Namespaces"
+NAMESPACE_FLAGS: Final = {
+    "pid": ns.CLONE_NEWPID,
+    "network": ns.CLONE_NEWNET,
+    "mount": ns.CLONE_NEWNS,
+    "ipc": ns.CLONE_NEWIPC,
+    "uts": ns.CLONE_NEWUTS,
+    "user": ns.CLONE_NEWUSER,
+    "cgroup": ns.CLONE_NEWCGROUP,
+    "time": ns.CLONE_NEWTIME,
+}
+DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+# The ioctls of devpts (ioctl_tty(2)); termios has no names for them.
+_TIOCSPTLCK: Final = 0x40045431
+_TIOCGPTPEER: Final = 0x5441
+
+_FAILED: Final = 125
+_SIGNALS: Final = tuple(
+    int(number) for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
+)
+
+
+@dataclass(frozen=True)
+class Stdio:
+    """The descriptors that become 0, 1 and 2."""
+
+    stdin: int
+    stdout: int
+    stderr: int
+
+
+@dataclass(frozen=True)
+class Launch:
+    """All that a child needs to become a container's first process.
+
+    Attributes:
+        config: the OCI configuration.
+        steps: the plan of its file system.
+        cgroup_procs: ``cgroup.procs`` files to join.
+        stdio: its standard streams; None for a terminal, which it makes itself.
+        report: where failure is told; close-on-exec, so that its end means success.
+    """
+
+    config: dict[str, Any]
+    steps: list[Step]
+    cgroup_procs: tuple[Path, ...]
+    stdio: Stdio | None
+    report: socket.socket
+
+
+@dataclass(frozen=True)
+class ExecLaunch:
+    """All that a child needs to become one more process of a container.
+
+    Attributes:
+        config: the container's OCI configuration.
+        process: the OCI ``process`` to run.
+        init_pidfd: pidfd of the container's first process.
+        cgroup_procs: ``cgroup.procs`` files to join.
+        stdio: its standard streams.
+        report: where failure is told; close-on-exec.
+    """
+
+    config: dict[str, Any]
+    process: dict[str, Any]
+    init_pidfd: int
+    cgroup_procs: tuple[Path, ...]
+    stdio: Stdio
+    report: socket.socket
+
+
+class _Progress:
+    """The step that is being done, for the report of its failure."""
+
+    def __init__(self) -> None:
+        self.step = "start"
+
+
+def run_container(launch: Launch) -> NoReturn:
+    """Become the container's first process; never returns."""
+    _run(launch.report, lambda progress: _become_container(launch, progress))
+
+
+def run_exec(launch: ExecLaunch) -> NoReturn:
+    """Become one more process of a running container; never returns."""
+    _run(launch.report, lambda progress: _become_exec(launch, progress))
+
+
+def _run(report: socket.socket, become: Callable[[_Progress], None]) -> NoReturn:
+    progress = _Progress()
+    try:
+        become(progress)
+    except BaseException as error:
+        number = error.errno if isinstance(error, OSError) else None
+        message = {
+            "step": progress.step,
+            "errno": number,
+            "message": (error.strerror if isinstance(error, OSError) else None) or str(error),
+        }
+        try:
+            report.send(json.dumps(message).encode())
+        except OSError:
+            # Nobody listens any more; the exit status is all that can be told.
+            pass
+    os._exit(_FAILED)
+
+
+def _become_container(launch: Launch, progress: _Progress) -> None:
+    config = launch.config
+    process = config["process"]
+    _leave_parent()
+    progress.step = "join the cgroups"
+    join_cgroups(launch.cgroup_procs)
+    progress.step = "set the limits"
+    set_limits(process)
+    progress.step = "enter the namespaces"
+    _enter_namespaces(config)
+    context = Context()
+    # Modes of what is made are as asked, not as the daemon's umask would have them.
+    os.umask(0)
+    for step in launch.steps:
+        progress.step = step.describe()
+        step.execute(context)
+    stdio = launch.stdio
+    if stdio is None:
+        progress.step = "open the terminal"
+        stdio = _open_terminal(context, process, launch.report)
+    progress.step = "change the root"
+    os.fchdir(context.root_fd)
+    m.pivot_root(".", ".")
+    m.umount(".", m.MNT_DETACH)
+    os.chdir("/")
+    _execute(process, stdio, launch.report, progress, terminal=launch.stdio is None)
+
+
+def _become_exec(launch: ExecLaunch, progress: _Progress) -> None:
+    _leave_parent()
+    progress.step = "join the cgroups"
+    join_cgroups(launch.cgroup_procs)
+    progress.step = "set the limits"
+    set_limits(launch.process)
+    progress.step = "enter the namespaces"
+    flags = 0
+    for namespace in launch.config["linux"].get("namespaces", []):
+        flags |= NAMESPACE_FLAGS[namespace["type"]]
+    # The PID namespace was set before the fork: setns(2) moves only later children.
+    ns.setns(launch.init_pidfd, flags & ~ns.CLONE_NEWPID)
+    _execute(launch.process, launch.stdio, launch.report, progress, terminal=False)
+
+
+def _leave_parent() -> None:
+    signal.set_wakeup_fd(-1)
+    # execve(2) keeps ignored signals ignored: those of Python and of whoever started the daemon.
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    os.setsid()
+
+
+def join_cgroups(procs_files: tuple[Path, ...]) -> None:
+    """Move this process into the cgroup of each ``cgroup.procs`` file.
+
+    Raises:
+        OSError: a cgroup is gone or full.
+    """
+    for path in procs_files:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            # cgroups(7): 0 means the writer itself.
+            os.write(descriptor, b"0")
+        except OSError as error:
+            raise OSError(error.errno, f"join {path}: {error.strerror}") from error
+        finally:
+            os.close(descriptor)
+
+
+def _enter_namespaces(config: dict[str, Any]) -> None:
+    new = 0
+    for namespace in config["linux"].get("namespaces", []):
+        flag = NAMESPACE_FLAGS[namespace["type"]]
+        if flag == ns.CLONE_NEWPID:
+            continue
+        if path := namespace.get("path"):
+            ns.enter(path, flag)
+        else:
+            new |= flag
+    ns.unshare(new | ns.CLONE_NEWNS)
+    if new & ns.CLONE_NEWUTS and config.get("hostname"):
+        socket.sethostname(config["hostname"])
+
+
+def _open_terminal(context: Context, process: dict[str, Any], report: socket.socket) -> Stdio:
+    """Make a terminal on the container's own devpts and hand its master to the shim.
+
+    Raises:
+        OSError: there is no devpts, or the kernel refused.
+    """
+    devpts = context.file_systems.get("devpts")
+    if devpts is None:
+        raise OSError(errno.ENODEV, "a terminal needs a devpts mount in the configuration")
+    flags = os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC
+    master = os.open("ptmx", flags | os.O_NOFOLLOW, dir_fd=devpts)
+    fcntl.ioctl(master, _TIOCSPTLCK, struct.pack("i", 0))
+    slave = fcntl.ioctl(master, _TIOCGPTPEER, flags)
+    user = process["user"]
+    os.fchown(slave, user["uid"], -1)
+    if size := process.get("consoleSize"):
+        window = struct.pack("HHHH", size.get("height", 0), size.get("width", 0), 0, 0)
+        fcntl.ioctl(master, termios.TIOCSWINSZ, window)
+    console = open_file(context.root_fd, "/dev/console")
+    tree = m.open_tree(slave, "", m.OPEN_TREE_CLONE | AT_EMPTY_PATH)
+    m.attach(tree, console)
+    socket.send_fds(report, [b'{"terminal":true}'], [master])
+    fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
+    return Stdio(slave, slave, slave)
+
+
+def _execute(
+    process: dict[str, Any],
+    stdio: Stdio,
+    report: socket.socket,
+    progress: _Progress,
+    *,
+    terminal: bool,
+) -> None:
+    progress.step = "connect the standard streams"
+    _connect(stdio, process["user"]["uid"])
+    processes.close_from(3, keep=(report.fileno(),))
+    progress.step = "become the user"
+    become_user(process)
+    progress.step = f"enter the working directory {process.get('cwd', '/')}"
+    _enter_directory(process.get("cwd", "/"))
+    arguments = process["args"]
+    progress.step = f"execute {arguments[0]}"
+    environment = dict(entry.split("=", 1) for entry in process.get("env", []) if "=" in entry)
+    # After the last change of user, which clears it (prctl(2)): a container without a shim would
+    # run on with nobody to keep its output and exit code.
+    processes.set_parent_death_signal(signal.SIGKILL)
+    _exec_in_path(arguments, environment)
+
+
+def _connect(stdio: Stdio, uid: int) -> None:
+    sources = (stdio.stdin, stdio.stdout, stdio.stderr)
+    # Copies above 2 first: a source may be one of the targets of another.
+    copies = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3) for fd in sources]
+    for target, copy in enumerate(copies):
+        os.dup2(copy, target, inheritable=True)
+        if uid and stat.S_ISFIFO(os.fstat(target).st_mode):
+            # Programs open /dev/stdout by its name, which asks for the permission anew.
+            os.fchown(target, uid, -1)
+
+
+def _enter_directory(path: str) -> None:
+    root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        directory = open_in_root(root, path, os.O_PATH | os.O_DIRECTORY)
+        try:
+            os.fchdir(directory)
+        finally:
+            os.close(directory)
+    finally:
+        os.close(root)
+
+
+def _exec_in_path(arguments: list[str], environment: dict[str, str]) -> None:
+    """Call execve, with the search in PATH that execvp(3) does.
+
+    Raises:
+        OSError: nothing could be executed; ``EACCES`` wins over ``ENOENT``.
+    """
+    command = arguments[0]
+    if "/" in command:
+        _exec(command, arguments, environment)
+    denied: OSError | None = None
+    for directory in environment.get("PATH", DEFAULT_PATH).split(":"):
+        try:
+            _exec(f"{directory or '.'}/{command}", arguments, environment)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except PermissionError as error:
+            denied = error
+    raise denied or OSError(errno.ENOENT, f"{command!r}: executable file not found in $PATH")
+
+
+def _exec(path: str, arguments: list[str], environment: dict[str, str]) -> None:
+    try:
+        os.execve(path, arguments, environment)
+    except OSError as error:
+        raise OSError(error.errno, f"exec {path!r}: {error.strerror}") from error

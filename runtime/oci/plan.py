@@ -1,0 +1,123 @@
+"""From an OCI configuration to the list of steps that build the container's file system (pure)."""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import Any, Final
+
+from kubeletpy_common.linux import mounts as m
+from runtime.oci.options import parse_options
+from runtime.oci.steps import (
+    IsolateMounts,
+    MakeDevice,
+    MakeDirectory,
+    MakeLink,
+    MaskPath,
+    MountBind,
+    MountCgroups,
+    MountFileSystem,
+    MountRoot,
+    OpenSource,
+    ProtectPath,
+    ProtectRoot,
+    Step,
+)
+from runtime.shim.messages import Rootfs
+
+# OCI runtime specification, config-linux.md "Default Devices".
+_DEFAULT_DEVICES: Final = {
+    "/dev/null": (1, 3),
+    "/dev/zero": (1, 5),
+    "/dev/full": (1, 7),
+    "/dev/random": (1, 8),
+    "/dev/urandom": (1, 9),
+    "/dev/tty": (5, 0),
+}
+# OCI runtime specification, runtime-linux.md "Dev symbolic links"; ptmx by config-linux.md.
+_LINKS: Final = {
+    "/dev/fd": "/proc/self/fd",
+    "/dev/stdin": "/proc/self/fd/0",
+    "/dev/stdout": "/proc/self/fd/1",
+    "/dev/stderr": "/proc/self/fd/2",
+    "/dev/ptmx": "pts/ptmx",
+}
+_DEVICE_TYPES: Final = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}
+
+
+class PlanError(ValueError):
+    """The configuration asks for something that no plan can be made of."""
+
+
+def plan_file_system(config: dict[str, Any], rootfs: Rootfs, target: str) -> list[Step]:
+    """Return the steps, in order, that build the file system of ``config`` on ``target``.
+
+    Args:
+        config: an OCI runtime configuration.
+        rootfs: the overlay of the image's layers.
+        target: absolute path of the empty directory that the root is mounted on.
+
+    Raises:
+        PlanError: a mount or device is incomplete or of an unknown type.
+    """
+    linux = config.get("linux", {})
+    binds: list[Step] = []
+    mounts: list[Step] = []
+    for number, mount in enumerate(config.get("mounts", [])):
+        _plan_mount(number, mount, binds, mounts)
+    return [
+        *binds,
+        IsolateMounts(m.MS_PRIVATE),
+        MountRoot(rootfs, target),
+        *mounts,
+        *_plan_devices(config, linux.get("devices", [])),
+        MakeDirectory(config["process"].get("cwd", "/")),
+        *(MaskPath(path) for path in linux.get("maskedPaths", [])),
+        *(ProtectPath(path) for path in linux.get("readonlyPaths", [])),
+        *([ProtectRoot()] if config.get("root", {}).get("readonly") else []),
+    ]
+
+
+def _plan_mount(number: int, mount: dict[str, Any], binds: list[Step], mounts: list[Step]) -> None:
+    destination = mount.get("destination", "")
+    if not destination.startswith("/"):
+        raise PlanError(f"mount {number}: destination {destination!r} is not absolute")
+    options = parse_options(mount.get("options", []))
+    kind = mount.get("type", "")
+    if options.bind or kind == "bind":
+        source = mount.get("source", "")
+        if not source.startswith("/"):
+            raise PlanError(f"mount {number} on {destination}: source {source!r} is not absolute")
+        binds.append(OpenSource(number, source, options.recursive))
+        mounts.append(MountBind(number, source, destination, options))
+    elif kind in ("cgroup", "cgroup2"):
+        mounts.append(MountCgroups(destination, options))
+    elif kind:
+        mounts.append(MountFileSystem(kind, destination, options))
+    else:
+        raise PlanError(f"mount {number} on {destination} has neither a type nor a bind option")
+
+
+def _plan_devices(config: dict[str, Any], devices: list[dict[str, Any]]) -> list[Step]:
+    if not any(mount.get("destination") == "/dev" for mount in config.get("mounts", [])):
+        # The image's own /dev is not ours to fill.
+        return [_plan_device(device) for device in devices]
+    listed = {device.get("path") for device in devices}
+    defaults: list[Step] = [
+        MakeDevice(path, stat.S_IFCHR | 0o666, os.makedev(*numbers), 0, 0)
+        for path, numbers in _DEFAULT_DEVICES.items()
+        if path not in listed
+    ]
+    links: list[Step] = [MakeLink(path, target) for path, target in _LINKS.items()]
+    return [*defaults, *(_plan_device(device) for device in devices), *links]
+
+
+def _plan_device(device: dict[str, Any]) -> Step:
+    path, kind = device.get("path", ""), device.get("type", "")
+    if not path.startswith("/") or kind not in _DEVICE_TYPES:
+        raise PlanError(
+            f"device {path!r} of type {kind!r}: needs an absolute path and c, u, b or p"
+        )
+    number = 0 if kind == "p" else os.makedev(device["major"], device["minor"])
+    mode = _DEVICE_TYPES[kind] | device.get("fileMode", 0o666) & 0o7777
+    return MakeDevice(path, mode, number, device.get("uid", 0), device.get("gid", 0))

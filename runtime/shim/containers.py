@@ -1,0 +1,181 @@
+"""A container in its shim: started once, read from, reaped, told about.
+
+States::
+
+    (start) -> starting -> running -> exited
+                   |
+                   +-----> failed     (never executed; nothing is kept of it)
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from kubeletpy_common.atomic import write_atomic
+from runtime.oci.child import Launch, Stdio, run_container
+from runtime.oci.plan import plan_file_system
+from runtime.shim.forking import LaunchError, PidNamespace, Report, fork
+from runtime.shim.logs import LogFile
+from runtime.shim.loop import Loop, exit_code
+from runtime.shim.messages import (
+    ContainerReport,
+    ExitRecord,
+    Started,
+    StartRequest,
+    to_message,
+)
+from runtime.shim.streams import Reader, log_reader
+
+CONFIG_FILE = "config.json"
+EXIT_FILE = "exit.json"
+
+
+class Container:
+    """One container of the pod.
+
+    Args:
+        loop: the shim's event loop.
+        request: what to start.
+        on_started: called once, with what runs or why nothing does.
+        on_exit: called once, after the record of the exit is on disk.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        request: StartRequest,
+        on_started: Callable[[Started | LaunchError], None],
+        on_exit: Callable[[ExitRecord], None],
+    ) -> None:
+        self._loop = loop
+        self.request = request
+        self._on_started = on_started
+        self._on_exit = on_exit
+        self.config: dict[str, Any] = {}
+        self.pid = 0
+        self.started_at_ns = 0
+        self.exit: ExitRecord | None = None
+        self.log: LogFile | None = None
+        self._readers: list[Reader] = []
+        self._stdin = -1
+        self._report: Report | None = None
+
+    @property
+    def running(self) -> bool:
+        """Its first process was executed and has not been reaped."""
+        return self.started_at_ns != 0 and self.exit is None
+
+    def start(self, namespaces: PidNamespace, timeout: float) -> None:
+        """Fork its first process; ``on_started`` tells how it went.
+
+        Raises:
+            OSError, ValueError: it did not come to a fork; nothing is left of it.
+        """
+        request = self.request
+        self.config = json.loads((request.bundle / CONFIG_FILE).read_bytes())
+        steps = plan_file_system(self.config, request.rootfs, str(request.bundle / "rootfs"))
+        self.log = LogFile(request.log_path)
+        report = self._report = Report(self._loop, self._launched, self._take_terminal)
+        stdio = None if request.terminal else self._open_stdio()
+        launch = Launch(self.config, steps, request.cgroup_procs, stdio, report.child)
+
+        def child() -> NoReturn:
+            run_container(launch)
+
+        try:
+            with namespaces.of_container(self.config):
+                self.pid = fork(child)
+        finally:
+            report.child.close()
+            if stdio is not None:
+                for fd in (stdio.stdin, stdio.stdout, stdio.stderr):
+                    os.close(fd)
+        self._loop.call_after(timeout, lambda: self._give_up(timeout))
+
+    def signal(self, number: int) -> None:
+        """Send a signal to its first process.
+
+        Safe from reuse of the pid: this process is its parent and has not reaped it.
+        """
+        if self.pid and self.exit is None:
+            os.kill(self.pid, number)
+
+    def reaped(self, status: int) -> None:
+        """Take note of the end of its first process."""
+        if self._report is not None and not self._report.done:
+            self._report.read()
+        if not self.started_at_ns:
+            self._close()
+            return
+        for reader in self._readers:
+            reader.drain()
+        code = exit_code(status)
+        record = ExitRecord(self.request.container_id, code, time.time_ns(), self._oom_killed())
+        write_atomic(self.request.bundle / EXIT_FILE, json.dumps(to_message(record)))
+        self.exit = record
+        self._on_exit(record)
+
+    def report(self) -> ContainerReport:
+        """Say what is known of it."""
+        return ContainerReport(self.request.container_id, self.pid, self.started_at_ns, self.exit)
+
+    def close(self) -> None:
+        """Let go of its streams and log."""
+        self._close()
+
+    def _open_stdio(self) -> Stdio:
+        if self.request.stdin:
+            stdin, self._stdin = os.pipe()
+        else:
+            stdin = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        assert self.log is not None
+        ends = []
+        for stream in ("stdout", "stderr"):
+            reading, writing = os.pipe()
+            self._readers.append(log_reader(self._loop, reading, stream, self.log))
+            ends.append(writing)
+        return Stdio(stdin, *ends)
+
+    def _take_terminal(self, master: int) -> None:
+        assert self.log is not None
+        self._readers.append(log_reader(self._loop, master, "stdout", self.log))
+
+    def _launched(self, error: LaunchError | None) -> None:
+        if error is None:
+            self.started_at_ns = time.time_ns()
+            self._on_started(Started(self.pid, self.started_at_ns))
+        else:
+            self._on_started(error)
+
+    def _give_up(self, timeout: float) -> None:
+        if self._report is not None and not self._report.done:
+            self.signal(signal.SIGKILL)
+            text = f"the container's process was not executed within {timeout:g} s"
+            self._report.fail(LaunchError("timeout", text))
+
+    def _oom_killed(self) -> bool:
+        if self.request.oom_file is None:
+            return False
+        try:
+            # memory.oom_control (v1) and memory.events (v2) are both lines of "key value".
+            lines = self.request.oom_file.read_text().splitlines()
+        except OSError:
+            return False
+        counts = dict(line.split(maxsplit=1) for line in lines)
+        return int(counts.get("oom_kill", "0")) > 0
+
+    def _close(self) -> None:
+        if self._report is not None:
+            self._report.close()
+        for reader in self._readers:
+            reader.close()
+        if self._stdin >= 0:
+            os.close(self._stdin)
+            self._stdin = -1
+        if self.log is not None:
+            self.log.close()

@@ -1,0 +1,104 @@
+"""The CRI log format: ``<RFC 3339 time> <stream> <P|F> <text>``, one line of text each.
+
+Source: Kubernetes, design proposal "CRI: Log management for container stdout/stderr streams".
+``P`` marks a part of a line that goes on in the next entry, ``F`` its last or only part.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from pathlib import Path
+from typing import Final
+
+MAX_LINE: Final = 16 << 10
+"""Bytes of text in one entry at most; what is longer is split, as containerd's default does."""
+
+_FLAGS: Final = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def timestamp(nanoseconds: int) -> str:
+    """Return a time since the epoch in RFC 3339 with nine decimals, UTC."""
+    seconds, rest = divmod(nanoseconds, 1_000_000_000)
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{rest:09d}Z"
+
+
+class LineCutter:
+    """Turns the bytes of one stream into log entries, however they arrive (pure)."""
+
+    def __init__(self, stream: str, max_line: int = MAX_LINE) -> None:
+        self._full = f" {stream} F ".encode()
+        self._part = f" {stream} P ".encode()
+        self._max_line = max_line
+        self._rest = b""
+
+    def feed(self, data: bytes, now_ns: int) -> bytes:
+        """Take more bytes, and return the entries that are complete now."""
+        stamp = timestamp(now_ns).encode()
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        out: list[bytes] = []
+        for line in lines:
+            tail = self._split(out, stamp, line)
+            out += (stamp, self._full, tail, b"\n")
+        if len(self._rest) > self._max_line:
+            self._rest = self._split(out, stamp, self._rest)
+        return b"".join(out)
+
+    def finish(self, now_ns: int) -> bytes:
+        """Return what is left of a last line without a line feed."""
+        if not self._rest:
+            return b""
+        line, self._rest = self._rest, b""
+        return timestamp(now_ns).encode() + self._full + line + b"\n"
+
+    def _split(self, out: list[bytes], stamp: bytes, line: bytes) -> bytes:
+        while len(line) > self._max_line:
+            out += (stamp, self._part, line[: self._max_line], b"\n")
+            line = line[self._max_line :]
+        return line
+
+
+class LogFile:
+    """A container's log file, appended to by its streams; None as the path drops everything.
+
+    A full disk costs log lines, never the container: it must not block on its own output.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._fd = -1
+        self.dropped = 0
+        if path is not None:
+            self._fd = os.open(path, _FLAGS, 0o640)
+
+    def write(self, entries: bytes) -> None:
+        """Append whole entries."""
+        if self._fd < 0 or not entries:
+            return
+        view = memoryview(entries)
+        try:
+            while view:
+                view = view[os.write(self._fd, view) :]
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG):
+                raise
+            self.dropped += len(view)
+
+    def reopen(self) -> None:
+        """Go on in a new file of the same path, after the old one was renamed by a log rotation.
+
+        Raises:
+            OSError: the new file cannot be made; the old one is kept.
+        """
+        if self._path is None:
+            return
+        fresh = os.open(self._path, _FLAGS, 0o640)
+        os.close(self._fd)
+        self._fd = fresh
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1

@@ -1,0 +1,275 @@
+"""What daemon, spawner and shim say to each other, and how it is framed on a stream socket.
+
+A frame is two big-endian 32-bit lengths, a JSON object of the first length, and raw bytes of the
+second. Requests carry ``id`` and ``op``; the answer carries the same ``id`` and ``result`` or
+``error``; an object with ``event`` answers nothing. Only the standard library is used: the shim's
+memory is paid once per pod.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+MAX_HEADER: Final = 4 << 20
+MAX_PAYLOAD: Final = 64 << 20
+OUTPUT_LIMIT: Final = 16 << 20
+"""Bytes of stdout, and of stderr, that ExecSync keeps; the rest is read and dropped."""
+
+_LENGTHS: Final = struct.Struct(">II")
+
+Message = dict[str, Any]
+
+
+class ProtocolError(Exception):
+    """The other side sent something that is no frame of this protocol."""
+
+
+@dataclass(frozen=True)
+class Rootfs:
+    """The overlay that becomes a container's root.
+
+    All directories are relative to ``base``, which keeps the mount option below its limit of one
+    page however many layers there are.
+
+    Attributes:
+        lower: layer directories, the topmost first; at least one.
+        upper: the container's own writable directory.
+        work: overlayfs' scratch directory, on the same file system as ``upper``.
+        base: absolute path of the directory that holds them.
+    """
+
+    lower: tuple[str, ...]
+    upper: str
+    work: str
+    base: str
+
+    @classmethod
+    def from_message(cls, message: Message) -> Rootfs:
+        """Build from what :func:`dataclasses.asdict` and JSON made of one."""
+        return cls(tuple(message["lower"]), message["upper"], message["work"], message["base"])
+
+
+@dataclass(frozen=True)
+class SandboxSpec:
+    """What the spawner needs to make the process side of a pod sandbox.
+
+    Attributes:
+        sandbox_id: the CRI id.
+        directory: ``<state>/sandboxes/<id>``; exists, mode 0700.
+        hostname: set in the UTS namespace, if that is new.
+        new_network: give the pod a network namespace of its own (else the daemon's is used).
+        new_ipc: likewise for System V IPC and POSIX message queues, with an own ``/dev/shm``.
+        new_uts: likewise for the host name.
+        shared_pid: give the pod one PID namespace that its containers share.
+        sysctls: namespaced sysctls to set, names with dots as in Kubernetes.
+        cgroup_procs: ``cgroup.procs`` files that the shim joins.
+        shm_size: bytes of ``/dev/shm``.
+    """
+
+    sandbox_id: str
+    directory: Path
+    hostname: str = ""
+    new_network: bool = True
+    new_ipc: bool = True
+    new_uts: bool = True
+    shared_pid: bool = False
+    sysctls: dict[str, str] = field(default_factory=dict)
+    cgroup_procs: tuple[Path, ...] = ()
+    shm_size: int = 64 << 20
+
+    @classmethod
+    def from_message(cls, message: Message) -> SandboxSpec:
+        """Build from what :func:`to_message` and JSON made of one."""
+        values = dict(message)
+        values["directory"] = Path(values["directory"])
+        values["cgroup_procs"] = tuple(Path(p) for p in values["cgroup_procs"])
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class SandboxProcess:
+    """The process side of a sandbox, as the spawner made it.
+
+    Attributes:
+        shim_pid: process id of the shim, in the daemon's PID namespace.
+        socket: the shim's Unix socket.
+        namespaces: where each namespace of the pod's own is pinned, by its name in an OCI
+            configuration: ``network``, ``ipc``, ``uts``, ``pid``.
+    """
+
+    shim_pid: int
+    socket: Path
+    namespaces: dict[str, Path]
+
+
+@dataclass(frozen=True)
+class StartRequest:
+    """What the shim needs to start a container.
+
+    Attributes:
+        container_id: the CRI id.
+        bundle: ``<state>/containers/<id>``, holding ``config.json`` (OCI runtime specification) and
+            the empty directory ``rootfs``; ``exit.json`` is written there.
+        rootfs: the overlay to mount on ``rootfs``, inside the container's mount namespace.
+        log_path: the CRI log file; None drops the output.
+        terminal: connect the process to a new pseudo terminal.
+        stdin: keep a pipe (or the terminal) open for the process's standard input.
+        stdin_once: close it after the first attached client leaves.
+        cgroup_procs: ``cgroup.procs`` files that the process joins.
+        oom_file: the file whose ``oom_kill`` count tells of OOM kills.
+    """
+
+    container_id: str
+    bundle: Path
+    rootfs: Rootfs
+    log_path: Path | None = None
+    terminal: bool = False
+    stdin: bool = False
+    stdin_once: bool = False
+    cgroup_procs: tuple[Path, ...] = ()
+    oom_file: Path | None = None
+
+    @classmethod
+    def from_message(cls, message: Message) -> StartRequest:
+        """Build from what :func:`to_message` and JSON made of one."""
+        values = dict(message)
+        values["bundle"] = Path(values["bundle"])
+        values["rootfs"] = Rootfs.from_message(values["rootfs"])
+        values["cgroup_procs"] = tuple(Path(p) for p in values["cgroup_procs"])
+        for key in ("log_path", "oom_file"):
+            values[key] = Path(values[key]) if values[key] is not None else None
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class Started:
+    """A container's first process runs.
+
+    Attributes:
+        pid: its process id in the daemon's PID namespace.
+        started_at_ns: when execve succeeded, nanoseconds since the epoch.
+    """
+
+    pid: int
+    started_at_ns: int
+
+
+@dataclass(frozen=True)
+class ExitRecord:
+    """How a container's first process ended.
+
+    Attributes:
+        container_id: the CRI id.
+        exit_code: its exit status, or 128 plus the number of the signal that ended it.
+        exited_at_ns: when it was reaped, nanoseconds since the epoch.
+        oom_killed: the kernel's OOM killer struck in the container's cgroup.
+    """
+
+    container_id: str
+    exit_code: int
+    exited_at_ns: int
+    oom_killed: bool = False
+
+
+@dataclass(frozen=True)
+class ContainerReport:
+    """What a shim knows of one container.
+
+    Attributes:
+        container_id: the CRI id.
+        pid: process id of its first process, in the daemon's PID namespace.
+        started_at_ns: when execve succeeded, nanoseconds since the epoch.
+        exit: how it ended, None while it runs.
+    """
+
+    container_id: str
+    pid: int
+    started_at_ns: int
+    exit: ExitRecord | None = None
+
+
+@dataclass(frozen=True)
+class ExecResult:
+    """What came of a command run by ExecSync.
+
+    Attributes:
+        stdout: at most :data:`OUTPUT_LIMIT` bytes of its standard output.
+        stderr: likewise of its standard error.
+        exit_code: its exit status, or 128 plus the number of the signal that ended it.
+        timed_out: it was killed because its time was up.
+    """
+
+    stdout: bytes
+    stderr: bytes
+    exit_code: int
+    timed_out: bool = False
+
+
+def to_message(value: Any) -> Message:
+    """Turn one of the data classes above into what JSON can carry."""
+    return {key: _plain(item) for key, item in asdict(value).items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return value
+
+
+def encode(message: Message, payload: bytes = b"") -> bytes:
+    """Return the frame of ``message`` and ``payload``.
+
+    Raises:
+        ProtocolError: one of them is larger than the protocol allows.
+    """
+    header = json.dumps(message, separators=(",", ":")).encode()
+    if len(header) > MAX_HEADER or len(payload) > MAX_PAYLOAD:
+        raise ProtocolError(f"frame of {len(header)}+{len(payload)} bytes is too large to send")
+    return _LENGTHS.pack(len(header), len(payload)) + header + payload
+
+
+class Decoder:
+    """Cuts a stream of bytes into frames, however the bytes arrive."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> list[tuple[Message, bytes]]:
+        """Take more bytes, and return the frames that are complete now.
+
+        Raises:
+            ProtocolError: a length is beyond the limits, or a header is no JSON object.
+        """
+        self._buffer += data
+        frames: list[tuple[Message, bytes]] = []
+        while (frame := self._take()) is not None:
+            frames.append(frame)
+        return frames
+
+    def _take(self) -> tuple[Message, bytes] | None:
+        if len(self._buffer) < _LENGTHS.size:
+            return None
+        header_size, payload_size = _LENGTHS.unpack_from(self._buffer)
+        if header_size > MAX_HEADER or payload_size > MAX_PAYLOAD:
+            raise ProtocolError(f"frame of {header_size}+{payload_size} bytes is too large")
+        start, end = _LENGTHS.size, _LENGTHS.size + header_size + payload_size
+        if len(self._buffer) < end:
+            return None
+        header = bytes(self._buffer[start : start + header_size])
+        payload = bytes(self._buffer[start + header_size : end])
+        del self._buffer[:end]
+        try:
+            message = json.loads(header)
+        except ValueError as error:
+            raise ProtocolError(f"frame header is no JSON: {error}") from error
+        if not isinstance(message, dict):
+            raise ProtocolError("frame header is no JSON object")
+        return message, payload

@@ -1,0 +1,125 @@
+"""The spawner process: waits for the daemon's requests and forks a shim for each.
+
+Only the standard library and this project's own few modules are loaded: every page is inherited by
+every shim. It is started by :mod:`runtime.spawner.client` and ends when the daemon's end of the
+socket closes; the shims go on.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import select
+import signal
+import socket
+from typing import Any, Final, NoReturn
+
+from kubeletpy_common.linux import processes
+from runtime.shim.messages import SandboxSpec
+from runtime.spawner.sandbox import run_shim
+
+_REQUEST_SIZE: Final = 64 << 10
+
+
+def main(descriptor: int) -> None:
+    """Serve the daemon on the socket ``descriptor`` until it closes.
+
+    Each message is one JSON object. A request ``{"id", "spec"}`` is answered by the shim itself,
+    with ``{"id", "pid", "namespaces"}`` or ``{"id", "error"}``; the spawner adds
+    ``{"event": "forked", "id", "pid"}`` before and ``{"event": "ended", "pid", "status"}`` after.
+    """
+    processes.close_from(3, keep=(descriptor,))
+    os.setsid()
+    os.chdir("/")
+    os.umask(0o022)
+    processes.set_name("kubeletpy-spawn")
+    processes.set_title("kubeletpy-spawner")
+    # Others must not reach this interpreter, or what it holds open, through /proc from within a
+    # container that it is about to become (CVE-2019-5736).
+    processes.set_dumpable(False)
+    processes.last_capability()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    channel = socket.socket(fileno=descriptor)
+    channel.set_inheritable(False)
+    wake_read, wake_write = os.pipe()
+    for end in (wake_read, wake_write):
+        os.set_blocking(end, False)
+    signal.signal(signal.SIGCHLD, lambda number, frame: None)
+    signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+    gc.collect()
+    # The collector would otherwise write into every page that the shims share with this process.
+    gc.freeze()
+    _serve(channel, wake_read, wake_write)
+
+
+def _serve(channel: socket.socket, wake_read: int, wake_write: int) -> None:
+    poller = select.poll()
+    poller.register(channel, select.POLLIN)
+    poller.register(wake_read, select.POLLIN)
+    while True:
+        ready = {fd for fd, _ in poller.poll()}
+        if wake_read in ready:
+            os.read(wake_read, 512)
+            _reap(channel)
+        if channel.fileno() in ready:
+            try:
+                data = channel.recv(_REQUEST_SIZE)
+            except ConnectionResetError:
+                # The daemon ended with messages unread.
+                return
+            if not data:
+                return
+            _fork_shim(channel, json.loads(data), (wake_read, wake_write))
+
+
+def _fork_shim(channel: socket.socket, request: dict[str, Any], wake: tuple[int, int]) -> None:
+    pid = os.fork()
+    if pid:
+        _send(channel, {"event": "forked", "id": request["id"], "pid": pid})
+        return
+    signal.set_wakeup_fd(-1)
+    for end in wake:
+        os.close(end)
+    _become_shim(channel, request)
+
+
+def _become_shim(channel: socket.socket, request: dict[str, Any]) -> NoReturn:
+    def ready(namespaces: dict[str, str]) -> None:
+        _send(channel, {"id": request["id"], "pid": os.getpid(), "namespaces": namespaces})
+        channel.close()
+
+    try:
+        run_shim(SandboxSpec.from_message(request["spec"]), ready)
+    except BaseException as error:
+        if channel.fileno() >= 0:
+            _send(channel, {"id": request["id"], "error": f"{type(error).__name__}: {error}"})
+        else:
+            _log_last_words()
+    os._exit(1)
+
+
+def _log_last_words() -> None:
+    import traceback
+
+    # stderr is the shim's own log file by now; the daemon sees the socket close.
+    traceback.print_exc()
+
+
+def _reap(channel: socket.socket) -> None:
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            return
+        _send(channel, {"event": "ended", "pid": pid, "status": status})
+
+
+def _send(channel: socket.socket, message: dict[str, Any]) -> None:
+    try:
+        channel.send(json.dumps(message).encode())
+    except (BrokenPipeError, ConnectionResetError):
+        # The daemon has ended; what it asked for is found by its successor.
+        pass

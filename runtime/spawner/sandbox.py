@@ -1,0 +1,188 @@
+"""The process side of a pod sandbox: its namespaces, pinned, and the shim that owns it.
+
+What is pinned lives as long as the mount that pins it, without any process inside: no pause
+process is needed, but for a PID namespace, which ends with its first process.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, NoReturn
+
+from kubeletpy_common.linux import mounts as m
+from kubeletpy_common.linux import namespaces as ns
+from kubeletpy_common.linux import processes
+from runtime.oci.child import join_cgroups
+from runtime.shim.forking import PidNamespace, fork
+from runtime.shim.messages import SandboxSpec
+from runtime.shim.server import ShimServer
+
+SOCKET_NAME: Final = "shim.sock"
+LOG_NAME: Final = "shim.log"
+_NAMESPACES: Final = {
+    "network": ("net", ns.CLONE_NEWNET),
+    "ipc": ("ipc", ns.CLONE_NEWIPC),
+    "uts": ("uts", ns.CLONE_NEWUTS),
+}
+# A pin's unmount is retried only for mounts stacked by a daemon that died in between.
+_MAX_STACKED: Final = 16
+
+
+def run_shim(spec: SandboxSpec, on_ready: Callable[[dict[str, str]], None]) -> NoReturn:
+    """Become the shim of ``spec``; runs in a fresh fork of the spawner and never returns.
+
+    Args:
+        spec: the sandbox.
+        on_ready: called with the pinned namespaces once the shim listens.
+
+    Raises:
+        OSError: the sandbox could not be made; its mounts are undone.
+    """
+    os.setsid()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        # Only the daemon's word, or SIGKILL, ends a shim: a signal to the process group of the
+        # daemon's service must not take the pods along.
+        signal.signal(number, signal.SIG_IGN)
+    processes.set_name("kubeletpy-shim")
+    processes.set_title(f"kubeletpy-shim {spec.sandbox_id}")
+    processes.set_child_subreaper()
+    _connect_to_log(spec.directory / LOG_NAME)
+    join_cgroups(spec.cgroup_procs)
+    try:
+        namespaces = _pin_namespaces(spec)
+        if spec.new_ipc:
+            _mount_shm(spec)
+        listener = _listen(spec.directory / SOCKET_NAME)
+    except BaseException:
+        destroy_sandbox_mounts(spec.directory)
+        raise
+    on_ready(namespaces)
+    ShimServer(listener).serve()
+    os._exit(0)
+
+
+def destroy_sandbox_mounts(directory: Path) -> None:
+    """Unmount what :func:`run_shim` mounted below ``directory``; safe to repeat.
+
+    Raises:
+        OSError: the kernel refused for another reason than that nothing is mounted.
+    """
+    pins = directory / "ns"
+    names = [pins / name for name in os.listdir(pins)] if pins.is_dir() else []
+    for path in [*names, directory / "shm"]:
+        _unmount_all(path)
+
+
+def _unmount_all(path: Path) -> None:
+    for _ in range(_MAX_STACKED):
+        try:
+            m.umount(path, m.MNT_DETACH | m.UMOUNT_NOFOLLOW)
+        except OSError as error:
+            if error.errno in (errno.EINVAL, errno.ENOENT):
+                return
+            raise
+
+
+def _connect_to_log(path: Path) -> None:
+    # Neither the daemon's stderr nor its terminal may be held open by a process that outlives it.
+    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    os.dup2(null, 0)
+    os.dup2(null, 1)
+    os.dup2(log, 2)
+    os.close(null)
+    os.close(log)
+
+
+def _pin_namespaces(spec: SandboxSpec) -> dict[str, str]:
+    wanted = {"network": spec.new_network, "ipc": spec.new_ipc, "uts": spec.new_uts}
+    chosen = {name: facts for name, facts in _NAMESPACES.items() if wanted[name]}
+    pins = spec.directory / "ns"
+    pins.mkdir(mode=0o700, exist_ok=True)
+    homes = [os.open(f"/proc/self/ns/{file}", os.O_RDONLY | os.O_CLOEXEC)
+             for file, _ in chosen.values()]  # fmt: skip
+    ns.unshare(sum(flag for _, flag in chosen.values()))
+    try:
+        if spec.new_uts:
+            socket.sethostname(spec.hostname)
+        _set_sysctls(spec.sysctls)
+        pinned = {name: _pin(pins, "self", file) for name, (file, _) in chosen.items()}
+    finally:
+        for home in homes:
+            ns.setns(home)
+            os.close(home)
+    if spec.shared_pid:
+        pinned["pid"] = _pin(pins, str(_start_pause()), "pid")
+    return pinned
+
+
+def _pin(pins: Path, process: str, file: str) -> str:
+    target = pins / file
+    os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    m.mount(f"/proc/{process}/ns/{file}", target, None, m.MS_BIND)
+    return str(target)
+
+
+def _set_sysctls(sysctls: dict[str, str]) -> None:
+    for name, value in sysctls.items():
+        # sysctl(8): dots separate, but a slash in a name stands for a dot of a link's name.
+        path = "/proc/sys/" + name.translate(str.maketrans("./", "/."))
+        with open(path, "w") as stream:
+            stream.write(value)
+
+
+def _mount_shm(spec: SandboxSpec) -> None:
+    target = spec.directory / "shm"
+    target.mkdir(mode=0o700, exist_ok=True)
+    flags = m.MS_NOSUID | m.MS_NODEV | m.MS_NOEXEC
+    m.mount("shm", target, "tmpfs", flags, f"mode=1777,size={spec.shm_size}")
+
+
+def _listen(path: Path) -> socket.socket:
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    mask = os.umask(0o177)
+    try:
+        # Through the descriptor, a path of any length fits into a socket's address.
+        listener.bind(f"/proc/self/fd/{directory}/{path.name}")
+    finally:
+        os.umask(mask)
+        os.close(directory)
+    listener.listen(16)
+    return listener
+
+
+def _start_pause() -> int:
+    """Fork the first process of a PID namespace that the pod's containers share.
+
+    It reaps what its containers leave behind and ends by SIGKILL, or with the shim.
+    """
+    config = {"linux": {"namespaces": [{"type": "pid"}]}}
+    namespace = PidNamespace()
+    try:
+        with namespace.of_container(config):
+            return fork(_pause)
+    finally:
+        namespace.close()
+
+
+def _pause() -> NoReturn:
+    processes.set_name("pause")
+    processes.set_title("kubeletpy-pause")
+    processes.set_parent_death_signal(signal.SIGKILL)
+    processes.close_from(3)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
+    while True:
+        signal.sigwait({signal.SIGCHLD})
+        try:
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        except ChildProcessError:
+            # No child is left; the next one's end wakes this loop again.
+            continue

@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from kubeletpy_common.atomic import write_atomic
+
+
+def test_the_file_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "state"
+    write_atomic(path, "old", sync=True)
+    write_atomic(path, b"new", mode=0o640)
+    assert path.read_text() == "new"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+    assert os.listdir(tmp_path) == ["state"]
+
+
+def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "state"
+    path.mkdir()
+    (path / "keep").write_text("")
+    with pytest.raises(OSError, match="directory"):
+        write_atomic(path, "new")
+    assert os.listdir(tmp_path) == ["state"]

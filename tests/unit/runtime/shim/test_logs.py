@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runtime.shim.logs import LineCutter, LogFile, timestamp
+
+NOW = 1_700_000_000_000_000_042
+
+
+def entries(data: bytes) -> list[tuple[bytes, bytes, bytes]]:
+    return [tuple(line.split(b" ", 3)[1:]) for line in data.split(b"\n")[:-1]]  # type: ignore[misc]
+
+
+def test_timestamps_are_rfc_3339_with_nanoseconds() -> None:
+    assert timestamp(NOW) == "2023-11-14T22:13:20.000000042Z"
+    assert timestamp(0) == "1970-01-01T00:00:00.000000000Z"
+
+
+def test_a_line_is_one_entry() -> None:
+    cutter = LineCutter("stdout")
+    assert cutter.feed(b"one\ntwo\nthr", NOW).decode() == (
+        f"{timestamp(NOW)} stdout F one\n{timestamp(NOW)} stdout F two\n"
+    )
+    assert entries(cutter.feed(b"ee\n", NOW)) == [(b"stdout", b"F", b"three")]
+    assert cutter.finish(NOW) == b""
+
+
+def test_a_last_line_without_a_line_feed_is_not_lost() -> None:
+    cutter = LineCutter("stderr")
+    assert cutter.feed(b"half", NOW) == b""
+    assert entries(cutter.finish(NOW)) == [(b"stderr", b"F", b"half")]
+
+
+def test_long_lines_are_split() -> None:
+    cutter = LineCutter("stdout", max_line=4)
+    got = entries(cutter.feed(b"0123456789\nabcd\n", NOW))
+    assert got == [
+        (b"stdout", b"P", b"0123"),
+        (b"stdout", b"P", b"4567"),
+        (b"stdout", b"F", b"89"),
+        (b"stdout", b"F", b"abcd"),
+    ]
+
+
+@given(st.lists(st.binary(max_size=30), max_size=20), st.integers(1, 8))
+def test_no_byte_is_lost_or_made_up(pieces: list[bytes], limit: int) -> None:
+    cutter = LineCutter("stdout", max_line=limit)
+    out = b"".join(cutter.feed(piece, NOW) for piece in pieces) + cutter.finish(NOW)
+    text = b"".join(part + (b"\n" if tag == b"F" else b"") for _, tag, part in entries(out))
+    sent = b"".join(pieces)
+    # The last line gets a line feed if it had none.
+    assert text == (sent if sent.endswith(b"\n") or not sent else sent + b"\n")
+    assert all(len(part) <= limit for _, _, part in entries(out))
+
+
+def test_reopen_goes_on_in_a_new_file(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    log = LogFile(path)
+    log.write(b"old\n")
+    path.rename(tmp_path / "log.1")
+    log.reopen()
+    log.write(b"new\n")
+    log.close()
+    assert (tmp_path / "log.1").read_bytes() == b"old\n"
+    assert path.read_bytes() == b"new\n"
+
+
+def test_a_linked_log_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "log").symlink_to(tmp_path / "victim")
+    try:
+        LogFile(tmp_path / "log")
+    except OSError:
+        pass
+    assert not (tmp_path / "victim").exists()
+
+
+def test_a_full_disk_costs_lines_and_nothing_else() -> None:
+    log = LogFile(Path("/dev/full"))
+    log.write(b"lost\n")
+    assert log.dropped == 5
+    log.close()
