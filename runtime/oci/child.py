@@ -48,8 +48,13 @@ _TIOCSPTLCK: Final = 0x40045431
 _TIOCGPTPEER: Final = 0x5441
 
 _FAILED: Final = 125
-_SIGNALS: Final = tuple(
-    int(number) for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
+_SIGNALS: Final = (
+    signal.SIGPIPE,
+    signal.SIGXFSZ,
+    signal.SIGINT,
+    signal.SIGTERM,
+    signal.SIGHUP,
+    signal.SIGCHLD,
 )
 
 
@@ -183,7 +188,8 @@ def _become_exec(launch: ExecLaunch, progress: _Progress) -> None:
 
 def _leave_parent() -> None:
     signal.set_wakeup_fd(-1)
-    # execve(2) keeps ignored signals ignored: those of Python and of whoever started the daemon.
+    # execve(2) keeps ignored signals ignored. The spawner has reset what it inherited; these are
+    # what Python, the spawner and the shim ignore or handle themselves.
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())

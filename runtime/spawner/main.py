@@ -39,7 +39,10 @@ def main(descriptor: int) -> None:
     # container that it is about to become (CVE-2019-5736).
     processes.set_dumpable(False)
     processes.last_capability()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        signal.signal(number, signal.SIG_DFL)
+    for number in (signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_IGN)
     channel = socket.socket(fileno=descriptor)
     channel.set_inheritable(False)
     wake_read, wake_write = os.pipe()

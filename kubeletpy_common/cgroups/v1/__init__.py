@@ -1,0 +1,1 @@
+"""Cgroup v1: every controller is a hierarchy of its own."""

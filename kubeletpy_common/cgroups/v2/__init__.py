@@ -1,0 +1,1 @@
+"""Cgroup v2: one hierarchy for all controllers."""
