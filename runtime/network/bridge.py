@@ -1,0 +1,310 @@
+"""The default pod network: every pod on one bridge, the bridge routed and masqueraded.
+
+A pod gets a pair of links, one end (``eth0``) in its network namespace, the other in the bridge,
+an address of each family and default routes by the bridge. An attachment goes through
+
+    nothing -> addresses taken -> links made -> pod configured -> recorded
+
+and whatever fails on the way is undone. If the daemon dies on the way nothing is recorded, and
+:meth:`BridgeNetwork.reconcile` removes what is there. The way back is
+
+    recorded -> forgotten -> link removed -> addresses free
+
+of which :meth:`BridgeNetwork.detach` waits for the first step only (see the module ``reaper``).
+
+Port mappings (hostPort) will be rules of their own beside those of ``rules``; nothing here
+depends on their absence.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+from collections.abc import AsyncIterator, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from kubeletpy_common import logs
+from runtime.network import links, pod
+from runtime.network.allocator import Allocator, Pool
+from runtime.network.config import Attachment, NetworkConfig
+from runtime.network.errors import NetworkError, SubnetExhausted
+from runtime.network.host import HostSide
+from runtime.network.reaper import Reaper
+from runtime.network.store import NetworkStore
+
+__all__ = [
+    "Attachment",
+    "BridgeNetwork",
+    "NetworkConfig",
+    "NetworkError",
+    "Reconciled",
+    "SubnetExhausted",
+]
+
+_LOGGER: Final = logging.getLogger(__name__)
+_THREADS: Final = 4
+_CLOSE_SECONDS: Final = 30.0
+# The bridge was removed by somebody (EINVAL: no such master), or a link is there from a life of
+# the daemon before this one.
+_WORTH_A_RETRY: Final = (errno.ENODEV, errno.EINVAL, errno.EEXIST)
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Reconciled:
+    """What :meth:`BridgeNetwork.reconcile` found.
+
+    Attributes:
+        released: sandboxes whose addresses were freed, since nobody knows them, or since their
+            attachment was never finished.
+        lost: known sandboxes that were attached but whose link is gone, for instance by a
+            reboot. Their addresses were freed too.
+        links: host ends of links that were removed.
+    """
+
+    released: frozenset[str]
+    lost: frozenset[str]
+    links: frozenset[str]
+
+
+class BridgeNetwork:
+    """Attaches sandboxes to the bridge of ``config``; their addresses live in ``database``.
+
+    To be made, used and closed in the event loop's thread, in the network namespace that the
+    bridge is to be in. Calls for one sandbox are done one after the other, for different
+    sandboxes at once. A call that is cancelled is finished or undone first.
+
+    Raises:
+        ValueError: the settings cannot work.
+        NetworkError: the database cannot be used.
+    """
+
+    def __init__(self, config: NetworkConfig, database: Path) -> None:
+        self.config = config
+        subnets = [config.subnet_v4] + ([config.subnet_v6] if config.subnet_v6 else [])
+        pools = [Pool.parse(subnet) for subnet in subnets]
+        self._store = NetworkStore(database)
+        self._allocator = Allocator(self._store, pools)
+        self._executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="network")
+        self._host = HostSide(config, pools, self._store, self._executor)
+        self._reaper = Reaper(self._host.remove_links)
+        self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._closed = False
+
+    def _spawn(self, work: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
+        """Start ``work``, which goes on if its caller is cancelled; :meth:`close` awaits it."""
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def attach(self, sandbox_id: str, netns: Path) -> Attachment:
+        """Give the pod its link, addresses and routes; set its loopback up.
+
+        A sandbox that is attached already is left as it is.
+
+        Args:
+            sandbox_id: whose network it is; printable, at most 255 bytes.
+            netns: where its network namespace is pinned.
+
+        Raises:
+            SubnetExhausted: no address is free.
+            NetworkError: the attachment failed, by the step in the text; nothing of it is left.
+            ValueError: the id is unusable.
+        """
+        links.check_sandbox_id(sandbox_id)
+        if self._closed:
+            raise NetworkError(f"attaching sandbox {sandbox_id}: the network is closed")
+        attaching = self._spawn(self._attach_alone(sandbox_id, netns))
+        try:
+            return await asyncio.shield(attaching)
+        except asyncio.CancelledError:
+            # Nobody will know of the attachment: have it undone as soon as it is made.
+            attaching.add_done_callback(lambda _: self._spawn(self._detach(sandbox_id)))
+            raise
+
+    async def _attach_alone(self, sandbox_id: str, netns: Path) -> Attachment:
+        name = links.host_link_name(self.config.bridge, sandbox_id)
+        async with self._exclusive(sandbox_id):
+            present = self._store.attachment(sandbox_id)
+            if present is not None:
+                return present
+            await self._reaper.wait(name)
+            try:
+                try:
+                    return await self._attach(sandbox_id, netns, name)
+                except OSError as error:
+                    if error.errno not in _WORTH_A_RETRY:
+                        raise
+                    await self._host.remove_links([name])
+                    self._host.doubt()
+                    return await self._attach(sandbox_id, netns, name)
+            except OSError as error:
+                raise NetworkError(
+                    f"attaching sandbox {sandbox_id} ({netns}) to {self.config.bridge}: {error}"
+                ) from error
+
+    async def _attach(self, sandbox_id: str, netns: Path, name: str) -> Attachment:
+        host = await self._host.ensure()
+        async with AsyncExitStack() as undo:
+            undo.push_async_callback(self._undo, sandbox_id, name)
+            addresses = self._allocator.allocate(sandbox_id, host.pools)
+            [ipv4] = [a.ip for a in addresses if isinstance(a.ip, IPv4Address)]
+            plan = pod.Plan(
+                sandbox_id=sandbox_id,
+                netns=netns,
+                host_interface=name,
+                bridge=host.bridge,
+                mac=links.hardware_address(ipv4),
+                mtu=host.mtu,
+                addresses=list(
+                    zip(addresses, (pool.gateway.ip for pool in host.pools), strict=True)
+                ),
+            )
+            loop = asyncio.get_running_loop()
+            given = await loop.run_in_executor(self._executor, pod.connect, plan)
+            attachment = Attachment(
+                ips=[str(address.ip) for address, _ in given],
+                interface=links.POD_INTERFACE,
+                gateways=[str(gateway) for _, gateway in given],
+                host_interface=name,
+                mac=plan.mac,
+                mtu=plan.mtu,
+            )
+            self._store.record(sandbox_id, attachment)
+            undo.pop_all()
+        return attachment
+
+    async def _undo(self, sandbox_id: str, name: str) -> None:
+        try:
+            await self._host.remove_links([name])
+        except OSError as error:
+            logs.event(
+                _LOGGER, logging.WARNING, "cannot remove the link of a pod that could not be "
+                "attached; it and its addresses stay until the runtime starts again",
+                sandbox=sandbox_id, link=name, error=str(error),
+            )  # fmt: skip
+        else:
+            self._allocator.release(sandbox_id)
+
+    async def detach(self, sandbox_id: str, netns: Path | None) -> None:
+        """Take the sandbox off the network; what of it is gone already is fine.
+
+        On return the attachment is forgotten and its link is about to be removed. The address
+        is free only after that.
+
+        Args:
+            sandbox_id: whose network it is; one that was never attached is fine.
+            netns: where its network namespace is pinned, if it still is. Not needed: both ends
+                of the link go when the host's end does.
+        """
+        await asyncio.shield(self._spawn(self._detach(sandbox_id)))
+
+    async def _detach(self, sandbox_id: str) -> None:
+        async with self._exclusive(sandbox_id):
+            if self._store.attachment(sandbox_id) is None:
+                return
+            self._store.forget(sandbox_id)
+            self._doom(links.host_link_name(self.config.bridge, sandbox_id), sandbox_id)
+
+    def _doom(self, name: str, sandbox_id: str | None) -> None:
+        def released() -> None:
+            if sandbox_id is not None:
+                self._allocator.release(sandbox_id)
+
+        self._reaper.submit(name, released)
+
+    def lookup(self, sandbox_id: str) -> Attachment | None:
+        """Return how the sandbox is attached, or None if it is not."""
+        return self._store.attachment(sandbox_id)
+
+    async def reconcile(self, known_ids: set[str]) -> Reconciled:
+        """Remove what no known sandbox owns: to be called after a start of the daemon.
+
+        Links are ours if they are ports of our bridge and have a name that we could have given.
+
+        Args:
+            known_ids: all sandboxes that exist, attached or not.
+
+        Raises:
+            NetworkError: the links cannot be listed.
+        """
+        # Who is recorded now has a link now; who is recorded only after the list, maybe not.
+        attached_before = self._store.attached()
+        try:
+            present = {link.name for link in await self._host.pod_links()}
+        except OSError as error:
+            raise NetworkError(f"looking for links of pods that are gone: {error}") from error
+        # No await from here to the removal: what was made meanwhile is busy or recorded.
+        busy = set(self._locks)
+        attached = self._store.attached()
+        owners = self._allocator.owners() | attached
+        names = {i: links.host_link_name(self.config.bridge, i) for i in owners | busy}
+        ours = attached & known_ids
+        lost = {i for i in ours & attached_before if names[i] not in present} - busy
+        kept = (ours - lost) | busy
+        stray = present - {names[i] for i in kept}
+        released = owners - kept - lost
+        for sandbox_id in released | lost:
+            self._store.forget(sandbox_id)
+            self._doom(names[sandbox_id], sandbox_id)
+        for name in stray - {names[i] for i in released | lost}:
+            self._doom(name, None)
+        await self._reaper.wait()
+        result = Reconciled(frozenset(released), frozenset(lost), frozenset(stray))
+        if result.released or result.lost or result.links:
+            logs.event(
+                _LOGGER, logging.INFO, "removed what dead pods had left of their network",
+                released=sorted(released), lost=sorted(lost), links=sorted(stray),
+            )  # fmt: skip
+        return result
+
+    async def close(self) -> None:
+        """Remove bridge, rules and settings if no sandbox is attached; else leave everything.
+
+        Raises:
+            NetworkError: something could not be removed. All else was done.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            async with asyncio.timeout(_CLOSE_SECONDS):
+                while self._tasks:
+                    await asyncio.wait(set(self._tasks))
+                await self._reaper.wait()
+            if not self._allocator.owners() and not self._store.attached():
+                await self._host.remove()
+        except TimeoutError as error:
+            raise NetworkError(
+                f"closing the pod network {self.config.bridge}: pods are still being attached or "
+                f"detached after {_CLOSE_SECONDS:g} s; what is left goes at the next start"
+            ) from error
+        except OSError as error:
+            raise NetworkError(f"removing the pod network {self.config.bridge}: {error}") from error
+        finally:
+            self._executor.shutdown(wait=False)
+            self._store.close()
+
+    @asynccontextmanager
+    async def _exclusive(self, sandbox_id: str) -> AsyncIterator[None]:
+        """Hold the sandbox's lock, which exists while somebody holds or awaits it."""
+        lock, users = self._locks.get(sandbox_id, (asyncio.Lock(), 0))
+        self._locks[sandbox_id] = (lock, users + 1)
+        try:
+            async with lock:
+                yield
+        finally:
+            lock, users = self._locks[sandbox_id]
+            if users == 1:
+                del self._locks[sandbox_id]
+            else:
+                self._locks[sandbox_id] = (lock, users - 1)
