@@ -1,0 +1,210 @@
+"""Pod and container -> ContainerConfig (pure), as the Go kubelet 1.36 builds it."""
+
+from __future__ import annotations
+
+import os.path
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from kubeletpy.api.container import Container, VolumeMount
+from kubeletpy.api.pod import Pod
+from kubeletpy.api.signals import cri_signal
+from kubeletpy.resources.limits import QUOTA_PERIOD_US, container_limits, oom_score_adj
+from kubeletpy_proto import cri_pb2
+
+from .environment import PodAddresses, environment, expand, expand_all
+from .labels import container_annotations, container_labels
+from .node import NodeFacts
+from .security import ConfigError, ImageUser, container_security
+
+ETC_HOSTS = "/etc/hosts"
+
+_PROPAGATION = {
+    None: cri_pb2.PROPAGATION_PRIVATE,
+    "None": cri_pb2.PROPAGATION_PRIVATE,
+    "HostToContainer": cri_pb2.PROPAGATION_HOST_TO_CONTAINER,
+    "Bidirectional": cri_pb2.PROPAGATION_BIDIRECTIONAL,
+}
+_HUGEPAGE_UNITS = ((1024**3, "GB"), (1024**2, "MB"), (1024, "KB"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerRequest:
+    """All that a container's configuration depends on.
+
+    Attributes:
+        pod, container: with defaults filled in.
+        node: facts of the node.
+        attempt: how often the container was restarted; names its log.
+        image_ref: what the image service resolved the image to.
+        image_user: the user that the image asks for.
+        addresses: of the running sandbox and of the node.
+        volumes: path on the node by volume name.
+        sub_paths: path on the node by index of the mount, for mounts with a subPath (made by
+            `volumes.subpath`).
+        hosts_file: the pod's /etc/hosts on the node; "" for none.
+        termination_log: file on the node that shows at terminationMessagePath; "" for none.
+    """
+
+    pod: Pod
+    container: Container
+    node: NodeFacts
+    attempt: int = 0
+    image_ref: str = ""
+    image_user: ImageUser = field(default_factory=ImageUser)
+    addresses: PodAddresses = field(default_factory=PodAddresses)
+    volumes: Mapping[str, str] = field(default_factory=dict)
+    sub_paths: Mapping[int, str] = field(default_factory=dict)
+    hosts_file: str = ""
+    termination_log: str = ""
+
+
+def log_path(container: str, attempt: int) -> str:
+    """Return the log file of a container, relative to the pod's log directory."""
+    return f"{container}/{attempt}.log"
+
+
+def container_config(request: ContainerRequest) -> cri_pb2.ContainerConfig:
+    """Translate a container of a pod.
+
+    Raises:
+        ConfigError: a reference, a mount or the security context cannot be resolved.
+    """
+    pod, container, node = request.pod, request.container, request.node
+    variables = environment(pod, container, node, request.addresses)
+    config = cri_pb2.ContainerConfig(
+        metadata=cri_pb2.ContainerMetadata(name=container.name, attempt=request.attempt),
+        image=cri_pb2.ImageSpec(
+            image=request.image_ref or container.image, user_specified_image=container.image
+        ),
+        command=expand_all(container.command, variables),
+        args=expand_all(container.args, variables),
+        working_dir=container.working_dir,
+        envs=[
+            cri_pb2.KeyValue(key=name, value=value.encode()) for name, value in variables.items()
+        ],
+        mounts=container_mounts(request),
+        labels=container_labels(pod, container),
+        annotations=container_annotations(pod, container, request.attempt),
+        log_path=log_path(container.name, request.attempt),
+        stdin=container.stdin,
+        stdin_once=container.stdin_once,
+        tty=container.tty,
+        linux=cri_pb2.LinuxContainerConfig(
+            resources=_resources(request),
+            security_context=container_security(pod, container, node, request.image_user),
+        ),
+    )
+    if container.lifecycle is not None and container.lifecycle.stop_signal:
+        config.stop_signal = cri_pb2.Signal.Value(cri_signal(container.lifecycle.stop_signal))
+    return config
+
+
+def sub_path_of(mount: VolumeMount, variables: Mapping[str, str]) -> str:
+    """Return the path inside the volume that a mount shows; subPathExpr expanded.
+
+    Raises:
+        ConfigError: a variable of the expression is not defined.
+    """
+    if not mount.sub_path_expr:
+        return mount.sub_path
+    path = expand(mount.sub_path_expr, variables)
+    if "$(" in path:
+        raise ConfigError(
+            f"volume mount {mount.name}: subPathExpr {mount.sub_path_expr!r} refers to a variable "
+            "that is not defined"
+        )
+    return path
+
+
+def container_mounts(request: ContainerRequest) -> list[cri_pb2.Mount]:
+    """Return the mounts: volumes, /etc/hosts unless a volume covers it, the termination log.
+
+    Raises:
+        ConfigError: a volume is not mounted on the node.
+    """
+    mounts = []
+    hosts_file = request.hosts_file
+    for index, mount in enumerate(request.container.volume_mounts):
+        mounts.append(_volume_mount(request, index, mount))
+        if os.path.normpath(mount.mount_path) == ETC_HOSTS:
+            hosts_file = ""
+    if hosts_file:
+        context = request.container.security_context
+        read_only = bool(context and context.read_only_root_filesystem)
+        mounts.append(
+            cri_pb2.Mount(container_path=ETC_HOSTS, host_path=hosts_file, readonly=read_only)
+        )
+    if request.termination_log and request.container.termination_message_path:
+        mounts.append(
+            cri_pb2.Mount(
+                container_path=request.container.termination_message_path,
+                host_path=request.termination_log,
+            )
+        )
+    return mounts
+
+
+def _volume_mount(request: ContainerRequest, index: int, mount: VolumeMount) -> cri_pb2.Mount:
+    host_path = request.volumes.get(mount.name)
+    if host_path is None:
+        raise ConfigError(
+            f"cannot find volume {mount.name!r} to mount into container "
+            f"{request.container.name!r}: it is not mounted on the node"
+        )
+    if mount.sub_path or mount.sub_path_expr:
+        prepared = request.sub_paths.get(index)
+        if prepared is None:
+            raise ConfigError(f"subPath of volume mount {mount.name!r} was not prepared")
+        host_path = prepared
+    container_path = mount.mount_path
+    if not container_path.startswith("/"):
+        container_path = f"/{container_path}"
+    recursive = mount.read_only and (
+        mount.recursive_read_only == "Enabled"
+        or (mount.recursive_read_only == "IfPossible" and request.node.recursive_read_only)
+    )
+    return cri_pb2.Mount(
+        container_path=container_path,
+        host_path=host_path,
+        readonly=mount.read_only,
+        propagation=_PROPAGATION[mount.mount_propagation],
+        recursive_read_only=recursive,
+    )
+
+
+def _resources(request: ContainerRequest) -> cri_pb2.LinuxContainerResources:
+    container, node = request.container, request.node
+    limits = container_limits(container)
+    resources = cri_pb2.LinuxContainerResources(
+        cpu_shares=limits.cpu_shares,
+        cpu_quota=limits.cpu_quota_us or 0,
+        cpu_period=QUOTA_PERIOD_US,
+        memory_limit_in_bytes=limits.memory_bytes or 0,
+        oom_score_adj=oom_score_adj(request.pod, container, node.memory_bytes),
+    )
+    for size in node.hugepage_sizes:
+        limit = container.resources.limits.get(f"hugepages-{_binary(size)}")
+        resources.hugepage_limits.add(
+            page_size=_hugepage_unit(size), limit=int(limit) if limit else 0
+        )
+    if node.cgroup_version == 2:
+        # All of a container or nothing of it: half of one left by the OOM killer helps nobody.
+        resources.unified["memory.oom.group"] = "1"
+        # Pods do not swap (the default, NoSwap).
+        resources.memory_swap_limit_in_bytes = limits.memory_bytes or 0
+    return resources
+
+
+def _hugepage_unit(size: int) -> str:
+    for factor, unit in _HUGEPAGE_UNITS:
+        if size >= factor:
+            return f"{size // factor}{unit}"
+    return f"{size}B"
+
+
+def _binary(size: int) -> str:
+    for factor, unit in ((1024**3, "Gi"), (1024**2, "Mi"), (1024, "Ki")):
+        if size % factor == 0:
+            return f"{size // factor}{unit}"
+    return str(size)

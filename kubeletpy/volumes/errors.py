@@ -1,0 +1,15 @@
+"""The failure of all volume work."""
+
+from __future__ import annotations
+
+
+class VolumeError(Exception):
+    """A volume or file of a pod could not be made or removed: event reason FailedMount.
+
+    Attributes:
+        volume: its name in the pod, "" if no volume is concerned.
+    """
+
+    def __init__(self, volume: str, message: str) -> None:
+        super().__init__(f"volume {volume!r}: {message}" if volume else message)
+        self.volume = volume

@@ -1,0 +1,54 @@
+"""Mounts of this mount namespace, from /proc/self/mountinfo (proc(5))."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+_ESCAPE = re.compile(r"\\([0-7]{3})")
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """One mount: where, and of which type."""
+
+    path: str
+    fstype: str
+
+
+def parse(text: str) -> list[Mount]:
+    """Parse mountinfo, in the kernel's order: a later mount on one path covers the earlier."""
+    mounts = []
+    for line in text.splitlines():
+        fields, _, tail = line.partition(" - ")
+        parts = fields.split(" ")
+        if len(parts) >= 5 and tail:
+            mounts.append(Mount(_unescape(parts[4]), tail.split(" ")[0]))
+    return mounts
+
+
+def below(directory: Path | str) -> list[Mount]:
+    """Return the mounts at or below ``directory``, in the order to unmount them.
+
+    Deeper ones come first, and of several on one path the topmost.
+    """
+    # The kernel writes real paths; a link on the way to the root directory is ours to resolve.
+    top = os.path.realpath(directory)
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        mounts = parse(file.read())
+    inside = [each for each in mounts if each.path == top or each.path.startswith(f"{top}/")]
+    inside.reverse()
+    inside.sort(key=lambda mount: mount.path.count("/"), reverse=True)
+    return inside
+
+
+def mounted_at(path: Path | str) -> Mount | None:
+    """Return the topmost mount exactly at ``path``; None if it is no mount point."""
+    top = os.path.realpath(path)
+    return next((each for each in below(path) if each.path == top), None)
+
+
+def _unescape(text: str) -> str:
+    return _ESCAPE.sub(lambda match: chr(int(match[1], 8)), text)
