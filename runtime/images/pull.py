@@ -1,0 +1,319 @@
+"""One pull: from a reference to an image that is unpacked and recorded."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Any, Final, Literal, TypeVar
+
+from kubeletpy_common.logs import event
+from runtime.images.config import ImageConfig, parse_config
+from runtime.images.content import ContentStore
+from runtime.images.digests import chain_ids
+from runtime.images.download import Download
+from runtime.images.errors import (
+    DigestMismatch,
+    ImageError,
+    ImageNotFound,
+    MalformedImage,
+    NoMatchingPlatform,
+    RegistryUnreachable,
+    StoreError,
+    Unauthorized,
+)
+from runtime.images.manifest import MAX_DOCUMENT, Descriptor, Index, Manifest, choose, parse
+from runtime.images.platforms import runs_here
+from runtime.images.reference import Reference
+from runtime.images.registry import Document, Repository
+from runtime.images.settings import RegistryConfig
+from runtime.images.settle import settle
+from runtime.images.threads import Stopped, in_thread
+from runtime.images.unpack import Layer, Unpacked, unpack
+from runtime.snapshots.overlay import Snapshots
+
+log = logging.getLogger(__name__)
+
+_MAX_NESTING: Final = 3
+_ELSEWHERE = (ImageNotFound, RegistryUnreachable, Unauthorized)
+"""Failures of a mirror after which the next place is asked."""
+
+T = TypeVar("T")
+
+Stage = Literal["resolving", "downloading", "unpacking", "ready"]
+
+
+@dataclass(frozen=True)
+class PullProgress:
+    """What a pull is doing.
+
+    Attributes:
+        reference: the image.
+        stage: of the layer, or ``resolving`` for the manifest.
+        digest: the layer's blob; empty while resolving.
+        done: bytes of the blob that have arrived.
+        total: its bytes.
+    """
+
+    reference: str
+    stage: Stage
+    digest: str = ""
+    done: int = 0
+    total: int = 0
+
+
+ProgressCallback = Callable[[PullProgress], None]
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """What a reference stands for, before its layers are here.
+
+    Attributes:
+        digest: of the manifest or index that the reference names.
+        config_bytes: the config's blob.
+        config: the same, parsed.
+        manifest: of this machine's platform.
+        documents: digests of index, manifest and config; they are in the content store.
+        source: where the layers are.
+    """
+
+    digest: str
+    config_bytes: bytes
+    config: ImageConfig
+    manifest: Manifest
+    documents: tuple[str, ...]
+    source: Repository
+
+    @property
+    def blobs(self) -> tuple[str, ...]:
+        """Digests of all blobs of the image."""
+        return (*self.documents, *(layer.digest for layer in self.manifest.layers))
+
+
+@dataclass
+class Tools:
+    """What all pulls share."""
+
+    config: RegistryConfig
+    content: ContentStore
+    snapshots: Snapshots
+    executor: Executor
+    downloads: asyncio.Semaphore
+    unpacks: asyncio.Semaphore
+    hold: Callable[[str], None]
+    """Told of every digest and chain id that the pull needs, before it is brought in."""
+
+
+class Pull:
+    """One pull of one reference; :meth:`resolve`, then :meth:`fetch_layers`."""
+
+    def __init__(
+        self, reference: Reference, places: Sequence[Repository], tools: Tools,
+        progress: ProgressCallback,
+    ) -> None:  # fmt: skip
+        """Prepare; ``places`` are asked in order."""
+        self._reference = reference
+        self._name = str(reference)
+        self._places = places
+        self._tools = tools
+        self._report = progress
+        self._stop = threading.Event()
+
+    async def resolve(self) -> Resolved:
+        """Fetch and check manifest and config.
+
+        Raises:
+            ImageError: one of its subclasses.
+        """
+        self._report(PullProgress(self._name, "resolving"))
+        for place in self._places[:-1]:
+            try:
+                return await self._resolve(place)
+            except _ELSEWHERE as error:
+                event(log, logging.WARNING, "mirror failed, asking the next", image=self._name,
+                      mirror=place.name, why=str(error))  # fmt: skip
+        return await self._resolve(self._places[-1])
+
+    async def _resolve(self, place: Repository) -> Resolved:
+        top = await place.manifest(self._reference.api_reference)
+        await self._store(top.digest, top.data)
+        documents, parsed = [top.digest], self._parse(top)
+        for _ in range(_MAX_NESTING):
+            if isinstance(parsed, Manifest):
+                return await self._resolve_config(place, top.digest, parsed, documents)
+            chosen = choose(parsed, self._tools.config.platform, self._name)
+            document = await place.manifest(chosen.digest, chosen.size)
+            await self._store(document.digest, document.data)
+            documents.append(document.digest)
+            parsed = self._parse(Document(document.data, document.digest, chosen.media_type))
+        if isinstance(parsed, Index):
+            raise MalformedImage(f"{self._name}: more than {_MAX_NESTING} indexes in each other")
+        return await self._resolve_config(place, top.digest, parsed, documents)
+
+    def _parse(self, document: Document) -> Manifest | Index:
+        return parse(document.data, document.media_type, f"manifest of {self._name}")
+
+    async def _resolve_config(
+        self, place: Repository, digest: str, manifest: Manifest, documents: list[str]
+    ) -> Resolved:
+        blob, content = manifest.config, self._tools.content
+        self._tools.hold(blob.digest)
+        what = f"config of {self._name}"
+        data = None
+        if content.has(blob.digest):
+            try:
+                data = await self._in_thread(content.read, blob.digest, MAX_DOCUMENT, what)
+            except (DigestMismatch, StoreError) as error:
+                event(log, logging.WARNING, "damaged blob in the store, fetching it again",
+                      blob=blob.digest, why=str(error))  # fmt: skip
+                await self._in_thread(content.remove, blob.digest)
+        if data is None:
+            data = await place.small_blob(blob, what)
+            await self._store(blob.digest, data)
+        config = parse_config(data, self._name)
+        if len(config.diff_ids) != len(manifest.layers):
+            raise MalformedImage(
+                f"{self._name}: the config has {len(config.diff_ids)} diff_ids, the manifest "
+                f"{len(manifest.layers)} layers"
+            )
+        host = self._tools.config.platform
+        if config.platform.architecture and not runs_here(config.platform, host):
+            raise NoMatchingPlatform(f"{self._name} is made for {config.platform}, not for {host}")
+        return Resolved(digest, data, config, manifest, (*documents, blob.digest), place)
+
+    async def _store(self, digest: str, data: bytes) -> None:
+        self._tools.hold(digest)
+        async with self._tools.content.lock(digest):
+            await self._in_thread(self._tools.content.put, digest, data, self._name)
+
+    async def fetch_layers(self, resolved: Resolved) -> tuple[str, ...]:
+        """Download and unpack what is missing; returns the chain ids, bottom first.
+
+        Layers arrive side by side. If one fails, or the pull is cancelled, the others are stopped
+        and awaited before this returns; what is whole by then stays.
+
+        Raises:
+            ImageError: one of its subclasses.
+        """
+        chain = chain_ids(resolved.config.diff_ids)
+        for chain_id in chain:
+            self._tools.hold(chain_id)
+        finished: list[asyncio.Event] = [asyncio.Event() for _ in chain]
+        try:
+            async with asyncio.TaskGroup() as group:
+                for number, layer in enumerate(resolved.manifest.layers):
+                    group.create_task(
+                        self._layer(resolved, layer, chain[: number + 1], finished),
+                        name=f"layer {layer.digest[:19]} of {self._name}",
+                    )
+        except BaseExceptionGroup as group_error:
+            raise _first(group_error) from None
+        finally:
+            self._stop.set()
+        return chain
+
+    async def _layer(
+        self,
+        resolved: Resolved,
+        layer: Descriptor,
+        chain: tuple[str, ...],
+        finished: list[asyncio.Event],
+    ) -> None:
+        """Bring one layer in; ``chain`` ends with its own chain id."""
+        snapshots, number = self._tools.snapshots, len(chain) - 1
+        # The lock is held by one pull: others of the same layer wait here and find it ready.
+        async with self._tools.content.lock(f"chain {chain[-1]}"):
+            if snapshots.layer(chain[-1]) is None:
+                await self._download(resolved.source, layer)
+                await self._unpack(resolved, layer, chain, finished)
+        finished[number].set()
+        self._tell("ready", layer, layer.size)
+
+    def _tell(self, stage: Stage, layer: Descriptor, done: int) -> None:
+        self._report(PullProgress(self._name, stage, layer.digest, done, layer.size))
+
+    async def _download(self, source: Repository, layer: Descriptor) -> None:
+        content = self._tools.content
+        self._tools.hold(layer.digest)
+        # The semaphore is inside the lock: whoever waits for another's download takes no slot.
+        async with content.lock(layer.digest):
+            if content.has(layer.digest):
+                return
+            async with self._tools.downloads:
+                started = time.monotonic()
+                ingest = content.ingest(layer.digest, layer.size)
+                try:
+                    await self._in_thread(ingest.resume)
+                    await Download(
+                        source, layer, ingest, self._tools.executor,
+                        lambda done: self._tell("downloading", layer, done),
+                    ).run()  # fmt: skip
+                    await self._in_thread(content.commit, ingest)
+                finally:
+                    ingest.close()
+        event(log, logging.INFO, "layer downloaded", image=self._name, layer=layer.digest,
+              bytes=layer.size, seconds=round(time.monotonic() - started, 3))  # fmt: skip
+
+    async def _unpack(
+        self,
+        resolved: Resolved,
+        layer: Descriptor,
+        chain: tuple[str, ...],
+        finished: list[asyncio.Event],
+    ) -> None:
+        snapshots, started = self._tools.snapshots, time.monotonic()
+        self._tell("unpacking", layer, layer.size)
+        source = Layer(
+            self._tools.content.path(layer.digest), layer.digest, layer.compression,
+            resolved.config.diff_ids[len(chain) - 1],
+        )  # fmt: skip
+        number = snapshots.begin_layer(chain[-1])
+        try:
+            async with self._tools.unpacks:
+                unpacked = await self._in_thread(
+                    unpack, source, snapshots.path(number), self._tools.config.limits, self._check
+                )
+            for below in finished[: len(chain) - 1]:
+                await below.wait()
+            used = await self._in_thread(self._finish, number, chain, layer.digest, unpacked)
+        except BaseException as error:
+            await self._in_thread(snapshots.discard_layer, number)
+            if isinstance(error, DigestMismatch | MalformedImage):
+                await self._in_thread(self._tools.content.recheck, layer.digest)
+            raise
+        seconds = round(time.monotonic() - started, 3)
+        event(log, logging.INFO, "layer unpacked", image=self._name, layer=layer.digest,
+              snapshot=number, bytes=used, seconds=seconds)  # fmt: skip
+
+    def _finish(self, number: int, chain: tuple[str, ...], digest: str, unpacked: Unpacked) -> int:
+        snapshots = self._tools.snapshots
+        lower = [] if unpacked.opaque_root else snapshots.layers_top_first(chain[:-1])
+        paths = [snapshots.path(row.number) for row in lower]
+        settle(snapshots.path(number), paths, unpacked, digest, self._check)
+        return snapshots.layer_ready(number, opaque=unpacked.opaque_root)
+
+    def _check(self) -> None:
+        if self._stop.is_set():
+            raise Stopped
+
+    async def _in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
+        return await in_thread(self._tools.executor, function, *arguments, stop=self._stop.set)
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the failure that a caller should see: an ImageError rather than anything else."""
+    flat: list[BaseException] = []
+    todo: list[BaseException] = [group]
+    while todo:
+        error = todo.pop()
+        if isinstance(error, BaseExceptionGroup):
+            todo += error.exceptions
+        else:
+            flat.append(error)
+    images = [error for error in flat if isinstance(error, ImageError)]
+    return images[0] if images else flat[0]

@@ -1,0 +1,1 @@
+"""Snapshots: unpacked layers and containers' writable directories, as overlayfs wants them."""

@@ -1,0 +1,190 @@
+"""What ``tests/run`` does: linters, unit tests, root tests, on a machine that it gets ready itself.
+
+Standard library only: it starts on the bare interpreter of a fresh machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kubeletpy import bootstrap, debian
+from kubeletpy.console import say
+from tests.support import preflight
+
+CHECKOUT = bootstrap.CHECKOUT
+OTHER_PYTHON = "3.13"
+_EXTRAS = ("dev",)
+_STOP_SECONDS = 60.0  # what a test run gets to take down its fixtures, when its time is over
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command of the run.
+
+    Attributes:
+        title: what a person reads.
+        command: program and arguments.
+        limit: seconds after which it counts as hung.
+        environment: variables besides those of the caller.
+    """
+
+    title: str
+    command: tuple[str, ...]
+    limit: float
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def run(self) -> bool:
+        """Run the command with its output on ours; return whether it succeeded in time."""
+        say(f"\n== {self.title}")
+        begun = time.monotonic()
+        process = subprocess.Popen(
+            self.command,
+            cwd=CHECKOUT,
+            env={**os.environ, **self.environment},
+            stdin=subprocess.DEVNULL,
+        )
+        try:
+            process.wait(self.limit)
+        except subprocess.TimeoutExpired:
+            say(f"tests/run: {self.title} took over {self.limit:.0f} s and is ended")
+            _end(process)
+            return False
+        except KeyboardInterrupt:
+            # The terminal sent the signal to the child too.
+            _end(process)
+            raise
+        if process.returncode != 0:
+            spent = time.monotonic() - begun
+            say(f"tests/run: {self.title} failed (exit {process.returncode}, {spent:.0f} s)")
+        return process.returncode == 0
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the checks; return the exit code.
+
+    Every step runs, whatever the ones before it found, so that one run tells all; the last step is
+    a pytest run, so its summary line is the end of the output when all is well.
+    """
+    fast = _parsed(arguments).fast
+    try:
+        steps = _prepare(fast)
+        failed = [step.title for step in steps if not step.run()]
+    except bootstrap.BootstrapError as error:
+        say(f"tests/run: {error}")
+        return 1
+    except KeyboardInterrupt:
+        say("tests/run: interrupted")
+        return 130
+    if failed:
+        say(f"tests/run: FAILED: {'; '.join(failed)}")
+    return 1 if failed else 0
+
+
+def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="tests/run",
+        description="Installs what the tests need, then runs linters, unit tests (also on Python "
+        f"{OTHER_PYTHON}, where there is one) and, as root, the tests against the real kernel.",
+    )
+    parser.add_argument(
+        "--fast", action="store_true", help="linters and unit tests only; needs no root"
+    )
+    return parser.parse_args(arguments)
+
+
+def _prepare(fast: bool) -> list[Step]:
+    """Get the machine ready and return the steps.
+
+    Raises:
+        BootstrapError: the machine lacks something; the message is one line.
+    """
+    if not fast:
+        if os.geteuid() != 0:
+            raise bootstrap.BootstrapError(
+                "the tests need root: start `sudo tests/run`, or `tests/run --fast` for those "
+                "that do not"
+            )
+        bootstrap.ensure_packages(debian.TESTS)
+        problem = next(preflight.problems(), None)
+        if problem:
+            raise bootstrap.BootstrapError(f"this machine cannot run the root tests: {problem}")
+    python = bootstrap.ensure_environment(_EXTRAS).python
+    steps = [*_linters(python.parent), _pytest("unit tests", python, "tests/unit", 300)]
+    other = _other_environment()
+    if other is not None:
+        title = f"unit tests on Python {OTHER_PYTHON}"
+        steps.append(_pytest(title, other.python, "tests/unit", 300))
+    if not fast:
+        alone = {"KUBELETPY_TESTS_ALONE": "1"}
+        steps.append(_pytest("root tests", python, "tests/root", 1800, alone))
+    return steps
+
+
+def _linters(programs: Path) -> list[Step]:
+    return [
+        Step("ruff check", (f"{programs}/ruff", "check", ".", "tests/run"), 60),
+        Step("ruff format", (f"{programs}/ruff", "format", "--check", ".", "tests/run"), 60),
+        Step("mypy", (f"{programs}/mypy",), 300),
+        Step("lint-imports", (f"{programs}/lint-imports",), 60),
+    ]
+
+
+def _pytest(
+    title: str,
+    python: Path,
+    folder: str,
+    limit: float,
+    environment: dict[str, str] | None = None,
+) -> Step:
+    return Step(title, (str(python), "-m", "pytest", folder), limit, environment or {})
+
+
+def _other_environment() -> bootstrap.Environment | None:
+    """Return an environment with the second Python that we support, or say that there is none."""
+    base = _find_python(OTHER_PYTHON)
+    if base is None:
+        say(f"tests/run: no Python {OTHER_PYTHON} here: the unit tests are not run on it")
+        return None
+    environment = bootstrap.Environment(name=f".venv-{OTHER_PYTHON}", base=base)
+    environment.ensure(_EXTRAS)
+    return environment
+
+
+def _find_python(version: str) -> str | None:
+    """Return an interpreter of ``version`` that can make environments, on PATH or of pyenv."""
+    root = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
+    candidates = [shutil.which(f"python{version}")]
+    candidates += [str(path) for path in sorted(root.glob(f"versions/{version}*/bin/python3"))]
+    for candidate in candidates:
+        # A shim of pyenv may be on PATH and yet refuse to run.
+        if candidate and _works(candidate):
+            return candidate
+    return None
+
+
+def _works(python: str) -> bool:
+    probe = [python, "-c", "import ensurepip, venv"]
+    return subprocess.run(probe, capture_output=True, check=False).returncode == 0
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Interrupt ``process``, so that pytest takes down its fixtures, and kill it if it does not."""
+    process.send_signal(signal.SIGINT)
+    try:
+        process.wait(_STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
