@@ -9,6 +9,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
+
 from kubeletpy_proto import cri_pb2
 
 ROOT = Path(__file__).parents[3]

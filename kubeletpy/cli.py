@@ -1,0 +1,101 @@
+"""The command ``kubeletpy``: one subcommand for each thing that runs."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import platform
+import sys
+from importlib import metadata
+from typing import NoReturn
+
+import click
+from click.shell_completion import get_completion_class
+
+# Imported when asked for: what they need takes a daemon's start half a second to load.
+_LAZY = {"doctor": "kubeletpy.doctor", "up": "kubeletpy.up.command"}
+
+
+class _Commands(click.Group):
+    """The subcommands, some of them loaded at their first use."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return all names, sorted."""
+        return sorted([*super().list_commands(ctx), *_LAZY])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return the command of a name, None if there is none."""
+        if cmd_name not in _LAZY:
+            return super().get_command(ctx, cmd_name)
+        command = getattr(importlib.import_module(_LAZY[cmd_name]), cmd_name)
+        return command if isinstance(command, click.Command) else None
+
+
+class _Daemon(click.Command):
+    """A subcommand that is a daemon: it gets every argument as it is, ``--help`` included."""
+
+    def __init__(self, name: str, module: str, text: str) -> None:
+        super().__init__(name, help=text, add_help_option=False)
+        self._module = module
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Leave all arguments to the daemon."""
+        ctx.args = list(args)
+        return ctx.args
+
+    def invoke(self, ctx: click.Context) -> NoReturn:
+        """Replace this process by the daemon; nothing of ours stays in it.
+
+        ``-P``: a folder of the module's name in the working directory is not run in its place.
+        """
+        os.execv(sys.executable, [sys.executable, "-P", "-m", self._module, *ctx.args])
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(metadata.version("kubeletpy"), prog_name="kubeletpy")
+def main() -> None:
+    """A Kubernetes node in Python: kubelet, container runtime and proxy.
+
+    \b
+    See it work, as root:      kubeletpy up
+    What this machine lacks:   kubeletpy doctor
+
+    Each daemon is a process of its own and speaks its peers' protocols, so it can be replaced by
+    its Go peer: the kubelet works with any CRI v1 socket, the runtime serves any CRI v1 client.
+
+    \b
+    By hand, in two terminals:
+      kubeletpy runtime --address unix:///run/kubeletpy/runtime.sock
+      kubeletpy kubelet --container-runtime-endpoint unix:///run/kubeletpy/runtime.sock \\
+                        --pod-manifest-path /etc/kubernetes/manifests
+    Then put a pod manifest, such as examples/web.yaml, into that directory.
+    """
+
+
+main.add_command(_Daemon("runtime", "runtime", "Run the container runtime."))
+main.add_command(_Daemon("kubelet", "kubeletpy.kubelet_main", "Run the kubelet."))
+main.add_command(_Daemon("proxy", "proxy", "Run the service proxy."))
+
+
+@main.command()
+def version() -> None:
+    """Print the versions of kubeletpy, Python and the kernel."""
+    click.echo(f"kubeletpy {metadata.version('kubeletpy')}")
+    click.echo(f"Python {platform.python_version()} ({sys.executable})")
+    click.echo(f"Linux {platform.release()} {platform.machine()}")
+
+
+@main.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print a script that completes kubeletpy's commands and flags.
+
+    \b
+    bash:  source <(kubeletpy completion bash)
+    zsh:   source <(kubeletpy completion zsh)
+    fish:  kubeletpy completion fish | source
+    """
+    kind = get_completion_class(shell)
+    if kind is None:
+        raise click.ClickException(f"this version of click cannot complete for {shell}")
+    click.echo(kind(main, {}, "kubeletpy", "_KUBELETPY_COMPLETE").source())

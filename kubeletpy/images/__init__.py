@@ -1,0 +1,1 @@
+"""Images as pods need them: pull policies, back-off and events."""

@@ -1,0 +1,264 @@
+"""The kubelet, put together from its parts; what each does is said where it lives."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from kubeletpy.api.events import NORMAL, Event
+from kubeletpy.api.pod import Pod
+from kubeletpy.cri.client import CriClient, CriError
+from kubeletpy.cri.node import NodeFacts
+from kubeletpy.hooks.runner import Hooks
+from kubeletpy.images.pulls import Images
+from kubeletpy.pods.backoff import CrashLoop
+from kubeletpy.pods.checkpoint import Checkpoints
+from kubeletpy.pods.local import LocalEnvironment
+from kubeletpy.pods.manager import PodManager
+from kubeletpy.pods.observe import Observer
+from kubeletpy.pods.steps import Tools
+from kubeletpy.probes.checks import Checker
+from kubeletpy.probes.http import HttpClient
+from kubeletpy.resources.cgroups import CgroupError, PodCgroups
+from kubeletpy.server.app import Api, Server
+from kubeletpy.server.health import check_loop, check_runtime
+from kubeletpy.sources.static import StaticPodSource
+from kubeletpy.sources.updates import PodUpdates
+from kubeletpy.status.generate import Node
+from kubeletpy.volumes.manager import PodVolumes
+from kubeletpy_common import logs
+from kubeletpy_common.cgroups import detect
+
+from .config import ConfigurationError, Settings
+from .events import Recorder
+from .node import node_facts
+
+_log = logging.getLogger(__name__)
+_RETRY = 0.5
+_CLEANUP_EXTRA = 60.0
+"""Seconds beyond the longest grace that the termination of all pods may take."""
+
+
+class StartError(Exception):
+    """The kubelet cannot run here; the message says why and what to do."""
+
+
+class Kubelet:
+    """One kubelet.
+
+    Args:
+        settings: its settings.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._manager: PodManager | None = None
+        self._recorder: Recorder | None = None
+
+    async def run(self, stop: asyncio.Event, *, terminate_pods: bool = False) -> bool:
+        """Run pods until ``stop`` is set.
+
+        Args:
+            stop: set by whoever wants the kubelet to end.
+            terminate_pods: then end and remove all pods first, and all that is theirs; else they
+                go on, and the next kubelet takes them over.
+
+        Returns:
+            False if ``terminate_pods`` could not remove everything.
+
+        Raises:
+            ConfigurationError, StartError: it cannot run here.
+        """
+        settings = self._settings
+        try:
+            hierarchy = detect()
+        except CgroupError as error:
+            raise StartError(str(error)) from error
+        facts = node_facts(settings, cgroup_version=hierarchy.version)
+        self._recorder = Recorder(facts.name)
+        async with contextlib.AsyncExitStack() as stack:
+            stack.enter_context(_locked(settings.root_dir))
+            cgroups = PodCgroups(hierarchy, settings.cgroup_root, cpu_milli=facts.cpu_milli)
+            try:
+                cgroups.set_up()
+            except CgroupError as error:
+                raise StartError(str(error)) from error
+            cri = await stack.enter_async_context(_client(settings))
+            server = self._server(cri)
+            try:
+                await server.start()
+            except OSError as error:
+                raise StartError(
+                    f"cannot listen on {settings.healthz_address}:{settings.healthz_port}: "
+                    f"{error.strerror}; set another by --healthz-port (0: none)"
+                ) from error
+            stack.push_async_callback(server.close)
+            http = HttpClient()
+            stack.push_async_callback(http.close)
+            tools = await _until(stop, self._connect(cri, http, facts, cgroups))
+            if tools is None:
+                return True
+            return await self._run_pods(tools, facts, cgroups, stop, terminate_pods)
+
+    def _server(self, cri: CriClient) -> Server:
+        async def runtime() -> str:
+            return await check_runtime(cri)
+
+        api = Api({"syncloop": check_loop, "runtime": runtime}, self._pods, self._events)
+        return Server(api, self._settings.healthz_address, self._settings.healthz_port)
+
+    def _pods(self) -> list[Pod]:
+        return self._manager.pods() if self._manager is not None else []
+
+    def _events(self) -> list[Event]:
+        return self._recorder.events() if self._recorder is not None else []
+
+    async def _connect(
+        self, cri: CriClient, http: HttpClient, facts: NodeFacts, cgroups: PodCgroups
+    ) -> Tools:
+        """Wait for the runtime, and return what the workers share."""
+        assert self._recorder is not None
+        told = ""
+        while True:
+            try:
+                version = await cri.version()
+                status = await cri.status()
+                break
+            except CriError as error:
+                if str(error) != told:
+                    told = str(error)
+                    logs.event(
+                        _log, logging.WARNING, "waiting for the container runtime",
+                        endpoint=cri.endpoint, reason=told,
+                    )  # fmt: skip
+                await asyncio.sleep(_RETRY)
+        recursive = any(
+            handler.name == "" and handler.features.recursive_read_only_mounts
+            for handler in status.runtime_handlers
+        )
+        facts = replace(facts, recursive_read_only=recursive)
+        logs.event(
+            _log, logging.INFO, "kubelet started", node=facts.name, addresses=facts.ips,
+            runtime=version.runtime_name, runtime_version=version.runtime_version,
+        )  # fmt: skip
+        self._recorder.node(NORMAL, "Starting", "Starting kubelet.")
+        images = Images(cri, self._recorder, parallel=self._settings.parallel_pulls)
+        return Tools(
+            cri=cri,
+            observer=Observer(cri),
+            environment=LocalEnvironment(facts, cgroups, PodVolumes(facts)),
+            images=images,
+            check=Checker(cri, http),
+            hooks=Hooks(cri, http),
+            recorder=self._recorder,
+            checkpoints=Checkpoints(self._settings.root_dir / "checkpoints"),
+            node=Node(facts.ips, version.runtime_name),
+        )
+
+    async def _run_pods(
+        self,
+        tools: Tools,
+        facts: NodeFacts,
+        cgroups: PodCgroups,
+        stop: asyncio.Event,
+        terminate_pods: bool,
+    ) -> bool:
+        crash_loop = CrashLoop(maximum=self._settings.crash_loop_maximum)
+        manager = self._manager = PodManager(tools, crash_loop)
+        running = asyncio.create_task(manager.run(self._source(facts)), name="pods")
+        stopping = asyncio.create_task(stop.wait(), name="stop")
+        try:
+            await asyncio.wait((running, stopping), return_when=asyncio.FIRST_COMPLETED)
+            if running.done():
+                await running
+            if not terminate_pods:
+                return True
+            timeout = manager.longest_grace() + _CLEANUP_EXTRA
+            if not await manager.terminate_all(timeout):
+                logs.event(_log, logging.ERROR, "pods are left", after_s=timeout)
+                return False
+            return self._remove_rest(cgroups)
+        finally:
+            for task in (running, stopping):
+                task.cancel()
+            await asyncio.gather(running, stopping, return_exceptions=True)
+
+    async def _source(self, facts: NodeFacts) -> AsyncIterator[PodUpdates]:
+        path = self._settings.static_pod_path
+        if path is None:
+            logs.event(_log, logging.WARNING, "no source of pods: set --pod-manifest-path")
+            yield PodUpdates()
+            await asyncio.Event().wait()
+        else:
+            async for updates in StaticPodSource(path, facts.name):
+                yield updates
+
+    def _remove_rest(self, cgroups: PodCgroups) -> bool:
+        """Remove what is left once no pod is: cgroups and directories, if they are empty."""
+        try:
+            cgroups.tear_down()
+        except CgroupError as error:
+            logs.event(_log, logging.ERROR, "cgroups are left", reason=str(error))
+            return False
+        root = self._settings.root_dir
+        for name in ("checkpoints", "pods"):
+            with contextlib.suppress(OSError):
+                (root / name).rmdir()
+        return True
+
+
+async def _until(stop: asyncio.Event, work: Coroutine[Any, Any, Tools]) -> Tools | None:
+    """Return the result of ``work``, or None if ``stop`` is set before."""
+    task = asyncio.create_task(work)
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait((task, stopping), return_when=asyncio.FIRST_COMPLETED)
+        return task.result() if task.done() else None
+    finally:
+        for each in (task, stopping):
+            each.cancel()
+        await asyncio.gather(task, stopping, return_exceptions=True)
+
+
+@contextlib.asynccontextmanager
+async def _client(settings: Settings) -> AsyncIterator[CriClient]:
+    try:
+        client = CriClient(
+            settings.runtime_endpoint,
+            timeout=settings.runtime_timeout,
+            image_endpoint=settings.image_endpoint or None,
+        )
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from error
+    async with client:
+        yield client
+
+
+@contextlib.contextmanager
+def _locked(root: Path) -> Iterator[None]:
+    """Hold the root directory: two kubelets on one would end each other's pods.
+
+    Raises:
+        StartError: another one has it, or it cannot be made.
+    """
+    try:
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StartError(f"--root-dir {root}: {error}; run as root, or set another") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise StartError(
+            f"--root-dir {root} is in use by another kubelet: stop it, or set another"
+        ) from None
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,87 @@
+"""Facts of this machine, read once at the start."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from pathlib import Path
+
+import psutil
+
+from kubeletpy.cri.node import NodeFacts, read_resolver
+
+from .config import ConfigurationError, Settings
+
+_HUGEPAGES = Path("/sys/kernel/mm/hugepages")
+_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+# Addresses set aside for documentation: connecting a datagram socket sends nothing, but makes the
+# kernel choose the source address by its default route.
+_FAR = ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1"))
+
+
+def node_name(settings: Settings) -> str:
+    """Return the node's name: the one set, or the host's; in lower case.
+
+    Raises:
+        ConfigurationError: it is not fit for an object's name.
+    """
+    name = (settings.node_name or os.uname().nodename).strip().lower()
+    if not _NAME.fullmatch(name) or len(name) > 253:
+        raise ConfigurationError(
+            f"node name {name!r} is not a DNS subdomain: set one by --hostname-override"
+        )
+    return name
+
+
+def node_addresses() -> tuple[str, ...]:
+    """Return the addresses that this machine sends from by default, IPv4 first."""
+    found = []
+    for family, far in _FAR:
+        try:
+            with socket.socket(family, socket.SOCK_DGRAM) as probe:
+                probe.connect((far, 9))
+                found.append(str(probe.getsockname()[0]))
+        except OSError:
+            continue
+    return tuple(found) or ("127.0.0.1",)
+
+
+def hugepage_sizes(directory: Path = _HUGEPAGES) -> tuple[int, ...]:
+    """Return the sizes of huge pages that the kernel offers, in bytes."""
+    sizes = []
+    if directory.is_dir():
+        for entry in directory.iterdir():
+            match = re.fullmatch(r"hugepages-(\d+)kB", entry.name)
+            if match:
+                sizes.append(int(match[1]) * 1024)
+    return tuple(sorted(sizes))
+
+
+def node_facts(settings: Settings, *, cgroup_version: int) -> NodeFacts:
+    """Return what the translation of pods has to know of the node.
+
+    Raises:
+        ConfigurationError: the node's name or resolv.conf cannot be taken.
+    """
+    try:
+        resolver = read_resolver(settings.resolv_conf)
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(
+            f"resolv.conf {settings.resolv_conf!r} cannot be read: {error}; "
+            'set another by resolvConf in --config, or "" for none'
+        ) from None
+    return NodeFacts(
+        name=node_name(settings),
+        ips=settings.node_ips or node_addresses(),
+        cpu_milli=(psutil.cpu_count() or 1) * 1000,
+        memory_bytes=psutil.virtual_memory().total,
+        root_dir=settings.root_dir,
+        pod_logs=settings.pod_logs_dir,
+        cluster_dns=settings.cluster_dns,
+        cluster_domain=settings.cluster_domain,
+        resolver=resolver,
+        seccomp_default=settings.seccomp_default,
+        cgroup_version=cgroup_version,
+        hugepage_sizes=hugepage_sizes(),
+    )

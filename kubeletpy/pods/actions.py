@@ -1,0 +1,277 @@
+"""The decision what to do for a pod: a pure function of what shall be, what is, and the time.
+
+It takes the place of the Go kubelet's ``computePodActions``. What it decides is carried out
+elsewhere (`steps`), one round after the other: each round looks again at what is, so a decision
+never depends on the success of an earlier one. The course of a pod::
+
+    no sandbox -> create sandbox -> init containers, one after the other -> regular containers
+        ^                                                                     |
+        |  sandbox lost: end what is left of it                               | all ended, and the
+        +------------------- attempt n+1 <------------------------------------+ policy restarts none
+                             (never once restartPolicy Never                  v
+                              has had a container)                     Succeeded | Failed
+"""
+
+from __future__ import annotations
+
+from kubeletpy.api.container import Container, Probe
+
+from .collect import garbage
+from .plan import (
+    ALWAYS,
+    FAILED,
+    NEVER,
+    ON_FAILURE,
+    SUCCEEDED,
+    Actions,
+    Desired,
+    Plan,
+    is_sidecar,
+)
+from .state import (
+    KILL_STEP,
+    SANDBOX_STEP,
+    ContainerPhase,
+    ContainerRecord,
+    KillReason,
+    Observed,
+    Outcome,
+    SandboxRecord,
+    Terminal,
+)
+
+DEADLINE_EXCEEDED = Terminal(
+    "Failed", "DeadlineExceeded", "Pod was active on the node longer than the specified deadline"
+)
+
+
+def decide(desired: Desired, observed: Observed, now: float) -> Actions:
+    """Return what to do for a pod that shall run.
+
+    Args:
+        desired: the pod as it shall be.
+        observed: what is known about it.
+        now: the time in seconds since the epoch.
+    """
+    plan = Plan(desired, observed, now)
+    terminal = observed.concluded or _deadline(plan)
+    if terminal is None:
+        reason = sandbox_fault(desired, observed)
+        if reason:
+            _new_sandbox(plan, reason)
+        else:
+            sandbox = observed.sandbox
+            assert sandbox is not None
+            _in_sandbox(plan, sandbox)
+        terminal = plan.terminal
+    if terminal is not None:
+        return _conclude(plan, terminal)
+    return plan.finish(garbage(plan))
+
+
+def _conclude(plan: Plan, terminal: Terminal) -> Actions:
+    plan = Plan(plan.desired, plan.observed, plan.now)
+    plan.terminal = terminal
+    plan.initialized = True
+    if alive(plan.observed) and not plan.blocked(KILL_STEP):
+        plan.kill_pod = terminal.reason or "all containers have ended"
+    return plan.finish(garbage(plan))
+
+
+def alive(observed: Observed) -> bool:
+    """Whether a container or sandbox of the pod is not known to have ended."""
+    return any(box.ready for box in observed.sandboxes) or any(
+        record.running
+        or (record.phase is ContainerPhase.UNKNOWN and record.id not in observed.killed)
+        for record in observed.containers
+    )
+
+
+def _deadline(plan: Plan) -> Terminal | None:
+    seconds = plan.desired.pod.spec.active_deadline_seconds
+    if seconds is None or not plan.observed.started_at:
+        return None
+    deadline = plan.observed.started_at + seconds
+    if plan.now >= deadline:
+        return DEADLINE_EXCEEDED
+    plan.wake(deadline)
+    return None
+
+
+def sandbox_fault(desired: Desired, observed: Observed) -> str:
+    """Return why the pod needs a new sandbox, or "" if the newest one serves."""
+    sandbox = observed.sandbox
+    if sandbox is None:
+        return "the pod has no sandbox"
+    if not sandbox.ready:
+        return "the sandbox is not ready any more"
+    if sum(box.ready for box in observed.sandboxes) > 1:
+        return "more than one sandbox is ready"
+    host_network = bool(desired.pod.spec.host_network)
+    if sandbox.host_network != host_network:
+        return "the sandbox has the other kind of network"
+    if not host_network and not sandbox.ips:
+        return "the sandbox has no address"
+    return ""
+
+
+def _new_sandbox(plan: Plan, reason: str) -> None:
+    desired, observed = plan.desired, plan.observed
+    regular = desired.pod.spec.containers
+    if desired.policy == NEVER and observed.containers:
+        plan.terminal = _outcome(desired, observed)
+        return
+    if regular and all(
+        (record := observed.latest(one.name)) is not None
+        and record.phase is not ContainerPhase.CREATED
+        and not should_restart(desired, observed, record)
+        for one in regular
+    ):
+        plan.terminal = _outcome(desired, observed)
+        return
+    if alive(observed):
+        if not plan.blocked(KILL_STEP):
+            plan.kill_pod = reason
+        return
+    if not plan.blocked(SANDBOX_STEP):
+        sandbox = observed.sandbox
+        plan.create_sandbox = 0 if sandbox is None else sandbox.attempt + 1
+
+
+def _in_sandbox(plan: Plan, sandbox: SandboxRecord) -> None:
+    for record in plan.observed.containers:
+        if record.sandbox_id != sandbox.id and record.running:
+            plan.kill(record, KillReason.POD, "left over from an earlier sandbox")
+    plan.initialized = _initialize(plan, sandbox)
+    if plan.terminal is not None or not plan.initialized:
+        return
+    undone = False
+    for container in plan.desired.pod.spec.containers:
+        undone |= _regular(plan, sandbox, container)
+    if not undone:
+        plan.terminal = _outcome(plan.desired, plan.observed)
+
+
+def _regular(plan: Plan, sandbox: SandboxRecord, container: Container) -> bool:
+    """Decide about one regular container; return whether it runs or shall run."""
+    record = plan.observed.latest(container.name)
+    if record is None:
+        plan.start(container, None)
+        return True
+    if record.sandbox_id == sandbox.id and record.running:
+        _check_running(plan, container, record)
+        return True
+    if record.running or plan.lost(record):
+        return True
+    created = record.phase is ContainerPhase.CREATED
+    if not created and not should_restart(plan.desired, plan.observed, record):
+        return False
+    plan.start(container, record)
+    return True
+
+
+def should_restart(desired: Desired, observed: Observed, record: ContainerRecord) -> bool:
+    """Whether an ended regular container shall run again."""
+    killed = observed.killed.get(record.id)
+    if killed is KillReason.CHANGED:
+        return True
+    if desired.policy == ALWAYS:
+        return True
+    return desired.policy == ON_FAILURE and not succeeded(observed, record)
+
+
+def succeeded(observed: Observed, record: ContainerRecord) -> bool:
+    """Whether a container did its work: exit code 0, and not because the kubelet ended it."""
+    return record.exited and record.exit_code == 0 and record.id not in observed.killed
+
+
+def _outcome(desired: Desired, observed: Observed) -> Terminal:
+    """Return how a pod ended of which no container shall run again."""
+    for container in desired.pod.spec.containers:
+        record = observed.latest(container.name)
+        if record is None or not succeeded(observed, record):
+            return FAILED
+    return SUCCEEDED
+
+
+def _initialize(plan: Plan, sandbox: SandboxRecord) -> bool:
+    """Decide about init containers and sidecars; return whether regular ones may start.
+
+    A record of a later container proves that the earlier ones are done, even if theirs were
+    removed from the runtime; sidecars (KEP-753) are kept running all the time.
+    """
+    spec = plan.desired.pod.spec
+    observed = plan.observed
+    reached = -1
+    for index, container in enumerate(spec.init_containers):
+        if observed.latest(container.name, sandbox.id) is not None:
+            reached = index
+    if any(observed.latest(one.name, sandbox.id) is not None for one in spec.containers):
+        reached = len(spec.init_containers)
+    for index, container in enumerate(spec.init_containers):
+        if is_sidecar(container):
+            done = _sidecar(plan, sandbox, container)
+        elif index < reached:
+            done = True
+        else:
+            done = _init(plan, sandbox, container)
+        if plan.terminal is not None or not (done or index < reached):
+            return False
+    return True
+
+
+def _init(plan: Plan, sandbox: SandboxRecord, container: Container) -> bool:
+    """Decide about one init container; return whether it has succeeded."""
+    record = plan.observed.latest(container.name, sandbox.id)
+    if record is None:
+        plan.start(container, plan.observed.latest(container.name))
+        return False
+    if record.running:
+        return False
+    if plan.lost(record):
+        return False
+    if record.phase is not ContainerPhase.CREATED:
+        if succeeded(plan.observed, record):
+            return True
+        if plan.desired.policy == NEVER:
+            plan.terminal = FAILED
+            return False
+    plan.start(container, record)
+    return False
+
+
+def _sidecar(plan: Plan, sandbox: SandboxRecord, container: Container) -> bool:
+    """Keep a sidecar running; return whether it has started, so that the next may."""
+    record = plan.observed.latest(container.name, sandbox.id)
+    if record is None:
+        plan.start(container, plan.observed.latest(container.name))
+        return False
+    if record.running:
+        _check_running(plan, container, record)
+        results = plan.observed.probe(record.id)
+        return container.startup_probe is None or results.startup is Outcome.SUCCESS
+    if not plan.lost(record):
+        plan.start(container, record)
+    return False
+
+
+def _check_running(plan: Plan, container: Container, record: ContainerRecord) -> None:
+    """End a running container whose specification changed or whose probe failed."""
+    results = plan.observed.probe(record.id)
+    # A sidecar is restarted always; a changed container under any policy, as in the Go kubelet.
+    again = ", will be restarted"
+    policy = "" if plan.desired.policy == NEVER and not is_sidecar(container) else again
+    wanted = plan.desired.hashes.get(container.name, record.spec_hash)
+    if record.spec_hash and record.spec_hash != wanted:
+        message = f"Container {container.name} definition changed{again}"
+        plan.kill(record, KillReason.CHANGED, message)
+    elif results.liveness is Outcome.FAILURE:
+        message = f"Container {container.name} failed liveness probe{policy}"
+        plan.kill(record, KillReason.LIVENESS, message, _grace(container.liveness_probe))
+    elif results.startup is Outcome.FAILURE:
+        message = f"Container {container.name} failed startup probe{policy}"
+        plan.kill(record, KillReason.STARTUP, message, _grace(container.startup_probe))
+
+
+def _grace(probe: Probe | None) -> int | None:
+    return None if probe is None else probe.termination_grace_period_seconds

@@ -1,0 +1,148 @@
+"""What of a pod must survive a restart of the kubelet and cannot be read from the runtime.
+
+A directory a pod, ``<root-dir>/checkpoints/<uid>/``, files written atomically:
+
+``pod.json``     the specification that runs, so that a pod whose manifest vanished while the
+                 kubelet was down is ended with its own hooks and grace.
+``status.json``  the last status: start time, times of transitions, readiness, the end it came to.
+``ending.json``  when the termination of the pod has to be over.
+
+Restart counts and back-off are kept by the containers themselves (labels and annotations).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from kubeletpy.api.codec import DecodeError, decode, encode
+from kubeletpy.api.pod import Pod
+from kubeletpy.api.status import PodStatus
+from kubeletpy_common import logs
+from kubeletpy_common.atomic import write_atomic
+
+_log = logging.getLogger(__name__)
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """What is known of a pod from before."""
+
+    pod: Pod
+    status: PodStatus | None = None
+    ending_deadline: float | None = None
+
+
+class Checkpoints:
+    """The checkpoints of all pods under one directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def save_pod(self, pod: Pod) -> None:
+        """Write the specification of a pod.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        directory = self._of(pod.metadata.uid)
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._write(directory / "pod.json", {"pod": msgspec.Raw(encode(pod))})
+
+    def save_status(self, uid: str, status: PodStatus) -> None:
+        """Write the status of a pod whose specification was written before; else do nothing.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        with contextlib.suppress(FileNotFoundError):
+            self._write(self._of(uid) / "status.json", {"status": msgspec.Raw(encode(status))})
+
+    def save_ending(self, uid: str, deadline: float) -> None:
+        """Write until when the pod has to be gone.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        with contextlib.suppress(FileNotFoundError):
+            self._write(self._of(uid) / "ending.json", {"deadline": deadline})
+
+    def remove(self, uid: str) -> None:
+        """Forget a pod.
+
+        Raises:
+            OSError: the files cannot be removed.
+        """
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(self._of(uid))
+
+    def load(self) -> dict[str, Saved]:
+        """Read all checkpoints, by pod UID; what cannot be understood is set aside."""
+        found: dict[str, Saved] = {}
+        if not self._directory.is_dir():
+            return found
+        for directory in sorted(self._directory.iterdir()):
+            if not directory.is_dir() or directory.name.endswith(".corrupt"):
+                continue
+            saved = self._load(directory)
+            if saved is not None:
+                found[directory.name] = saved
+        return found
+
+    def _load(self, directory: Path) -> Saved | None:
+        try:
+            pod = decode(_read(directory / "pod.json")["pod"], Pod)
+            if pod.metadata.uid != directory.name:
+                raise ValueError(f"pod.json is of another pod, {pod.metadata.uid!r}")
+        except (OSError, ValueError, KeyError, DecodeError) as error:
+            self._set_aside(directory, error)
+            return None
+        status: PodStatus | None = None
+        deadline: float | None = None
+        try:
+            status = decode(_read(directory / "status.json")["status"], PodStatus)
+        except FileNotFoundError:
+            pass
+        except (OSError, ValueError, KeyError, DecodeError) as error:
+            logs.event(
+                _log, logging.WARNING, "status checkpoint ignored",
+                path=str(directory), reason=str(error),
+            )  # fmt: skip
+        try:
+            deadline = float(str(_read(directory / "ending.json")["deadline"]))
+        except (OSError, ValueError, KeyError):
+            pass
+        return Saved(pod, status, deadline)
+
+    def _set_aside(self, directory: Path, error: Exception) -> None:
+        logs.event(
+            _log, logging.ERROR, "checkpoint set aside",
+            path=str(directory), reason=f"{type(error).__name__}: {error}",
+        )  # fmt: skip
+        aside = directory.with_name(f"{directory.name}.corrupt")
+        with contextlib.suppress(OSError):
+            shutil.rmtree(aside, ignore_errors=True)
+            directory.rename(aside)
+
+    def _of(self, uid: str) -> Path:
+        if not uid or "/" in uid or uid in (".", ".."):
+            raise ValueError(f"pod UID {uid!r} cannot name a directory")
+        return self._directory / uid
+
+    def _write(self, path: Path, content: Mapping[str, object]) -> None:
+        write_atomic(path, msgspec.json.encode({"version": VERSION, **content}))
+
+
+def _read(path: Path) -> dict[str, object]:
+    content = json.loads(path.read_bytes())
+    if not isinstance(content, dict) or content.get("version") != VERSION:
+        raise ValueError(f"{path}: not a checkpoint of version {VERSION}")
+    return content

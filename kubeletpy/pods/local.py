@@ -1,0 +1,189 @@
+"""The environment of pods on this node: cgroups, volumes, files, CRI configurations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from kubeletpy.api.container import Container
+from kubeletpy.api.pod import Pod
+from kubeletpy.cri.container_config import ContainerRequest, container_config
+from kubeletpy.cri.environment import PodAddresses, environment
+from kubeletpy.cri.node import NodeFacts
+from kubeletpy.cri.sandbox_config import pod_log_directory, sandbox_config
+from kubeletpy.cri.security import ConfigError, ImageUser
+from kubeletpy.resources.cgroups import CgroupError, PodCgroups
+from kubeletpy.volumes.errors import VolumeError
+from kubeletpy.volumes.manager import PodVolumes
+from kubeletpy.volumes.paths import PodPaths
+from kubeletpy_proto import cri_pb2
+
+from .environment import Blocking, ContainerFault, EnvironmentFault
+from .state import ImageState, SandboxRecord
+
+_T = TypeVar("_T")
+TIMEOUT = 120.0
+"""Seconds that making or removing the files and cgroups of a pod may take."""
+
+
+class LocalEnvironment:
+    """Gives pods what they need on this node; see `environment.Environment`.
+
+    Args:
+        node: facts of the node.
+        cgroups: the cgroups of pods.
+        volumes: the volumes and files of pods.
+    """
+
+    def __init__(self, node: NodeFacts, cgroups: PodCgroups, volumes: PodVolumes) -> None:
+        self._node = node
+        self._cgroups = cgroups
+        self._volumes = volumes
+        self._blocking = Blocking()
+        self._admitted: dict[str, Pod] = {}
+
+    def admit(self, pod: Pod) -> None:
+        """Count the pod among those of the node."""
+        self._admitted[pod.metadata.uid] = pod
+        self._weigh()
+
+    def _weigh(self) -> None:
+        try:
+            self._cgroups.weigh(self._admitted.values())
+        except (CgroupError, OSError):
+            # A weight matters only under contention; the next change of a pod tries again.
+            pass
+
+    def _fit(self, uid: str) -> bool:
+        """Whether a UID found in the runtime can be one of ours; others have no files here."""
+        try:
+            PodPaths(self._node.root_dir, uid)
+        except ValueError:
+            return False
+        return True
+
+    async def prepare(self, pod: Pod) -> None:
+        """Make cgroup, directories and volumes.
+
+        Raises:
+            EnvironmentFault: something of it cannot be had, for now.
+        """
+
+        def work() -> None:
+            self._cgroups.ensure(pod)
+            self._volumes.prepare_directories(pod)
+            self._volumes.mount(pod)
+
+        await self._run(pod, "making cgroup and volumes of the pod", work)
+
+    async def _run(self, pod: Pod, what: str, work: Callable[[], _T]) -> _T:
+        try:
+            return await self._blocking.run(pod.metadata.uid, what, TIMEOUT, work)
+        except VolumeError as error:
+            raise EnvironmentFault("FailedMount", f"MountVolume failed: {error}") from error
+        except CgroupError as error:
+            raise EnvironmentFault("FailedCreatePodContainer", str(error)) from error
+        except (TimeoutError, ValueError) as error:
+            raise EnvironmentFault("FailedMount", str(error)) from error
+        except OSError as error:
+            raise EnvironmentFault("FailedCreatePodContainer", str(error)) from error
+
+    def sandbox(self, pod: Pod, attempt: int) -> tuple[cri_pb2.PodSandboxConfig, list[str]]:
+        """Return the sandbox's configuration, and warnings.
+
+        Raises:
+            EnvironmentFault: there is none.
+        """
+        try:
+            plan = sandbox_config(
+                pod, self._node, attempt=attempt, cgroup_parent=self._cgroups.path(pod)
+            )
+        except ConfigError as error:
+            raise EnvironmentFault("FailedCreatePodSandBox", str(error)) from error
+        return plan.config, plan.warnings
+
+    async def container(
+        self,
+        pod: Pod,
+        container: Container,
+        attempt: int,
+        image: ImageState,
+        sandbox: SandboxRecord,
+    ) -> cri_pb2.ContainerConfig:
+        """Make the files of one run of a container, and return its configuration.
+
+        Raises:
+            ContainerFault, EnvironmentFault: it cannot be made.
+        """
+        own = self._node.ips if pod.spec.host_network else sandbox.ips
+        addresses = PodAddresses(pod=own, host=self._node.ips)
+
+        def work() -> cri_pb2.ContainerConfig:
+            volumes = self._volumes
+            log = pod_log_directory(pod, self._node) / container.name
+            log.mkdir(mode=0o755, parents=True, exist_ok=True)
+            variables = environment(pod, container, self._node, addresses)
+            request = ContainerRequest(
+                pod=pod,
+                container=container,
+                node=self._node,
+                attempt=attempt,
+                image_ref=image.ref,
+                image_user=ImageUser(uid=image.uid, name=image.username),
+                addresses=addresses,
+                volumes=volumes.paths(pod),
+                sub_paths=volumes.sub_paths(pod, container, variables),
+                hosts_file=volumes.write_hosts(pod, own),
+                termination_log=volumes.termination_log(pod, container, attempt)
+                if container.termination_message_path
+                else "",
+            )
+            return container_config(request)
+
+        try:
+            return await self._run(pod, f"making the files of container {container.name}", work)
+        except ConfigError as error:
+            raise ContainerFault(str(error)) from error
+
+    async def teardown(self, pod: Pod) -> None:
+        """Unmount the volumes and remove the cgroup of a pod of which nothing runs any more.
+
+        Raises:
+            EnvironmentFault: something of it is still in use.
+        """
+        uid = pod.metadata.uid
+        if not self._fit(uid):
+            return
+
+        def work() -> None:
+            self._volumes.unmount(uid)
+            self._cgroups.remove(uid)
+
+        await self._run(pod, "unmounting volumes and removing the cgroup of the pod", work)
+        self._admitted.pop(uid, None)
+        self._weigh()
+
+    async def purge(self, pod: Pod) -> None:
+        """Remove the pod's directories and logs.
+
+        Raises:
+            EnvironmentFault: something of it could not be removed.
+        """
+
+        if not self._fit(pod.metadata.uid):
+            return
+
+        def work() -> None:
+            self._volumes.remove(pod.metadata.uid)
+            self._volumes.remove_logs(pod)
+
+        await self._run(pod, "removing the directories of the pod", work)
+
+    async def forget_log(self, pod: Pod, path: str) -> None:
+        """Remove the log file of a removed container; only below the pod's log directory."""
+        directory = pod_log_directory(pod, self._node)
+        file = Path(path)
+        if file.is_absolute() and file.parent.parent == directory and ".." not in file.parts:
+            work = file.unlink
+            await self._run(pod, "removing a log", lambda: work(missing_ok=True))

@@ -1,0 +1,321 @@
+"""All pods of the node: which worker runs, and what wakes it.
+
+One instance of a pod (namespace and name) lives at any time: a static pod that changes has its old
+instance ended and removed before the new one starts, and of many changes meanwhile only the last
+one counts. A kubelet owns the runtime behind its socket, as in Kubernetes: whatever there carries
+the labels of a pod and is wanted by no source is ended and removed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterable, Callable
+from dataclasses import dataclass
+
+import msgspec
+
+from kubeletpy.api.events import WARNING
+from kubeletpy.api.meta import ObjectMeta
+from kubeletpy.api.pod import Pod, PodSpec
+from kubeletpy.api.status import PodStatus
+from kubeletpy.cri import labels
+from kubeletpy.cri.client import CriError
+from kubeletpy.cri.events import ContainerEvents, EventsUnsupported, Resync
+from kubeletpy.sources.updates import CONFIG_HASH, PodUpdates, pod_key
+from kubeletpy_common import logs
+from kubeletpy_proto import cri_pb2
+
+from .backoff import CrashLoop
+from .checkpoint import Saved
+from .observe import Identity, Listing
+from .plan import Desired
+from .state import frozen
+from .steps import Tools
+from .worker import PodWorker
+
+_log = logging.getLogger(__name__)
+RELIST_WITH_EVENTS = 300.0
+"""Seconds between full lists while the runtime sends events, as in the Go kubelet."""
+RELIST_WITHOUT_EVENTS = 1.0
+RELIST_RETRY = 1.0
+_SETTLE = 1.0
+"""Seconds after which a new event stream surely was registered by the runtime."""
+
+
+@dataclass
+class Contact:
+    """How the runtime was last heard of."""
+
+    ok: bool = False
+    error: str = "not asked yet"
+    events: bool = True
+
+
+def desired_of(pod: Pod, crash_loop: CrashLoop) -> Desired:
+    """Return a pod as its worker takes it."""
+    containers = (*pod.spec.init_containers, *pod.spec.containers)
+    hashes = {one.name: labels.container_hash(one) for one in containers}
+    return Desired(pod, frozen(hashes), crash_loop)
+
+
+def version_of(pod: Pod) -> tuple[str, str]:
+    """Return what tells two versions of a pod apart: UID and content hash."""
+    return pod.metadata.uid, pod.metadata.annotations.get(CONFIG_HASH, "")
+
+
+@dataclass
+class _Entry:
+    worker: PodWorker
+    task: asyncio.Task[None]
+
+
+class PodManager:
+    """Starts, wakes and ends workers.
+
+    Args:
+        tools: what all workers share.
+        crash_loop: limits of the back-off of containers.
+        published: called with each new status of a pod.
+    """
+
+    def __init__(
+        self,
+        tools: Tools,
+        crash_loop: CrashLoop | None = None,
+        published: Callable[[Pod, PodStatus], None] | None = None,
+    ) -> None:
+        self.contact = Contact()
+        self._tools = tools
+        self._crash_loop = crash_loop or CrashLoop()
+        self._published = published
+        self._desired: dict[str, Pod] = {}
+        self._active: dict[str, dict[str, _Entry]] = {}
+        self._by_uid: dict[str, PodWorker] = {}
+        self._saved: dict[str, Saved] = {}
+        self._listing = Listing()
+        self._listed = False
+        self._sourced = False
+        self._ready = False
+        self._relist_bell = asyncio.Event()
+        self._closing = False
+
+    async def run(self, source: AsyncIterable[PodUpdates]) -> None:
+        """Run pods until cancelled; then all tasks end, and the pods go on without them."""
+        self._saved = self._tools.checkpoints.load()
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._follow_source(source), name="pod source")
+                group.create_task(self._follow_runtime(), name="runtime events")
+                group.create_task(self._relist(), name="relist")
+        finally:
+            await self._close()
+
+    async def _close(self) -> None:
+        tasks = [entry.task for entries in self._active.values() for entry in entries.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def pods(self) -> list[Pod]:
+        """Return all pods with their statuses, also those that wait for an older instance."""
+        found: list[Pod] = []
+        for name in sorted({*self._active, *self._desired}):
+            entries = self._active.get(name, {})
+            for entry in entries.values():
+                pod = msgspec.structs.replace(entry.worker.pod, status=entry.worker.status)
+                found.append(pod)
+            wanted = self._desired.get(name)
+            if wanted is not None and wanted.metadata.uid not in entries:
+                found.append(wanted)
+        return found
+
+    async def terminate_all(self, timeout: float) -> bool:
+        """End and remove all pods; return whether all are gone within ``timeout`` seconds."""
+        self._closing = True
+        self._desired.clear()
+        for name in list(self._active):
+            self._reconcile(name)
+        try:
+            async with asyncio.timeout(timeout):
+                while tasks := [
+                    entry.task for entries in self._active.values() for entry in entries.values()
+                ]:
+                    await asyncio.wait(tasks)
+                    # The tasks' callbacks, which strike them off, run right after this one.
+                    await asyncio.sleep(0)
+        except TimeoutError:
+            return False
+        return True
+
+    def longest_grace(self) -> int:
+        """Return the longest grace of any pod in seconds."""
+        workers = self._by_uid.values()
+        return max((worker.longest_grace for worker in workers), default=0)
+
+    async def _follow_source(self, source: AsyncIterable[PodUpdates]) -> None:
+        async for updates in source:
+            self.apply(updates)
+
+    def apply(self, updates: PodUpdates) -> None:
+        """Take over what changed in a source of pods."""
+        if self._closing:
+            return
+        for error in updates.errors:
+            self._tools.recorder.node(WARNING, "InvalidManifest", str(error))
+        for name, hints in updates.hints:
+            logs.event(_log, logging.INFO, "fields without effect", pod=name, fields=list(hints))
+        fresh = [*updates.added, *(change.new for change in updates.changed)]
+        for pod in updates.removed:
+            self._desired.pop(pod_key(pod), None)
+        for pod in fresh:
+            self._desired[pod_key(pod)] = pod
+        self._sourced = True
+        if not self._ready:
+            self._adopt()
+            return
+        for pod in (*updates.removed, *fresh):
+            self._reconcile(pod_key(pod))
+
+    def _adopt(self) -> None:
+        """Once the pods that shall be and those that are are known: match them."""
+        if not (self._listed and self._sourced) or self._ready:
+            return
+        self._ready = True
+        for uid, saved in self._saved.items():
+            wanted = self._desired.get(pod_key(saved.pod))
+            keep = wanted is not None and version_of(wanted) == version_of(saved.pod)
+            pod = wanted if keep and wanted is not None else saved.pod
+            self._start(pod, saved, ending=not keep)
+            logs.event(
+                _log, logging.INFO, "pod adopted" if keep else "pod without a manifest ended",
+                pod=pod_key(saved.pod), uid=uid,
+            )  # fmt: skip
+        self._saved = {}
+        self._end_orphans()
+        for name in list(self._desired):
+            self._reconcile(name)
+
+    def _end_orphans(self) -> None:
+        wanted = {pod.metadata.uid for pod in self._desired.values()}
+        for uid, identity in self._listing.identities.items():
+            if uid in self._by_uid or uid in wanted:
+                continue
+            logs.event(
+                _log, logging.WARNING, "pod that nobody wants ended",
+                pod=f"{identity.namespace}/{identity.name}", uid=uid,
+            )  # fmt: skip
+            self._start(_stranger(identity), None, ending=True)
+
+    def _reconcile(self, name: str) -> None:
+        """Bring the instances of one pod to what is wanted: at most one, of the right version."""
+        wanted = self._desired.get(name)
+        entries = self._active.get(name, {})
+        for entry in entries.values():
+            if wanted is None or version_of(entry.worker.pod) != version_of(wanted):
+                entry.worker.terminate()
+        if not entries and wanted is not None:
+            self._start(wanted, None)
+
+    def _start(self, pod: Pod, saved: Saved | None, *, ending: bool = False) -> None:
+        desired = desired_of(pod, self._crash_loop)
+        worker = PodWorker(desired, self._tools, saved, self._published)
+        if ending:
+            worker.terminate()
+        name, uid = pod_key(pod), pod.metadata.uid
+        task = asyncio.create_task(worker.run(), name=f"pod {name}")
+        self._active.setdefault(name, {})[uid] = _Entry(worker, task)
+        self._by_uid[uid] = worker
+        task.add_done_callback(lambda task: self._ended(name, uid, task))
+
+    def _ended(self, name: str, uid: str, task: asyncio.Task[None]) -> None:
+        entries = self._active.get(name, {})
+        entry = entries.pop(uid, None)
+        if not entries:
+            self._active.pop(name, None)
+        self._by_uid.pop(uid, None)
+        if not task.cancelled() and task.exception() is not None:
+            logs.event(
+                _log, logging.ERROR, "pod worker broke; it is started again",
+                pod=name, reason=repr(task.exception()),
+            )  # fmt: skip
+            if entry is not None:
+                ending = entry.worker.ending
+                pod = entry.worker.pod
+                # Not at once: what broke it would break it again in a tight loop.
+                asyncio.get_running_loop().call_later(
+                    RELIST_RETRY, lambda: self._start(pod, None, ending=ending)
+                )
+                return
+        if not task.cancelled():
+            self._reconcile(name)
+
+    async def _follow_runtime(self) -> None:
+        try:
+            async for event in ContainerEvents(self._tools.cri):
+                if isinstance(event, Resync):
+                    self._relist_bell.set()
+                    # An event between this list and the runtime's registration would be lost.
+                    asyncio.get_running_loop().call_later(_SETTLE, self._relist_bell.set)
+                else:
+                    self._on_event(event)
+        except EventsUnsupported as error:
+            logs.event(
+                _log, logging.WARNING, "runtime sends no events; it is listed every second",
+                reason=str(error),
+            )  # fmt: skip
+            self.contact.events = False
+            self._relist_bell.set()
+
+    def _on_event(self, event: cri_pb2.ContainerEventResponse) -> None:
+        uid = event.pod_sandbox_status.metadata.uid
+        for status in event.containers_statuses:
+            uid = uid or status.labels.get(labels.POD_UID, "")
+        worker = self._by_uid.get(uid)
+        if worker is not None:
+            worker.refresh()
+        else:
+            self._relist_bell.set()
+
+    async def _relist(self) -> None:
+        while True:
+            self._relist_bell.clear()
+            succeeded = await self._list_once()
+            pause = RELIST_WITH_EVENTS if self.contact.events else RELIST_WITHOUT_EVENTS
+            if not succeeded:
+                await asyncio.sleep(RELIST_RETRY)
+                continue
+            try:
+                async with asyncio.timeout(pause):
+                    await self._relist_bell.wait()
+            except TimeoutError:
+                pass
+
+    async def _list_once(self) -> bool:
+        try:
+            listing = await self._tools.observer.listing()
+        except CriError as error:
+            if self.contact.ok or self.contact.error != str(error):
+                logs.event(_log, logging.ERROR, "runtime not reachable", reason=str(error))
+            self.contact.ok, self.contact.error = False, str(error)
+            return False
+        if not self.contact.ok:
+            logs.event(_log, logging.INFO, "runtime reachable", endpoint=self._tools.cri.endpoint)
+        self.contact.ok, self.contact.error = True, ""
+        before, self._listing = self._listing, listing
+        for uid in before.states.keys() | listing.states.keys():
+            worker = self._by_uid.get(uid)
+            if worker is not None and before.states.get(uid) != listing.states.get(uid):
+                worker.refresh()
+        self._listed = True
+        if self._ready:
+            self._end_orphans()
+        else:
+            self._adopt()
+        return True
+
+
+def _stranger(identity: Identity) -> Pod:
+    """Return what is known of a pod that left nothing but its sandboxes."""
+    meta = ObjectMeta(name=identity.name, namespace=identity.namespace, uid=identity.uid)
+    return Pod(api_version="v1", kind="Pod", metadata=meta, spec=PodSpec())

@@ -1,0 +1,361 @@
+"""Carrying out what was decided for a pod: each step is one small coroutine.
+
+Reasons, events and their wording are those of the Go kubelet 1.36.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from kubeletpy.api.container import Container
+from kubeletpy.api.pod import Pod
+from kubeletpy.cri.client import CriClient, CriError
+from kubeletpy.events import Recorder
+from kubeletpy.hooks.runner import HookError, Hooks
+from kubeletpy.images.pulls import Images, reason_of
+from kubeletpy.probes.worker import Check
+from kubeletpy.status.generate import Node
+from kubeletpy_common import logs
+
+from .checkpoint import Checkpoints
+from .environment import ContainerFault, Environment, EnvironmentFault
+from .observe import BACKOFF, Observer, PodView
+from .plan import StartContainer, is_sidecar
+from .state import ContainerPhase, ContainerRecord, ImageState, SandboxRecord
+
+_log = logging.getLogger(__name__)
+SHORTEST_GRACE = 2
+"""Seconds that a container has at least between SIGTERM and SIGKILL, unless its grace is 0."""
+HOOK_LIMIT = 3600.0
+"""Seconds that a postStart hook may take; the Go kubelet sets no limit of its own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tools:
+    """What all workers share."""
+
+    cri: CriClient
+    observer: Observer
+    environment: Environment
+    images: Images
+    check: Check
+    hooks: Hooks
+    recorder: Recorder
+    checkpoints: Checkpoints
+    node: Node
+    clock: Callable[[], float] = time.time
+
+
+class StepError(Exception):
+    """A step that failed; reason and message are shown in status and events."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+
+
+def grace_of(pod: Pod) -> int:
+    """Return the seconds a pod has to end by itself."""
+    for seconds in (
+        pod.metadata.deletion_grace_period_seconds,
+        pod.spec.termination_grace_period_seconds,
+    ):
+        if seconds is not None:
+            return max(seconds, 0)
+    return 30
+
+
+class Steps:
+    """The steps of one pod."""
+
+    def __init__(self, pod: Pod, tools: Tools) -> None:
+        self._pod = pod
+        self._tools = tools
+        spec = pod.spec
+        self.containers = {one.name: one for one in (*spec.init_containers, *spec.containers)}
+
+    async def create_sandbox(self, attempt: int) -> str:
+        """Prepare the node and run a sandbox; return its id.
+
+        Raises:
+            StepError: with an event told.
+        """
+        pod, tools = self._pod, self._tools
+        try:
+            await tools.environment.prepare(pod)
+            config, warnings = tools.environment.sandbox(pod, attempt)
+            for warning in warnings:
+                tools.recorder.warning(pod, "DNSConfigForming", warning)
+            return await tools.cri.run_pod_sandbox(config, pod.spec.runtime_class_name or "")
+        except EnvironmentFault as error:
+            tools.recorder.warning(pod, error.reason, str(error))
+            raise StepError(error.reason, str(error)) from error
+        except CriError as error:
+            message = f"Failed to create pod sandbox: {reason_of(error)}"
+            tools.recorder.warning(pod, "FailedCreatePodSandBox", message)
+            raise StepError("FailedCreatePodSandBox", message) from error
+
+    async def start(
+        self,
+        action: StartContainer,
+        image: ImageState,
+        sandbox: SandboxRecord,
+        ending: asyncio.Event,
+    ) -> None:
+        """Create and start a container, and run its postStart hook.
+
+        Args:
+            action: which one.
+            image: present.
+            sandbox: where.
+            ending: set when the pod is to end; then the hook is not waited for any more.
+
+        Raises:
+            StepError: with an event told.
+        """
+        container = self.containers[action.name]
+        if action.replaces:
+            await self.remove_container(action.replaces)
+        container_id = await self._create(container, action, image, sandbox)
+        recorder = self._tools.recorder
+        try:
+            await self._tools.cri.start_container(container_id)
+        except CriError as error:
+            raise self._failed(container, "RunContainerError", reason_of(error)) from error
+        recorder.normal(self._pod, "Started", "Container started", container.name)
+        await self._post_start(container, container_id, sandbox, ending)
+
+    async def _create(
+        self,
+        container: Container,
+        action: StartContainer,
+        image: ImageState,
+        sandbox: SandboxRecord,
+    ) -> str:
+        pod, tools = self._pod, self._tools
+        try:
+            config = await tools.environment.container(
+                pod, container, action.attempt, image, sandbox
+            )
+            sandbox_config, _ = tools.environment.sandbox(pod, sandbox.attempt)
+        except (ContainerFault, EnvironmentFault) as error:
+            raise self._failed(container, "CreateContainerConfigError", str(error)) from error
+        config.annotations[BACKOFF] = str(round(action.backoff))
+        try:
+            created = await tools.cri.create_container(sandbox.id, config, sandbox_config)
+        except CriError as error:
+            raise self._failed(container, "CreateContainerError", reason_of(error)) from error
+        tools.recorder.normal(pod, "Created", "Container created", container.name)
+        return created
+
+    def _failed(self, container: Container, reason: str, message: str) -> StepError:
+        self._tools.recorder.warning(self._pod, "Failed", f"Error: {message}", container.name)
+        return StepError(reason, message)
+
+    async def _post_start(
+        self,
+        container: Container,
+        container_id: str,
+        sandbox: SandboxRecord,
+        ending: asyncio.Event,
+    ) -> None:
+        handler = container.lifecycle.post_start if container.lifecycle else None
+        if handler is None:
+            return
+        hook = asyncio.ensure_future(
+            self._tools.hooks.run(
+                handler, container, container_id, self.address(sandbox), HOOK_LIMIT
+            )
+        )
+        stop = asyncio.ensure_future(ending.wait())
+        try:
+            await asyncio.wait((hook, stop), return_when=asyncio.FIRST_COMPLETED)
+            if not hook.done():
+                return
+            try:
+                hook.result()
+            except HookError as error:
+                message = f"PostStartHook failed: {error}"
+                self._tools.recorder.warning(
+                    self._pod, "FailedPostStartHook", message, container.name
+                )
+                raise StepError("PostStartHookError", message) from error
+        finally:
+            for task in (hook, stop):
+                task.cancel()
+            await asyncio.gather(hook, stop, return_exceptions=True)
+
+    def address(self, sandbox: SandboxRecord | None) -> str:
+        """Return the address at which the pod's containers are asked."""
+        if sandbox is not None and sandbox.ips and not sandbox.host_network:
+            return sandbox.ips[0]
+        ips = self._tools.node.ips
+        return ips[0] if ips else "127.0.0.1"
+
+    async def kill(
+        self,
+        container_id: str,
+        name: str,
+        message: str,
+        grace: float,
+        sandbox: SandboxRecord | None,
+        *,
+        hook: bool = True,
+    ) -> None:
+        """End a container: preStop hook, stop signal, SIGKILL, all within ``grace`` seconds.
+
+        Raises:
+            StepError: it may still run.
+        """
+        tools = self._tools
+        begun = tools.clock()
+        tools.recorder.normal(self._pod, "Killing", message, name)
+        container = self.containers.get(name)
+        lifecycle = container.lifecycle if container else None
+        if grace > 0 and hook and container and lifecycle and lifecycle.pre_stop:
+            address = self.address(sandbox)
+            try:
+                await tools.hooks.run(lifecycle.pre_stop, container, container_id, address, grace)
+            except HookError as error:
+                text = f"PreStopHook failed: {error}"
+                tools.recorder.warning(self._pod, "FailedPreStopHook", text, name)
+        remaining = 0
+        if grace > 0:
+            elapsed = max(tools.clock() - begun, 0.0)
+            remaining = max(round(grace - elapsed), SHORTEST_GRACE)
+        try:
+            await tools.cri.stop_container(container_id, remaining)
+        except CriError as error:
+            if not error.not_found:
+                text = f"error killing container {name}: {reason_of(error)}"
+                tools.recorder.warning(self._pod, "FailedKillPod", text, name)
+                raise StepError("FailedKillPod", text) from error
+
+    async def kill_all(
+        self, view: PodView, grace: float, hooked: frozenset[str] = frozenset()
+    ) -> None:
+        """End all that lives of the pod: regular containers, then sidecars, then sandboxes.
+
+        Sidecars go one after the other in the reverse of their order (KEP-753), within what is
+        left of ``grace`` seconds. The containers ``hooked`` have their preStop hook running or
+        behind them already.
+
+        Raises:
+            StepError: something may still live.
+        """
+        begun = self._tools.clock()
+        alive = [
+            record
+            for record in view.containers
+            if record.phase in (ContainerPhase.RUNNING, ContainerPhase.UNKNOWN)
+        ]
+        sidecars = [one.name for one in reversed(self._pod.spec.init_containers) if is_sidecar(one)]
+        await self._kill_some(
+            (record for record in alive if record.name not in sidecars), view, grace, hooked
+        )
+        for name in sidecars:
+            left = grace if grace <= 0 else max(grace - (self._tools.clock() - begun), 1.0)
+            await self._kill_some((one for one in alive if one.name == name), view, left, hooked)
+        for box in view.sandboxes:
+            if not box.ready and not alive:
+                continue
+            try:
+                await self._tools.cri.stop_pod_sandbox(box.id)
+            except CriError as error:
+                if error.not_found:
+                    continue
+                text = f"error killing pod: failed to stop sandbox {box.id}: {reason_of(error)}"
+                self._tools.recorder.warning(self._pod, "FailedKillPod", text)
+                raise StepError("FailedKillPod", text) from error
+
+    async def _kill_some(
+        self,
+        records: Iterable[ContainerRecord],
+        view: PodView,
+        grace: float,
+        hooked: frozenset[str],
+    ) -> None:
+        boxes = {box.id: box for box in view.sandboxes}
+        ended = await asyncio.gather(
+            *(
+                self.kill(
+                    record.id,
+                    record.name,
+                    f"Stopping container {record.name}",
+                    grace,
+                    boxes.get(record.sandbox_id),
+                    hook=record.id not in hooked,
+                )
+                for record in records
+            ),
+            return_exceptions=True,
+        )
+        for outcome in ended:
+            if isinstance(outcome, BaseException):
+                raise outcome
+
+    async def remove_container(self, container_id: str, log_path: str = "") -> None:
+        """Remove a container that does not run, and its log file.
+
+        Raises:
+            StepError: it is still there.
+        """
+        try:
+            await self._tools.cri.remove_container(container_id)
+        except CriError as error:
+            if not error.not_found:
+                raise StepError("FailedRemoveContainer", reason_of(error)) from error
+        if log_path:
+            with contextlib.suppress(EnvironmentFault):
+                await self._tools.environment.forget_log(self._pod, log_path)
+
+    async def remove_sandbox(self, sandbox_id: str) -> None:
+        """Remove a sandbox and what containers it still has.
+
+        Raises:
+            StepError: it is still there.
+        """
+        try:
+            await self._tools.cri.remove_pod_sandbox(sandbox_id)
+        except CriError as error:
+            if not error.not_found:
+                text = f"failed to remove sandbox {sandbox_id}: {reason_of(error)}"
+                self._tools.recorder.warning(self._pod, "FailedRemovePodSandBox", text)
+                raise StepError("FailedRemovePodSandBox", text) from error
+
+    async def teardown(self) -> None:
+        """Unmount volumes and remove the cgroup; nothing of the pod runs any more.
+
+        Raises:
+            StepError: something is still in use.
+        """
+        try:
+            await self._tools.environment.teardown(self._pod)
+        except EnvironmentFault as error:
+            self._tools.recorder.warning(self._pod, error.reason, str(error))
+            raise StepError(error.reason, str(error)) from error
+
+    async def purge(self, view: PodView) -> None:
+        """Remove sandboxes, containers, logs, directories and the checkpoint.
+
+        Raises:
+            StepError: something could not be removed.
+        """
+        for box in view.sandboxes:
+            await self.remove_sandbox(box.id)
+        uid = self._pod.metadata.uid
+        try:
+            await self._tools.environment.purge(self._pod)
+            self._tools.checkpoints.remove(uid)
+        except EnvironmentFault as error:
+            raise StepError(error.reason, str(error)) from error
+        except (OSError, ValueError) as error:
+            raise StepError("FailedCleanup", str(error)) from error
+        self._tools.images.forget(uid)
+        logs.event(_log, logging.INFO, "pod removed", pod=self._pod.metadata.name, uid=uid)

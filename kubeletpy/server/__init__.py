@@ -1,0 +1,1 @@
+"""What the kubelet serves over HTTP on loopback."""

@@ -1,0 +1,135 @@
+"""What the kubelet serves over plain HTTP, on loopback by default (port 10248, as Go's healthz).
+
+``/healthz``  ``ok`` or 500 with what is wrong; ``?verbose`` shows all checks;
+              ``/healthz/NAME`` asks one check.
+``/pods``     a PodList with statuses.
+``/events``   an EventList, the event that happened last at the end.
+
+It answers GET only. Pods may hold secrets in their environment, so ``/pods`` and ``/events`` are
+answered to loopback and only if the request is addressed to it: a browser on the node that was
+lured to a page elsewhere (DNS rebinding) gets 403.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from kubeletpy.api.codec import encode
+from kubeletpy.api.events import Event
+from kubeletpy.api.pod import Pod, PodList
+
+from .health import Check, run_checks
+
+_LARGEST_REQUEST = 1024
+_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def is_local(host: str) -> bool:
+    """Whether the Host header (``name``, ``name:port``, ``[v6]:port``) names loopback."""
+    name = host.rsplit(":", 1)[0] if host.count(":") == 1 else host
+    if name.startswith("["):
+        name = name[1:].partition("]")[0]
+    if name == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+class Api:
+    """The handlers.
+
+    Args:
+        checks: of ``/healthz``, by name.
+        pods: returns all pods with statuses.
+        events: returns the latest events.
+    """
+
+    def __init__(
+        self,
+        checks: dict[str, Check],
+        pods: Callable[[], list[Pod]],
+        events: Callable[[], list[Event]],
+    ) -> None:
+        self._checks = checks
+        self._pods = pods
+        self._events = events
+
+    def application(self) -> web.Application:
+        """Return the application to serve."""
+        application = web.Application(client_max_size=_LARGEST_REQUEST)
+        application.router.add_get("/healthz", self.healthz)
+        application.router.add_get("/healthz/{name}", self.healthz)
+        application.router.add_get("/pods", _local_only(self.pods))
+        application.router.add_get("/pods/", _local_only(self.pods))
+        application.router.add_get("/events", _local_only(self.events))
+        return application
+
+    async def healthz(self, request: web.Request) -> web.Response:
+        """Answer ``/healthz``."""
+        name = request.match_info.get("name")
+        checks = self._checks
+        if name is not None and name != "ping":
+            if name not in checks:
+                return web.Response(status=404, text=f"no check named {name!r}\n")
+            checks = {name: checks[name]}
+        report = await run_checks({} if name == "ping" else checks)
+        text = report.text(verbose="verbose" in request.query)
+        return web.Response(status=200 if report.healthy else 500, text=text)
+
+    async def pods(self, _: web.Request) -> web.Response:
+        """Answer ``/pods``."""
+        listing = PodList(api_version="v1", kind="PodList", items=self._pods())
+        return web.Response(body=encode(listing), content_type="application/json")
+
+    async def events(self, _: web.Request) -> web.Response:
+        """Answer ``/events``."""
+        items = b",".join(encode(event) for event in self._events())
+        body = b'{"kind":"EventList","apiVersion":"v1","metadata":{},"items":[' + items + b"]}"
+        return web.Response(body=body, content_type="application/json")
+
+
+def _local_only(handler: _Handler) -> _Handler:
+    async def guarded(request: web.Request) -> web.StreamResponse:
+        remote = request.remote or ""
+        if not (is_local(remote) and is_local(request.host)):
+            return web.Response(status=403, text="served to loopback only\n")
+        return await handler(request)
+
+    return guarded
+
+
+class Server:
+    """Listens for requests.
+
+    Args:
+        api: the handlers.
+        address: IP address to bind to.
+        port: 0 serves nothing.
+    """
+
+    def __init__(self, api: Api, address: str, port: int) -> None:
+        self._runner = web.AppRunner(
+            api.application(), access_log=None, handle_signals=False, shutdown_timeout=1.0
+        )
+        self._address = address
+        self._port = port
+
+    async def start(self) -> None:
+        """Begin to listen.
+
+        Raises:
+            OSError: address or port cannot be had.
+        """
+        if self._port == 0:
+            return
+        await self._runner.setup()
+        await web.TCPSite(self._runner, self._address, self._port).start()
+
+    async def close(self) -> None:
+        """Stop listening."""
+        await self._runner.cleanup()

@@ -1,0 +1,1 @@
+"""``kubeletpy up``: registry, runtime and kubelet on this machine, and a pod that shows them."""

@@ -1,0 +1,210 @@
+"""The node that ``up`` runs: registry, runtime and kubelet, started and stopped in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import socket
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import yaml
+
+from kubeletpy.cri.client import CriClient, CriError
+from kubeletpy.up.daemons import Daemon
+from kubeletpy.up.errors import UpError
+from kubeletpy.up.layout import Layout
+
+_START_SECONDS = 30.0
+_STOP_SECONDS = 20.0
+_PODS_GONE_SECONDS = 45.0
+_POLL_SECONDS = 0.02
+_HTTP_TIMEOUT = aiohttp.ClientTimeout(total=5)
+_REGISTRY_CONFIG = """\
+version: 0.1
+log: {{level: info, accesslog: {{disabled: true}}}}
+storage: {{filesystem: {{rootdirectory: "{storage}"}}, delete: {{enabled: true}}}}
+http: {{addr: "{address}", secret: "only-on-loopback"}}
+"""
+
+
+class Node:
+    """The three daemons of one ``Layout``.
+
+    Attributes:
+        registry_address: ``127.0.0.1:PORT`` of the registry.
+        kubelet_url: where the kubelet answers ``/healthz`` and ``/pods``.
+    """
+
+    def __init__(self, layout: Layout, registry_port: int) -> None:
+        self.layout = layout
+        self.registry_address = f"127.0.0.1:{registry_port or _free_port()}"
+        self._kubelet_port = _free_port()
+        self.kubelet_url = f"http://127.0.0.1:{self._kubelet_port}"
+        self.endpoint = f"unix://{layout.socket}"
+        # The numbers are the order of starting, see leftovers.end_leftovers.
+        self._registry = self._daemon("1-registry", self._registry_command())
+        self._runtime = self._daemon("2-runtime", self._runtime_command())
+        # If we are killed, the kubelet ends the pods; for that it needs the runtime, which the next
+        # start ends.
+        self._kubelet = self._daemon("3-kubelet", self._kubelet_command(), ends_with_us=True)
+
+    @property
+    def daemons(self) -> tuple[Daemon, ...]:
+        """All daemons, in the order in which they start."""
+        return (self._registry, self._runtime, self._kubelet)
+
+    async def start_registry(self) -> None:
+        """Start the registry and wait until it answers.
+
+        Raises:
+            UpError: its port is taken, or it does not come up.
+        """
+        host, _, port = self.registry_address.partition(":")
+        with socket.socket() as probe:
+            # A port in TIME_WAIT, as after an earlier run, is free to a server.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, int(port)))
+            except OSError as error:
+                raise UpError(
+                    f"port {port} for the registry is taken ({error.strerror}); choose another "
+                    "with --registry-port, or 0 for any free one"
+                ) from error
+        storage = self.layout.data / "registry"
+        self._registry_config.write_text(
+            _REGISTRY_CONFIG.format(storage=storage, address=self.registry_address)
+        )
+        await self._registry.start()
+        url = f"http://{self.registry_address}/v2/"
+        await self._registry.until(lambda: _answers(url), _START_SECONDS, "answer")
+
+    async def start_runtime(self) -> str:
+        """Start the runtime, wait until it serves CRI, and return its name and version.
+
+        Raises:
+            UpError: it does not come up.
+        """
+        await self._runtime.start()
+
+        async def serves() -> bool:
+            return self.layout.socket.exists()
+
+        await self._runtime.until(serves, _START_SECONDS, f"listen on {self.layout.socket}")
+        try:
+            async with CriClient(self.endpoint, timeout=_START_SECONDS) as client:
+                version = await client.version()
+        except CriError as error:
+            raise UpError(f"the runtime does not answer: {error}") from error
+        return f"{version.runtime_name} {version.runtime_version}"
+
+    async def start_kubelet(self) -> None:
+        """Start the kubelet and wait until it says that it is healthy.
+
+        Raises:
+            UpError: it does not come up.
+        """
+        config = {
+            "apiVersion": "kubelet.config.k8s.io/v1beta1",
+            "kind": "KubeletConfiguration",
+            "containerRuntimeEndpoint": self.endpoint,
+            "staticPodPath": str(self.layout.manifests),
+            "podLogsDir": str(self.layout.pod_logs),
+            "healthzPort": self._kubelet_port,
+        }
+        self._kubelet_config.write_text(yaml.safe_dump(config, sort_keys=False))
+        await self._kubelet.start()
+        url = f"{self.kubelet_url}/healthz"
+        await self._kubelet.until(lambda: _answers(url), _START_SECONDS, "become healthy")
+
+    async def first_to_end(self) -> Daemon:
+        """Wait until a daemon ends, and return it."""
+        waits = {asyncio.create_task(daemon.wait()): daemon for daemon in self.daemons}
+        try:
+            done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in waits:
+                task.cancel()
+        return waits[done.pop()]
+
+    @contextlib.asynccontextmanager
+    async def cri(self) -> AsyncIterator[CriClient]:
+        """Give a client of the runtime."""
+        async with CriClient(self.endpoint, timeout=_STOP_SECONDS) as client:
+            yield client
+
+    async def stop(self) -> list[str]:
+        """End pods and daemons, the last started first; return what did not go well."""
+        # Told to stop, this kubelet ends its pods first: it was started so.
+        problems = [*await self._stop(self._kubelet, _PODS_GONE_SECONDS)]
+        if self._runtime.running:
+            problems += await self._remove_sandboxes()
+        problems += await self._stop(self._runtime, _STOP_SECONDS)
+        problems += await self._stop(self._registry, _STOP_SECONDS)
+        return problems
+
+    async def _stop(self, daemon: Daemon, seconds: float) -> list[str]:
+        if await daemon.stop(seconds):
+            return []
+        return [f"the {daemon.name} did not stop within {seconds:.0f} s and was killed"]
+
+    async def _remove_sandboxes(self) -> list[str]:
+        """Remove what a kubelet that died, or never came up, left in the runtime."""
+        try:
+            async with self.cri() as client:
+                for sandbox in await client.list_pod_sandboxes():
+                    await client.stop_pod_sandbox(sandbox.id)
+                    await client.remove_pod_sandbox(sandbox.id)
+        except CriError as error:
+            return [f"cannot remove a pod: {error}"]
+        return []
+
+    def _daemon(self, name: str, command: list[str], *, ends_with_us: bool = False) -> Daemon:
+        label = name.partition("-")[2]
+        log, pidfile = self.layout.logs / f"{label}.log", self.layout.run / f"{name}.pid"
+        return Daemon(label, command, log=log, pidfile=pidfile, ends_with_us=ends_with_us)
+
+    @property
+    def _registry_config(self) -> Path:
+        return self.layout.run / "registry.yml"
+
+    def _registry_command(self) -> list[str]:
+        program = shutil.which("docker-registry") or "docker-registry"
+        return [program, "serve", str(self._registry_config)]
+
+    def _runtime_command(self) -> list[str]:
+        layout = self.layout
+        command = [sys.executable, "-P", "-m", "runtime", "--address", self.endpoint]
+        return [*command, "--root", f"{layout.data}/runtime", "--state", f"{layout.run}/runtime"]
+
+    @property
+    def _kubelet_config(self) -> Path:
+        return self.layout.run / "kubelet.yaml"
+
+    def _kubelet_command(self) -> list[str]:
+        command = [sys.executable, "-P", "-m", "kubeletpy.kubelet_main"]
+        command += ["--config", str(self._kubelet_config), "--terminate-pods-on-exit"]
+        return [*command, "--root-dir", str(self.layout.data / "kubelet")]
+
+
+async def _answers(url: str) -> bool:
+    """Tell whether ``url`` answers with status 200."""
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=_HTTP_TIMEOUT) as session,
+            session.get(url) as answer,
+        ):
+            return answer.status == 200
+    except (aiohttp.ClientError, TimeoutError):
+        return False
+
+
+def _free_port() -> int:
+    """Return a loopback port that nobody uses now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

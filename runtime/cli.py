@@ -1,0 +1,135 @@
+"""The command line of the container runtime."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from runtime.config import Config, ConfigError, load_config
+
+_EPILOG = """
+\b
+Examples:
+  Serve on the default socket, with everything in its default place:
+    kubeletpy runtime
+  See whether this machine can run pods, without starting anything:
+    kubeletpy runtime --check
+  A second runtime beside the first; its config file names another bridge and subnets:
+    kubeletpy runtime --config second.toml --address unix:///run/second/runtime.sock \\
+        --root /var/lib/second --state /run/second
+
+\b
+A config file holds the same settings and more; every key is optional:
+  address = "unix:///run/kubeletpy/runtime.sock"
+  log_level = "info"
+  [network]
+  bridge = "kubeletpy0"
+  subnet_v4 = "10.88.0.0/16"
+  subnet_v6 = "fd88::/64"          # "" for IPv4 only
+  [registries."registry.example:5000"]
+  plain_http = true
+  [sysctls]
+  allowed_unsafe = ["net.core.somaxconn"]
+
+It has to run as root. Stopped by SIGTERM it leaves the pods running and exits with 0; the next
+start takes them over. Exit code 1: it could not start, and one line on stderr says why.
+"""
+
+
+@click.command(
+    name="kubeletpy runtime",
+    epilog=_EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.option(
+    "--config",
+    "config_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="TOML file with settings; flags win over it.",
+)
+@click.option(
+    "--address", metavar="URL", help=f"Where to serve CRI v1.  [default: {Config().address}]"
+)
+@click.option(
+    "--root",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help=f"Images and what else survives a reboot.  [default: {Config().root}]",
+)
+@click.option(
+    "--state",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help=f"Sockets and directories of running pods.  [default: {Config().state}]",
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    help=f"How much to log, as JSON lines on stderr.  [default: {Config().log_level}]",
+)
+@click.option(
+    "--check", is_flag=True, help="Only look whether this machine can run pods; exit code 1 if not."
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="Form of the result of --check.",
+)
+def main(
+    config_file: Path | None,
+    address: str | None,
+    root: Path | None,
+    state: Path | None,
+    log_level: str | None,
+    check: bool,
+    output: str,
+) -> None:  # fmt: skip
+    """Run the container runtime: serve the Kubernetes Container Runtime Interface.
+
+    A kubelet (ours or any other), crictl or a program of yours connects to --address and asks it
+    to pull images and to run pods.
+    """
+    overrides = {"address": address, "root": root, "state": state, "log_level": log_level}
+    try:
+        config = load_config(config_file, overrides)
+    except ConfigError as error:
+        _fail(str(error))
+    if check:
+        _check(config, output)
+        return
+    # The daemon's libraries cost a good part of a second; help and errors come without them.
+    from runtime.daemon import DaemonError, serve
+    from runtime.preflight import MissingRequirementError
+
+    try:
+        serve(config)
+    except (DaemonError, MissingRequirementError) as error:
+        _fail(str(error))
+
+
+def _check(config: Config, output: str) -> None:
+    from runtime.preflight import run_checks
+
+    found = run_checks(config)
+    if output == "json":
+        click.echo(json.dumps([asdict(item) for item in found]))
+    else:
+        for item in found:
+            remedy = "" if item.ok or not item.remedy else f"; {item.remedy}"
+            click.echo(f"{'ok' if item.ok else 'MISSING':8} {item.name:14} {item.detail}{remedy}")
+    if not all(item.ok for item in found):
+        sys.exit(1)
+
+
+def _fail(text: str) -> None:
+    line = " ".join(text.split())
+    click.echo(f"kubeletpy runtime: {line}", err=True)
+    sys.exit(1)

@@ -1,0 +1,43 @@
+"""The bundle of a container: its directory with the OCI configuration and the exit record."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from runtime.shim.containers import CONFIG_FILE, EXIT_FILE
+from runtime.shim.messages import ExitRecord
+
+
+def write_bundle(directory: Path, config: dict[str, Any]) -> None:
+    """Make the directory with its configuration and the empty mount point of the root.
+
+    Raises:
+        OSError: it exists, or the disk is full.
+    """
+    directory.mkdir(mode=0o700)
+    (directory / "rootfs").mkdir(mode=0o755)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    # The row says whether the container is complete, so the file needs no atomic replacement.
+    with open(os.open(directory / CONFIG_FILE, flags, 0o600), "w", encoding="utf-8") as stream:
+        json.dump(config, stream, separators=(",", ":"))
+
+
+def read_config(directory: Path) -> dict[str, Any]:
+    """Return the OCI configuration of a bundle.
+
+    Raises:
+        OSError, ValueError: it is gone or damaged.
+    """
+    config: dict[str, Any] = json.loads((directory / CONFIG_FILE).read_bytes())
+    return config
+
+
+def read_exit(directory: Path) -> ExitRecord | None:
+    """Return the exit record that the shim left in a bundle, None if there is none."""
+    try:
+        return ExitRecord(**json.loads((directory / EXIT_FILE).read_bytes()))
+    except FileNotFoundError:
+        return None

@@ -1,0 +1,114 @@
+"""RunPodSandbox: namespaces, a shim and a network for a pod, or nothing at all."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import time
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from kubeletpy_proto import cri_pb2 as cri
+from runtime.cri.lifecycle import connect, publish
+from runtime.cri.runtime import Runtime
+from runtime.cri.sandbox_config import SandboxNeeds, read_sandbox_config
+from runtime.cri.teardown import destroy_pod
+from runtime.shim.messages import SandboxSpec
+from runtime.state import records
+from runtime.state.records import SandboxRecord, SandboxState
+from runtime.state.store import Pod, sandbox_name
+
+HOST_RESOLV_CONF = Path("/etc/resolv.conf")
+_MAX_RESOLV_CONF = 64 << 10
+
+
+async def run_pod_sandbox(
+    runtime: Runtime, request: cri.RunPodSandboxRequest
+) -> cri.RunPodSandboxResponse:
+    """Make and start a pod sandbox.
+
+    Raises:
+        InvalidRequestError, SysctlError, TranslationError: the request.
+        NameTakenError: a sandbox with this name, namespace, uid and attempt exists.
+        SpawnError, NetworkError, CgroupError, OSError: it could not be made; nothing is left.
+    """
+    config = request.config
+    needs = read_sandbox_config(
+        config, request.runtime_handler, runtime.host, runtime.config.sysctls
+    )
+    pod = runtime.store.add_pod(_new_record(runtime, request), config)
+    async with pod.lock, AsyncExitStack() as undo:
+        undo.push_async_callback(destroy_pod, runtime, pod)
+        await _make(runtime, pod, needs)
+        undo.pop_all()
+    publish(runtime, pod, pod.id, cri.CONTAINER_CREATED_EVENT)
+    publish(runtime, pod, pod.id, cri.CONTAINER_STARTED_EVENT)
+    return cri.RunPodSandboxResponse(pod_sandbox_id=pod.id)
+
+
+def _new_record(runtime: Runtime, request: cri.RunPodSandboxRequest) -> SandboxRecord:
+    sandbox_id = secrets.token_hex(32)
+    asked = request.config.linux.cgroup_parent
+    path = asked.rstrip("/") or f"{runtime.config.cgroups.parent}/{sandbox_id}"
+    return SandboxRecord(
+        id=sandbox_id,
+        name=sandbox_name(request.config.metadata),
+        state=SandboxState.CREATING,
+        created_at=time.time_ns(),
+        boot_id=runtime.boot_id,
+        cgroup=path,
+        cgroup_owned=not runtime.cgroups.cgroup(path).exists(),
+        runtime_handler=request.runtime_handler,
+    )
+
+
+async def _make(runtime: Runtime, pod: Pod, needs: SandboxNeeds) -> None:
+    # Containers go below this cgroup. The shim does not: it would count against the pod's memory
+    # limit and could be what the OOM killer takes. It stays where the runtime's spawner is.
+    runtime.cgroups.cgroup(pod.record.cgroup).create()
+    directory = runtime.sandbox_directory(pod.id)
+    directory.mkdir(mode=0o700)
+    _write_files(directory, needs)
+    process = await runtime.spawner.spawn_sandbox(
+        SandboxSpec(
+            sandbox_id=pod.id,
+            directory=directory,
+            hostname=needs.hostname,
+            new_network=needs.own_network,
+            new_ipc=needs.own_ipc,
+            new_uts=needs.own_uts,
+            shared_pid=needs.shared_pid,
+            sysctls=needs.sysctls,
+            shm_size=runtime.config.limits.shm_bytes,
+        ),
+        timeout=runtime.config.limits.sandbox_seconds,
+    )
+    namespaces = {name: str(path) for name, path in process.namespaces.items()}
+    runtime.store.update_pod(
+        pod, records.with_process(pod.record, shim_pid=process.shim_pid, namespaces=namespaces)
+    )
+    await connect(runtime, pod)
+    ips: list[str] = []
+    if needs.own_network:
+        ips = (await runtime.network.attach(pod.id, process.namespaces["network"])).ips
+    runtime.store.update_pod(pod, records.ready(pod.record, ips=list(ips)))
+
+
+def _write_files(directory: Path, needs: SandboxNeeds) -> None:
+    """Write what containers see as /etc/hostname and /etc/resolv.conf."""
+    content = needs.resolv_conf
+    if content is None:
+        try:
+            with open(HOST_RESOLV_CONF, "rb") as stream:
+                content = stream.read(_MAX_RESOLV_CONF).decode("utf-8", "replace")
+        except FileNotFoundError:
+            content = ""
+    _write_public(directory / "resolv.conf", content)
+    _write_public(directory / "hostname", f"{needs.hostname or socket.gethostname()}\n")
+
+
+def _write_public(path: Path, content: str) -> None:
+    # Users of the container read these, whatever the daemon's umask is; new, so needs no rename.
+    path.write_text(content)
+    os.chmod(path, 0o644)

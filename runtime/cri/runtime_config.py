@@ -1,0 +1,15 @@
+"""RuntimeConfig: what a client has to do the same way."""
+
+from __future__ import annotations
+
+from kubeletpy_proto import cri_pb2 as cri
+from runtime.cri.runtime import Runtime
+
+
+async def runtime_config(
+    runtime: Runtime, request: cri.RuntimeConfigRequest
+) -> cri.RuntimeConfigResponse:
+    """Return the cgroup driver: paths of cgroupfs, not systemd's slices."""
+    return cri.RuntimeConfigResponse(
+        linux=cri.LinuxRuntimeConfiguration(cgroup_driver=cri.CGROUPFS)
+    )

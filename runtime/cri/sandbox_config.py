@@ -1,0 +1,179 @@
+"""What a pod sandbox request asks for, checked and put into this runtime's terms (pure)."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from kubeletpy_proto import cri_pb2 as cri
+from runtime.config import SysctlSettings
+from runtime.cri.errors import InvalidRequestError
+from runtime.cri.sysctls import check_sysctls, default_sysctls
+from runtime.oci.request import HostFacts
+from runtime.oci.translate import refuse_profiles
+
+HANDLERS: Final = ("", "kubeletpy")
+"""Names of the built-in runtime handler, the default first."""
+
+# The kernel's limit (__NEW_UTS_LEN); what is a good name beyond that is DNS's affair.
+_HOSTNAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_WORD: Final = re.compile(r"[!-~]{1,255}")
+_MAX_DNS: Final = 64
+
+
+@dataclass(frozen=True)
+class SandboxNeeds:
+    """A sandbox request in this runtime's terms.
+
+    Attributes:
+        own_network: a network namespace of its own, with IPC and UTS likewise below.
+        own_ipc: see there.
+        own_uts: see there.
+        shared_pid: one PID namespace for all containers.
+        hostname: of the pod, or the node's.
+        sysctls: checked, the defaults included.
+        resolv_conf: content of /etc/resolv.conf; None for a copy of the host's.
+    """
+
+    own_network: bool
+    own_ipc: bool
+    own_uts: bool
+    shared_pid: bool
+    hostname: str
+    sysctls: dict[str, str]
+    resolv_conf: str | None
+
+
+def read_sandbox_config(
+    config: cri.PodSandboxConfig, handler: str, host: HostFacts, settings: SysctlSettings
+) -> SandboxNeeds:
+    """Check a request and return what it needs.
+
+    Raises:
+        InvalidRequestError, SysctlError, TranslationError: naming the field and the reason.
+    """
+    _check_metadata(config)
+    _refuse_unsupported(config, handler, host)
+    options = config.linux.security_context.namespace_options
+    own_network = _own("network", options.network)
+    own_ipc = _own("ipc", options.ipc)
+    if options.pid == cri.TARGET:
+        raise InvalidRequestError("namespace_options.pid TARGET: a sandbox can target nothing")
+    sysctls = default_sysctls(
+        own_network=own_network,
+        unprivileged_ports=settings.unprivileged_ports,
+        unprivileged_icmp=settings.unprivileged_icmp,
+    ) | check_sysctls(
+        config.linux.sysctls,
+        own_network=own_network,
+        own_ipc=own_ipc,
+        allowed_unsafe=settings.allowed_unsafe,
+    )
+    return SandboxNeeds(
+        own_network=own_network,
+        own_ipc=own_ipc,
+        # A pod in the host's network has the host's name as well, as with containerd.
+        own_uts=own_network,
+        shared_pid=options.pid == cri.POD,
+        hostname=_hostname(config.hostname, host.hostname),
+        sysctls=sysctls,
+        resolv_conf=resolv_conf(config.dns_config) if config.HasField("dns_config") else None,
+    )
+
+
+def resolv_conf(dns: cri.DNSConfig) -> str | None:
+    """Return the content of /etc/resolv.conf (resolv.conf(5)); None if nothing is configured.
+
+    Raises:
+        InvalidRequestError: an entry would change the meaning of the file.
+    """
+    if not (dns.servers or dns.searches or dns.options):
+        return None
+    if max(len(dns.servers), len(dns.searches), len(dns.options)) > _MAX_DNS:
+        raise InvalidRequestError(f"dns_config: more than {_MAX_DNS} entries of one kind")
+    for server in dns.servers:
+        try:
+            ipaddress.ip_address(server)
+        except ValueError:
+            raise InvalidRequestError(f"dns_config.servers: {server!r} is no IP address") from None
+    for name, words in (("searches", dns.searches), ("options", dns.options)):
+        for word in words:
+            if not _WORD.fullmatch(word):
+                raise InvalidRequestError(f"dns_config.{name}: {word!r} is not one word")
+    lines = [f"nameserver {server}" for server in dns.servers]
+    if dns.searches:
+        lines.append(f"search {' '.join(dns.searches)}")
+    if dns.options:
+        lines.append(f"options {' '.join(dns.options)}")
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _check_metadata(config: cri.PodSandboxConfig) -> None:
+    if not config.HasField("metadata") or not config.metadata.name:
+        raise InvalidRequestError("config.metadata.name is empty: a sandbox needs a name")
+    for name in ("name", "namespace", "uid"):
+        if "\0" in getattr(config.metadata, name):
+            raise InvalidRequestError(f"config.metadata.{name} holds a NUL")
+    if config.log_directory and not config.log_directory.startswith("/"):
+        raise InvalidRequestError(f"config.log_directory {config.log_directory!r} is not absolute")
+    parent = config.linux.cgroup_parent
+    if parent.endswith(".slice"):
+        raise InvalidRequestError(
+            f"linux.cgroup_parent {parent!r} is a systemd slice: this runtime's cgroup driver is "
+            "cgroupfs; configure the client likewise"
+        )
+
+
+def _refuse_unsupported(config: cri.PodSandboxConfig, handler: str, host: HostFacts) -> None:
+    if handler not in HANDLERS:
+        raise InvalidRequestError(
+            f"runtime_handler {handler!r} is not configured; known are {HANDLERS!r}"
+        )
+    security = config.linux.security_context
+    options = security.namespace_options
+    published = [p.container_port for p in config.port_mappings if p.host_port]
+    unsupported = {
+        "windows": config.HasField("windows"),
+        f"port_mappings with a host_port (container ports {published})": bool(published),
+        "linux.security_context.namespace_options.userns_options": (
+            options.HasField("userns_options") and options.userns_options.mode != cri.NODE
+        ),
+    }
+    found = [name for name, given in unsupported.items() if given]
+    if found:
+        raise InvalidRequestError(f"{', '.join(found)}: not supported yet; leave it out")
+    selinux = security.selinux_options
+    if selinux.user or selinux.role or selinux.type or selinux.level:
+        where = "not supported yet" if host.selinux else "this kernel has no SELinux"
+        raise InvalidRequestError(f"linux.security_context.selinux_options: {where}")
+    # The sandbox has no process of its own, so RuntimeDefault (which the kubelet always asks for
+    # here) confines nothing and is honoured; any other profile would be a promise for containers.
+    default = cri.SecurityProfile.RuntimeDefault
+    seccomp = security.seccomp if security.HasField("seccomp") else None
+    apparmor = security.apparmor if security.HasField("apparmor") else None
+    refuse_profiles(
+        seccomp=None if seccomp and seccomp.profile_type == default else seccomp,
+        apparmor=None if apparmor and apparmor.profile_type == default else apparmor,
+        seccomp_path="" if security.seccomp_profile_path == "runtime/default"
+        else security.seccomp_profile_path,
+        apparmor_path="",
+        privileged=security.privileged,
+    )  # fmt: skip
+
+
+def _own(name: str, mode: cri.NamespaceMode.ValueType) -> bool:
+    if mode not in (cri.POD, cri.NODE):
+        raise InvalidRequestError(
+            f"namespace_options.{name} {cri.NamespaceMode.Name(mode)}: only POD and NODE exist"
+        )
+    return mode == cri.POD
+
+
+def _hostname(asked: str, default: str) -> str:
+    if asked and not _HOSTNAME.fullmatch(asked):
+        raise InvalidRequestError(
+            f"hostname {asked!r} is not 1 to 64 letters, digits, '-', '_' or '.'"
+        )
+    return asked or default

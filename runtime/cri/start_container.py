@@ -1,0 +1,84 @@
+"""StartContainer: limits first, then the process."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from kubeletpy_common.cgroups import LinuxResources
+from kubeletpy_proto import cri_pb2 as cri
+from runtime.cri.bundle import read_config
+from runtime.cri.errors import NotReadyError, StartError
+from runtime.cri.lifecycle import apply_exit, finish, publish
+from runtime.cri.runtime import Runtime
+from runtime.shim.client import ShimError
+from runtime.shim.messages import StartRequest
+from runtime.state import records
+from runtime.state.records import ContainerState
+from runtime.state.store import Container
+
+
+async def start_container(
+    runtime: Runtime, request: cri.StartContainerRequest
+) -> cri.StartContainerResponse:
+    """Start a created container; it runs its program when this returns.
+
+    Raises:
+        NotFoundError: there is no such container.
+        NotReadyError: it was started before, or its pod is down.
+        StartError: it could not be started, and has ended with code 128.
+    """
+    container = runtime.store.container(request.container_id)
+    async with container.pod.lock:
+        _check(container)
+        runtime.store.update_container(container, records.starting(container.record))
+        try:
+            await _start(runtime, container)
+        except Exception as error:
+            if container.record.state is ContainerState.STARTING:
+                text = f"start container {container.id}: {error}"
+                failed = records.start_failed(container.record, message=text, at=time.time_ns())
+                finish(runtime, container, failed)
+            raise StartError(f"start container {container.id}: {error}") from error
+    return cri.StartContainerResponse()
+
+
+def _check(container: Container) -> None:
+    state = container.record.state
+    if state is not ContainerState.CREATED:
+        raise NotReadyError(
+            f"container {container.id} is {state}: only a created one can be started, once"
+        )
+    if not container.pod.ready:
+        raise NotReadyError(f"pod sandbox {container.pod.id} is not ready: make a new one")
+
+
+async def _start(runtime: Runtime, container: Container) -> None:
+    record, config = container.record, container.config
+    bundle = runtime.container_directory(container.id)
+    oci = read_config(bundle)
+    cgroup = runtime.cgroup_of(container)
+    cgroup.create()
+    cgroup.apply(LinuxResources.from_oci(oci["linux"]["resources"]))
+    shim = container.pod.shim
+    if shim is None or record.rootfs is None:
+        raise ShimError("lost", "the pod has no shim")
+    started = await shim.start(
+        StartRequest(
+            container_id=container.id,
+            bundle=bundle,
+            rootfs=record.rootfs,
+            log_path=Path(record.log_path) if record.log_path else None,
+            terminal=config.tty,
+            stdin=config.stdin,
+            stdin_once=config.stdin_once,
+            cgroup_procs=tuple(cgroup.procs_files()),
+            oom_file=cgroup.oom_file(),
+        ),
+        timeout=runtime.config.limits.start_seconds,
+    )
+    running = records.running(container.record, pid=started.pid, started_at=started.started_at_ns)
+    runtime.store.update_container(container, running)
+    publish(runtime, container.pod, container.id, cri.CONTAINER_STARTED_EVENT)
+    if container.early_exit is not None:
+        apply_exit(runtime, container, container.early_exit)

@@ -1,0 +1,245 @@
+"""The daemon: boots in an order that matters, serves, and goes without taking the pods along.
+
+1. lock the directories, 2. start the spawner (before any thread: gRPC has some), 3. open what was
+written down and recover, 4. serve. On SIGTERM or SIGINT: stop accepting, let calls end, close.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import logging
+import os
+import signal
+import socket
+import stat
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kubeletpy_common import logs
+from runtime.config import Config
+from runtime.preflight import require, run_checks
+from runtime.spawner.client import Spawner
+
+if TYPE_CHECKING:
+    import grpc
+
+    from runtime.cri.runtime import Runtime
+
+_log = logging.getLogger("runtime")
+
+# Clients of the protocol answer and ask with up to 16 MiB; a response has room for two streams
+# of output and some names.
+_MAX_MESSAGE = 17 << 20
+_LOCK_NAME = "lock"
+
+
+class DaemonError(Exception):
+    """The daemon cannot start; the text says why and what to do, in one line."""
+
+
+def serve(config: Config) -> None:
+    """Run the daemon until it is told to stop.
+
+    Raises:
+        MissingRequirementError: the machine lacks something.
+        DaemonError: the directories, the socket or the state cannot be used.
+    """
+    logs.configure(config.log_level)
+    # gRPC logs each event loop it sees at debug level.
+    logging.getLogger("grpc").setLevel(logging.INFO)
+    require(run_checks(config))
+    with ExitStack() as resources:
+        try:
+            for directory in (config.root, config.state):
+                _make_private(directory)
+                resources.enter_context(_locked(directory))
+            _make_private(config.socket.parent, shared=True)
+        except OSError as error:
+            raise DaemonError(f"prepare the directories of the runtime: {error}") from error
+        asyncio.run(_run(config))
+
+
+@dataclass
+class _Stopper:
+    """Remembers that a signal came."""
+
+    stopped: asyncio.Event
+
+    def stop(self, name: str) -> None:
+        """Begin the shutdown."""
+        logs.event(_log, logging.INFO, "stopping; pods go on running", signal=name)
+        self.stopped.set()
+
+
+async def _run(config: Config) -> None:
+    stopper = _Stopper(asyncio.Event())
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopper.stop, number.name)
+    async with AsyncExitStack() as stack:
+        spawner = Spawner()
+        await spawner.start()
+        stack.push_async_callback(spawner.close)
+        runtime = await _open(config, spawner, stack)
+        server = await _listen(config, runtime)
+        logs.event(_log, logging.INFO, "ready", address=config.address, pid=os.getpid(),
+                   cgroup_version=runtime.cgroups.version,
+                   pods=len(runtime.store.pods()))  # fmt: skip
+        if runtime.host.lowest_oom_score_adj > -1000:
+            logs.event(_log, logging.WARNING, "CAP_SYS_RESOURCE is missing: oom_score_adj of "
+                       "containers is kept from going lower than the runtime's own",
+                       lowest=runtime.host.lowest_oom_score_adj)  # fmt: skip
+        await stopper.stopped.wait()
+        runtime.events.close()
+        await server.stop(config.limits.shutdown_seconds)
+        await _drain(runtime)
+        config.socket.unlink(missing_ok=True)
+    logs.event(_log, logging.INFO, "stopped")
+
+
+async def _open(config: Config, spawner: Spawner, stack: AsyncExitStack) -> Runtime:
+    # Libraries with threads of their own come after the spawner's start.
+    from kubeletpy_common.cgroups import CgroupError, detect
+    from runtime.cri.events import EventBroker
+    from runtime.cri.recovery import recover
+    from runtime.cri.runtime import Runtime
+    from runtime.hostfacts import boot_id, read_host_facts
+    from runtime.images.errors import ImageError
+    from runtime.images.service import ImageStore
+    from runtime.network.bridge import BridgeNetwork
+    from runtime.network.errors import NetworkError
+    from runtime.parts import network_config, registry_config
+    from runtime.state.records import StateError
+    from runtime.state.store import Store
+
+    try:
+        cgroups = detect(config.cgroups.mountpoint)
+        store = Store.open(config.root / "state.db")
+        stack.callback(store.close)
+        images = ImageStore(config.root, registry_config(config))
+        await images.open()
+        stack.push_async_callback(images.close)
+        network = BridgeNetwork(network_config(config), config.root / "network.db")
+        stack.push_async_callback(network.close)
+        for directory in (config.state / "sandboxes", config.state / "containers",
+                          config.root / "volumes"):  # fmt: skip
+            directory.mkdir(mode=0o700, exist_ok=True)
+        runtime = Runtime(
+            config=config,
+            store=store,
+            spawner=spawner,
+            images=images,
+            snapshots=images.snapshots,
+            network=network,
+            cgroups=cgroups,
+            events=EventBroker(config.limits.event_queue),
+            host=read_host_facts(cgroups.version),
+            boot_id=boot_id(),
+        )
+        stack.push_async_callback(_disconnect, runtime)
+        await recover(runtime)
+    except (StateError, ImageError, NetworkError, CgroupError, ValueError, OSError) as error:
+        raise DaemonError(str(error)) from error
+    return runtime
+
+
+async def _disconnect(runtime: Runtime) -> None:
+    """Let go of the shims; they and their containers go on."""
+    for pod in runtime.store.pods():
+        if pod.shim is not None:
+            await pod.shim.close()
+
+
+async def _drain(runtime: Runtime) -> None:
+    """Give changes that are under way some time; recovery deals with what is cut off."""
+    if runtime.background:
+        await asyncio.wait(runtime.background, timeout=runtime.config.limits.shutdown_seconds)
+
+
+async def _listen(config: Config, runtime: Runtime) -> grpc.aio.Server:
+    import grpc
+
+    from runtime.cri.serve import generic_handlers
+
+    _remove_stale_socket(config.socket)
+    server = grpc.aio.server(
+        options=[
+            ("grpc.max_receive_message_length", _MAX_MESSAGE),
+            ("grpc.max_send_message_length", _MAX_MESSAGE),
+            ("grpc.so_reuseport", 0),
+        ]
+    )
+    server.add_generic_rpc_handlers(generic_handlers(runtime))
+    # The socket is root's alone from its first moment, not after a chmod.
+    mask = os.umask(0o177)
+    try:
+        bound = server.add_insecure_port(config.address)
+    except RuntimeError as error:
+        raise DaemonError(f"listen on {config.address}: {error}") from error
+    finally:
+        os.umask(mask)
+    if not bound:
+        raise DaemonError(f"listen on {config.address}: the address cannot be bound")
+    await server.start()
+    return server
+
+
+def _remove_stale_socket(path: Path) -> None:
+    """Remove the socket of a daemon that was killed, and nothing else.
+
+    Raises:
+        DaemonError: it is no socket, or somebody listens on it.
+    """
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise DaemonError(f"{path} is in the way and no socket: move it, or choose another address")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            path.unlink(missing_ok=True)
+            return
+    raise DaemonError(f"another program listens on {path}: stop it, or choose another address")
+
+
+def _make_private(directory: Path, *, shared: bool = False) -> None:
+    """Make a directory that only root can enter.
+
+    With ``shared`` one that is there already is left as it is: it may be /run.
+    """
+    missing = not directory.is_dir()
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if missing or not shared:
+        os.chmod(directory, 0o700)
+
+
+@contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    """Hold a directory against a second daemon, for as long as this process lives.
+
+    Raises:
+        DaemonError: another daemon holds it.
+    """
+    path = directory / _LOCK_NAME
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(descriptor, 32).decode("ascii", "replace").strip() or "unknown"
+            raise DaemonError(
+                f"{directory} is in use by another runtime (process {holder}): stop it, or give "
+                "this one other --root and --state directories"
+            ) from None
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"{os.getpid()}\n".encode())
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,39 @@
+"""From the daemon's settings to those of its parts."""
+
+from __future__ import annotations
+
+from runtime.config import Config
+from runtime.images import settings as images
+from runtime.network.config import NetworkConfig
+
+
+def network_config(config: Config) -> NetworkConfig:
+    """Return the settings of the bridge network.
+
+    Raises:
+        ValueError: a name or a network that cannot work.
+    """
+    network = config.network
+    return NetworkConfig(
+        bridge=network.bridge,
+        subnet_v4=network.subnet_v4,
+        subnet_v6=network.subnet_v6 or None,
+        mtu=network.mtu or None,
+        ipv6_required=network.ipv6_required,
+    )
+
+
+def registry_config(config: Config) -> images.RegistryConfig:
+    """Return the settings of pulls."""
+    return images.RegistryConfig(
+        registries={
+            domain: images.RegistrySettings(
+                plain_http=registry.plain_http,
+                ca_file=registry.ca_file,
+                client_cert=registry.client_cert,
+                client_key=registry.client_key,
+                mirrors=registry.mirrors,
+            )
+            for domain, registry in config.registries.items()
+        }
+    )

@@ -1,0 +1,57 @@
+"""For privileged tests: the machine has what they need, and each leaves it as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support import preflight
+from tests.support.machine import Allowances, MachineState, Scope, report
+
+
+@pytest.fixture(scope="session", autouse=True)
+def privileged_machine() -> None:
+    """End the whole run, with one line, when this machine cannot run privileged tests."""
+    problem = next(preflight.problems(), None)
+    if problem:
+        pytest.exit(f"cannot run the root tests: {problem}", returncode=1)
+
+
+@pytest.fixture(scope="module")
+def machine_scope() -> Scope:
+    """What is compared; a module overrides it to name directories or links of its own."""
+    return Scope.of_environment()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def machine_allowances(
+    request: pytest.FixtureRequest, privileged_machine: None, machine_scope: Scope
+) -> Iterator[Allowances]:
+    """Compare the machine before and after the module, its module-wide fixtures included.
+
+    Gives the list in which such a fixture says what it may keep from one test to the next.
+    """
+    before = MachineState.capture(machine_scope)
+    yield Allowances()
+    # Nothing may be kept beyond the module, so what was allowed to its tests is not asked here.
+    _check(before, None, request.node.name)
+
+
+@pytest.fixture(autouse=True)
+def machine(
+    request: pytest.FixtureRequest, machine_allowances: Allowances, machine_scope: Scope
+) -> Iterator[MachineState]:
+    """Compare the machine before and after each test.
+
+    Being the first fixture of a test's own, it starts after all longer-lived ones and ends last.
+    """
+    before = MachineState.capture(machine_scope)
+    yield before
+    _check(before, machine_allowances, request.node.name)
+
+
+def _check(before: MachineState, allowances: Allowances | None, where: str) -> None:
+    leaks = before.leaks(allowances)
+    if leaks:
+        pytest.fail(report(leaks, where), pytrace=False)

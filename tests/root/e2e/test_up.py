@@ -1,0 +1,194 @@
+"""``kubeletpy up`` as a user starts it, in a network namespace of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.support.machine import Scope
+
+pytestmark = [pytest.mark.root, pytest.mark.timeout(300)]
+
+_LIMIT_SECONDS = 150
+_STAYS = "The node runs until Ctrl-C"
+
+
+@dataclass
+class Directories:
+    """Short paths, for a socket's path has 107 bytes at most."""
+
+    data: Path
+    run: Path
+
+
+@dataclass
+class Up:
+    """A running ``up``; its own process group, as under a shell."""
+
+    process: asyncio.subprocess.Process
+    errors: list[str]
+
+    async def until(self, text: str) -> None:
+        """Read progress until a line contains ``text``."""
+        assert self.process.stderr is not None
+        async with asyncio.timeout(_LIMIT_SECONDS):
+            while line := (await self.process.stderr.readline()).decode():
+                self.errors.append(line)
+                if text in line:
+                    return
+        raise AssertionError(f"no line with {text!r}:\n{''.join(self.errors)}")
+
+    async def end(self) -> tuple[int, str]:
+        """Wait for the end; return exit code and standard output."""
+        async with asyncio.timeout(_LIMIT_SECONDS):
+            output, errors = await self.process.communicate()
+        self.errors.append(errors.decode())
+        assert self.process.returncode is not None
+        return self.process.returncode, output.decode()
+
+    @property
+    def progress(self) -> str:
+        return "".join(self.errors)
+
+
+@pytest.fixture(scope="module")
+def machine_scope() -> Scope:
+    """Also on a machine that others use, these cgroups are ours."""
+    scope = Scope.of_environment()
+    return Scope(scope.strict, names=("cgroup /kubepods", "kubeletpy0", "kpup-"))
+
+
+@pytest.fixture
+def directories() -> Iterator[Directories]:
+    name = f"kpup-{secrets.token_hex(3)}"
+    made = Directories(Path("/var/lib") / name, Path("/run") / name)
+    yield made
+    shutil.rmtree(made.data, ignore_errors=True)
+    shutil.rmtree(made.run, ignore_errors=True)
+
+
+async def start(directories: Directories, *arguments: str) -> Up:
+    """Start ``up`` in a new network namespace whose loopback is up."""
+    command = [sys.executable, "-P", "-m", "kubeletpy", "up", *arguments]
+    command += ["--data-dir", str(directories.data), "--run-dir", str(directories.run)]
+    script = 'ip link set lo up && exec "$@"'
+    process = await asyncio.create_subprocess_exec(
+        *("unshare", "--net", "sh", "-c", script, "sh", *command),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    return Up(process, [])
+
+
+async def test_tour_shows_a_running_pod_and_leaves_nothing(directories: Directories) -> None:
+    up = await start(directories, "--once", "-o", "json")
+    code, output = await up.end()
+    assert code == 0, up.progress
+    found = json.loads(output)
+
+    pod = found["pod"]
+    assert pod["name"].startswith("web-")
+    assert pod["phase"] == "Running"
+    assert pod["ready"] is True
+    assert pod["qosClass"] == "Burstable"
+    assert len(pod["ips"]) == 2, "one address of each family"
+    states = {entry["name"]: entry["state"] for entry in pod["containers"]}
+    assert states == {"first-page": "terminated", "server": "running", "writer": "running"}
+    assert all(entry["restarts"] == 0 for entry in pod["containers"])
+
+    # The init container's page, with the fields of the pod that its environment got.
+    assert f"Hello from {pod['name']} at {pod['ips'][0]}" in found["page"]["body"]
+    assert "16777216 bytes of memory" in found["log"][-1]
+    # Only the container's own processes, the first of them being PID 1 of its namespace.
+    processes = found["exec"]["output"].splitlines()
+    assert processes[1].split()[:2] == ["1", "root"]
+    assert len(processes) <= 5
+
+    assert not directories.data.exists()
+    assert not directories.run.exists()
+
+
+async def test_node_stays_until_it_is_interrupted(directories: Directories) -> None:
+    up = await start(directories)
+    await up.until(_STAYS)
+    up.process.send_signal(signal.SIGINT)
+    code, output = await up.end()
+    assert code == 0, up.progress
+    assert "Running, Ready" in output
+    assert not directories.run.exists()
+    assert (directories.data / "logs" / "kubelet.log").exists(), "images and logs are kept"
+
+
+@pytest.mark.parametrize("stage", ["Starting the runtime", "Starting the kubelet", _STAYS])
+async def test_second_start_takes_up_what_a_killed_one_left(
+    directories: Directories, stage: str
+) -> None:
+    first = await start(directories)
+    await first.until(stage)
+    namespace = os.open(f"/proc/{first.process.pid}/ns/net", os.O_RDONLY)
+    try:
+        first.process.send_signal(signal.SIGKILL)
+        await first.process.wait()
+        # The network of the pod that still runs is in the namespace of the first start.
+        again = await asyncio.create_subprocess_exec(
+            *("nsenter", f"--net=/proc/self/fd/{namespace}"),
+            *(sys.executable, "-P", "-m", "kubeletpy", "up", "--once", "-o", "json"),
+            *("--data-dir", str(directories.data), "--run-dir", str(directories.run)),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            pass_fds=[namespace],
+        )
+        second = Up(again, [])
+        code, output = await second.end()
+    finally:
+        os.close(namespace)
+    assert code == 0, second.progress
+    assert json.loads(output)["pod"]["ready"] is True
+    assert not directories.data.exists()
+
+
+async def test_without_root_one_line_says_so(directories: Directories) -> None:
+    process = await asyncio.create_subprocess_exec(
+        # Nobody there, and yet able to read an interpreter that is only root's.
+        *("unshare", "--user"),
+        *(sys.executable, "-P", "-m", "kubeletpy", "up", "--once"),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    up = Up(process, [])
+    code, _ = await up.end()
+    assert code == 1
+    assert up.progress.splitlines() == [
+        "kubeletpy: `up` needs root, for namespaces, mounts and cgroups; use sudo"
+    ]
+
+
+async def test_taken_port_is_named(directories: Directories) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-P", "-m", "kubeletpy", "up", "--once"),
+            *("--registry-port", str(port)),
+            *("--data-dir", str(directories.data), "--run-dir", str(directories.run)),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        up = Up(process, [])
+        code, _ = await up.end()
+    assert code == 1
+    assert f"port {port} for the registry is taken" in up.progress
+    assert not directories.run.exists()

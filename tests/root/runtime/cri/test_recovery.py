@@ -1,0 +1,195 @@
+"""Deaths: of the daemon, of a shim, of the spawner; and second daemons."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kubeletpy_proto import cri_pb2 as cri
+from tests.root.runtime.cri.node import SLEEP, Node, Place, wait_process_end, wait_until
+
+pytestmark = pytest.mark.root
+
+
+def processes_titled(title: str) -> list[int]:
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                line = Path(f"/proc/{name}/cmdline").read_bytes()
+            except OSError:
+                continue
+            if line.startswith(title.encode()):
+                found.append(int(name))
+    return found
+
+
+def shim_of(sandbox: str) -> int:
+    [pid] = processes_titled(f"kubeletpy-shim {sandbox}")
+    return pid
+
+
+def test_a_killed_daemon_loses_nothing(node: Node) -> None:
+    with node.pod() as sandbox:
+        forever = node.run(sandbox, *SLEEP, name="forever")
+        # It writes a line and ends while no daemon is there.
+        gate = node.place.directory / "gate"
+        gate.mkdir()
+        mount = cri.Mount(container_path="/gate", host_path=str(gate))
+        script = "while [ ! -e /gate/open ]; do sleep 0.05; done; echo last words; exit 5"
+        short = node.run(sandbox, "sh", "-c", script, name="short", mounts=[mount])
+        created = node.create(sandbox, node.container_config("true", name="created"))
+        before = node.status(forever)
+        node.daemon.kill()
+        (gate / "open").touch()
+        log = Path(before.log_path).parent / "short.log"
+        wait_until(lambda: "last words" in log.read_text(), "the container's last words", 20)
+        record = node.place.state / "containers" / short / "exit.json"
+        wait_until(record.exists, "the shim's record of the exit", 20)
+        node.daemon.start()
+        node.connect()
+
+        ended = node.status(short)
+        assert (ended.state, ended.exit_code) == (cri.CONTAINER_EXITED, 5)
+        assert node.status(forever) == before
+        assert node.shell(forever, "echo alive") == "alive"
+        assert node.status(created).state == cri.CONTAINER_CREATED
+        node.start(created)
+        assert node.wait_exited(created).exit_code == 0
+        assert node.pod_status(sandbox).network.ip.startswith("10.87.")
+        with node.events() as events:
+            node.stop(forever, timeout=10)
+            assert next(events).container_event_type == cri.CONTAINER_STOPPED_EVENT
+
+
+def test_a_stopped_daemon_leaves_the_pods(node: Node) -> None:
+    with node.pod() as sandbox:
+        container = node.run(sandbox, *SLEEP)
+        assert node.daemon.stop() == 0
+        assert not node.place.socket.exists()
+        node.daemon.start()
+        node.connect()
+        assert node.shell(container, "echo alive") == "alive"
+
+
+def test_a_killed_shim_harms_one_pod_only(node: Node) -> None:
+    with node.pod() as victim, node.pod() as neighbour:
+        dead, alive = node.run(victim, *SLEEP), node.run(neighbour, *SLEEP)
+        with node.events() as events:
+            os.kill(shim_of(victim), signal.SIGKILL)
+            event = next(events)
+            assert (event.container_id, event.container_event_type) == (
+                dead,
+                cri.CONTAINER_STOPPED_EVENT,
+            )
+        status = node.status(dead)
+        assert (status.state, status.exit_code) == (cri.CONTAINER_EXITED, 137)
+        assert "shim" in status.message
+        assert node.pod_status(victim).state == cri.SANDBOX_NOTREADY
+        assert node.shell(alive, "echo alive") == "alive"
+        node.remove_pod(victim)
+
+
+def test_a_shim_that_dies_without_a_daemon_is_reported_at_the_next_start(node: Node) -> None:
+    with node.pod() as sandbox:
+        container = node.run(sandbox, *SLEEP)
+        node.daemon.kill()
+        shim = shim_of(sandbox)
+        os.kill(shim, signal.SIGKILL)
+        wait_process_end(shim)
+        node.daemon.start()
+        node.connect()
+        status = node.status(container)
+        assert (status.state, status.exit_code) == (cri.CONTAINER_EXITED, 137)
+        assert node.pod_status(sandbox).state == cri.SANDBOX_NOTREADY
+
+
+def test_a_killed_spawner_is_replaced(node: Node) -> None:
+    children = Path(f"/proc/{node.daemon.pid}/task/{node.daemon.pid}/children")
+    with node.pod() as before:
+        container = node.run(before, *SLEEP)
+        for pid in map(int, children.read_text().split()):
+            os.kill(pid, signal.SIGKILL)
+            wait_process_end(pid)
+        with node.pod() as after:
+            assert node.run_to_end(after, "true").exit_code == 0
+        assert node.shell(container, "echo alive") == "alive"
+
+
+def test_a_daemon_killed_while_it_makes_pods_leaves_no_half_pod(node: Node) -> None:
+    directory = node.place.state / "sandboxes"
+    for number in range(6):
+        config = node.pod_config()
+        call = node.runtime.RunPodSandbox.future(cri.RunPodSandboxRequest(config=config))
+        if number % 2:
+            wait_until(lambda: any(directory.iterdir()), "the pod's directory", 10)
+        node.restart()
+        assert call.exception() is not None or call.result().pod_sandbox_id
+        listed = {
+            item.id for item in node.runtime.ListPodSandbox(cri.ListPodSandboxRequest()).items
+        }
+        assert {path.name for path in directory.iterdir()} == listed
+        assert {shim for shim in listed if processes_titled(f"kubeletpy-shim {shim}")} == listed
+        for sandbox in listed:
+            assert node.run_to_end(sandbox, "true").exit_code == 0
+            node.remove_pod(sandbox)
+
+
+def test_after_a_reboot_everything_is_known_and_down(node: Node) -> None:
+    """A reboot, as far as the state can tell: another boot id, and no shim."""
+    sandbox = node.run_pod()
+    try:
+        container = node.run(sandbox, *SLEEP)
+        node.daemon.kill()
+        shim = shim_of(sandbox)
+        os.kill(shim, signal.SIGKILL)
+        wait_process_end(shim)
+        subprocess.run(
+            [sys.executable, "-c", _OTHER_BOOT, str(node.place.root / "state.db")], check=True
+        )
+        node.daemon.start()
+        node.connect()
+        status = node.status(container)
+        assert (status.state, status.exit_code, status.reason) == (
+            cri.CONTAINER_EXITED,
+            255,
+            "Unknown",
+        )
+        assert node.pod_status(sandbox).state == cri.SANDBOX_NOTREADY
+    finally:
+        node.remove_pod(sandbox)
+
+
+_OTHER_BOOT = """
+import json, sqlite3, sys
+with sqlite3.connect(sys.argv[1]) as database:
+    for identifier, record in database.execute("SELECT id, record FROM sandboxes").fetchall():
+        changed = json.dumps(json.loads(record) | {"boot_id": "of another boot"}).encode()
+        database.execute("UPDATE sandboxes SET record = ? WHERE id = ?", (changed, identifier))
+"""
+
+
+def test_a_second_daemon_on_the_same_directories_is_refused(node: Node, place: Place) -> None:
+    second = subprocess.run(
+        [sys.executable, "-m", "runtime", "--config", str(place.directory / "runtime.toml")],
+        capture_output=True, text=True, timeout=30,
+    )  # fmt: skip
+    assert second.returncode == 1
+    [line] = second.stderr.splitlines()
+    assert "in use by another runtime" in line
+    assert str(node.daemon.pid) in line
+    assert node.runtime.Version(cri.VersionRequest()).runtime_name == "kubeletpy"
+
+
+def test_sockets_and_directories_are_roots_alone(node: Node) -> None:
+    with node.pod() as sandbox:
+        directory = node.place.state / "sandboxes" / sandbox
+        for path in (node.place.socket, directory / "shim.sock"):
+            assert path.stat().st_mode & 0o777 == 0o600
+        for path in (node.place.root, node.place.state, directory):
+            assert path.stat().st_mode & 0o777 == 0o700

@@ -1,0 +1,80 @@
+"""The runtime's settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runtime.config import Config, ConfigError, load_config
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "runtime.toml"
+    path.write_text(text)
+    return path
+
+
+def test_nothing_given_means_defaults() -> None:
+    assert load_config(None, {}) == Config()
+    assert load_config(None, {"root": None, "address": None}) == Config()
+
+
+def test_the_file_is_read_and_flags_win(tmp_path: Path) -> None:
+    path = write(
+        tmp_path,
+        'address = "unix:///a.sock"\nroot = "/r"\n'
+        '[network]\nbridge = "br1"\nsubnet_v6 = ""\n'
+        '[registries."localhost:5000"]\nplain_http = true\nca_file = "/ca.pem"\n'
+        '[sysctls]\nallowed_unsafe = ["net.core.*"]\n[limits]\nstart_seconds = 5.5\n',
+    )
+    config = load_config(path, {"root": Path("/flag"), "log_level": "debug"})
+    assert (config.address, config.root, config.log_level) == (
+        "unix:///a.sock",
+        Path("/flag"),
+        "debug",
+    )
+    assert config.socket == Path("/a.sock")
+    assert (config.network.bridge, config.network.subnet_v6) == ("br1", "")
+    assert config.registries["localhost:5000"].ca_file == Path("/ca.pem")
+    assert config.sysctls.allowed_unsafe == ("net.core.*",)
+    assert config.limits.start_seconds == 5.5
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("colour = 1", r"unknown key `colour`"),
+        ("[network]\nbrigde = 'x'", r"\[network\]: unknown key `brigde`"),
+        ("[network]\nmtu = 'big'", r"\[network\.mtu\]: Expected `int`"),
+        ("[registries.x]\nplain = 1", r"unknown key `plain`"),
+        ("root = 5", r"root"),
+        ("root = [", "not valid TOML"),
+        ("address = '/run/x.sock'", "unix://"),
+        ("address = 'unix://relative'", "unix://"),
+        (f"address = 'unix:///{'x' * 120}'", "107 bytes"),
+        ("root = 'relative'", "absolute"),
+        ("root = '/'", "absolute"),
+        ("root = '/a'\nstate = '/a'", "must differ"),
+        ("log_level = 'loud'", "loud"),
+        ("[cgroups]\nparent = '/'", "parent"),
+        ("[limits]\nevent_queue = 0", "event_queue"),
+    ],
+)
+def test_mistakes_are_named_with_file_and_key(tmp_path: Path, text: str, words: str) -> None:
+    path = write(tmp_path, text)
+    with pytest.raises(ConfigError, match=words) as caught:
+        load_config(path, {})
+    assert str(path) in str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="No such file"):
+        load_config(tmp_path / "none.toml", {})
+
+
+@pytest.mark.parametrize("overrides", [{"log_level": "loud"}, {"address": "tcp://x"}])
+def test_mistakes_of_flags_are_named(overrides: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="command line"):
+        load_config(None, overrides)
