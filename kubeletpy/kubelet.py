@@ -34,14 +34,16 @@ from kubeletpy.sources.updates import PodUpdates
 from kubeletpy.status.generate import Node
 from kubeletpy.volumes.manager import PodVolumes
 from kubeletpy_common import logs
-from kubeletpy_common.cgroups import detect
+from kubeletpy_common.cgroups import Hierarchy, detect
 
+from .cgroup_root import note_missing, remove_made
 from .config import ConfigurationError, Settings
 from .events import Recorder
 from .node import node_facts
 
 _log = logging.getLogger(__name__)
 _RETRY = 0.5
+_CHECKPOINTS = "checkpoints"
 _CLEANUP_EXTRA = 60.0
 """Seconds beyond the longest grace that the termination of all pods may take."""
 
@@ -87,8 +89,9 @@ class Kubelet:
             stack.enter_context(_locked(settings.root_dir))
             cgroups = PodCgroups(hierarchy, settings.cgroup_root, cpu_milli=facts.cpu_milli)
             try:
+                note_missing(hierarchy, settings.cgroup_root, settings.root_dir)
                 cgroups.set_up()
-            except CgroupError as error:
+            except (CgroupError, OSError) as error:
                 raise StartError(str(error)) from error
             cri = await stack.enter_async_context(_client(settings))
             server = self._server(cri)
@@ -104,8 +107,12 @@ class Kubelet:
             stack.push_async_callback(http.close)
             tools = await _until(stop, self._connect(cri, http, facts, cgroups))
             if tools is None:
-                return True
-            return await self._run_pods(tools, facts, cgroups, stop, terminate_pods)
+                # Without the runtime nothing can be ended: say so if there is something.
+                left = bool(Checkpoints(settings.root_dir / _CHECKPOINTS).load())
+                return not (terminate_pods and left)
+            if not await self._run_pods(tools, facts, stop, terminate_pods):
+                return False
+            return not terminate_pods or self._remove_rest(cgroups, hierarchy)
 
     def _server(self, cri: CriClient) -> Server:
         async def runtime() -> str:
@@ -158,7 +165,7 @@ class Kubelet:
             check=Checker(cri, http),
             hooks=Hooks(cri, http),
             recorder=self._recorder,
-            checkpoints=Checkpoints(self._settings.root_dir / "checkpoints"),
+            checkpoints=Checkpoints(self._settings.root_dir / _CHECKPOINTS),
             node=Node(facts.ips, version.runtime_name),
         )
 
@@ -166,7 +173,6 @@ class Kubelet:
         self,
         tools: Tools,
         facts: NodeFacts,
-        cgroups: PodCgroups,
         stop: asyncio.Event,
         terminate_pods: bool,
     ) -> bool:
@@ -184,7 +190,7 @@ class Kubelet:
             if not await manager.terminate_all(timeout):
                 logs.event(_log, logging.ERROR, "pods are left", after_s=timeout)
                 return False
-            return self._remove_rest(cgroups)
+            return True
         finally:
             for task in (running, stopping):
                 task.cancel()
@@ -200,7 +206,7 @@ class Kubelet:
             async for updates in StaticPodSource(path, facts.name):
                 yield updates
 
-    def _remove_rest(self, cgroups: PodCgroups) -> bool:
+    def _remove_rest(self, cgroups: PodCgroups, hierarchy: Hierarchy) -> bool:
         """Remove what is left once no pod is: cgroups and directories, if they are empty."""
         try:
             cgroups.tear_down()
@@ -208,7 +214,8 @@ class Kubelet:
             logs.event(_log, logging.ERROR, "cgroups are left", reason=str(error))
             return False
         root = self._settings.root_dir
-        for name in ("checkpoints", "pods"):
+        remove_made(hierarchy, root)
+        for name in (_CHECKPOINTS, "pods"):
             with contextlib.suppress(OSError):
                 (root / name).rmdir()
         return True

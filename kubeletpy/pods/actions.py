@@ -118,6 +118,8 @@ def sandbox_fault(desired: Desired, observed: Observed) -> str:
 def _new_sandbox(plan: Plan, reason: str) -> None:
     desired, observed = plan.desired, plan.observed
     regular = desired.pod.spec.containers
+    # The pod stays what it was until its init containers have to run again.
+    plan.initialized = any(observed.latest(one.name) is not None for one in regular)
     if desired.policy == NEVER and observed.containers:
         plan.terminal = _outcome(desired, observed)
         return

@@ -96,7 +96,7 @@ class PodManager:
         self._listing = Listing()
         self._listed = False
         self._sourced = False
-        self._ready = False
+        self._adopted = asyncio.Event()
         self._relist_bell = asyncio.Event()
         self._closing = False
 
@@ -127,17 +127,24 @@ class PodManager:
                 found.append(pod)
             wanted = self._desired.get(name)
             if wanted is not None and wanted.metadata.uid not in entries:
-                found.append(wanted)
+                saved = self._saved.get(wanted.metadata.uid)
+                status = saved.status if saved is not None and saved.status else wanted.status
+                found.append(msgspec.structs.replace(wanted, status=status))
         return found
 
     async def terminate_all(self, timeout: float) -> bool:
-        """End and remove all pods; return whether all are gone within ``timeout`` seconds."""
-        self._closing = True
+        """End and remove all pods; return whether all are gone within ``timeout`` seconds.
+
+        That includes those of an earlier kubelet that have not been taken over yet.
+        """
+        self._closing = self._sourced = True
         self._desired.clear()
+        self._adopt()
         for name in list(self._active):
             self._reconcile(name)
         try:
             async with asyncio.timeout(timeout):
+                await self._adopted.wait()
                 while tasks := [
                     entry.task for entries in self._active.values() for entry in entries.values()
                 ]:
@@ -171,7 +178,7 @@ class PodManager:
         for pod in fresh:
             self._desired[pod_key(pod)] = pod
         self._sourced = True
-        if not self._ready:
+        if not self._adopted.is_set():
             self._adopt()
             return
         for pod in (*updates.removed, *fresh):
@@ -179,9 +186,9 @@ class PodManager:
 
     def _adopt(self) -> None:
         """Once the pods that shall be and those that are are known: match them."""
-        if not (self._listed and self._sourced) or self._ready:
+        if not (self._listed and self._sourced) or self._adopted.is_set():
             return
-        self._ready = True
+        self._adopted.set()
         for uid, saved in self._saved.items():
             wanted = self._desired.get(pod_key(saved.pod))
             keep = wanted is not None and version_of(wanted) == version_of(saved.pod)
@@ -308,7 +315,7 @@ class PodManager:
             if worker is not None and before.states.get(uid) != listing.states.get(uid):
                 worker.refresh()
         self._listed = True
-        if self._ready:
+        if self._adopted.is_set():
             self._end_orphans()
         else:
             self._adopt()

@@ -74,7 +74,7 @@ class PodWorker:
         published: Callable[[Pod, PodStatus], None] | None = None,
     ) -> None:
         self.desired = desired
-        self.status = PodStatus()
+        self.status = PodStatus(phase="Pending")
         self._tools = tools
         self._published = published
         self._steps = Steps(desired.pod, tools)

@@ -19,7 +19,7 @@ from aiohttp import web
 
 from kubeletpy.api.codec import encode
 from kubeletpy.api.events import Event
-from kubeletpy.api.pod import Pod, PodList
+from kubeletpy.api.pod import Pod
 
 from .health import Check, run_checks
 
@@ -83,14 +83,17 @@ class Api:
 
     async def pods(self, _: web.Request) -> web.Response:
         """Answer ``/pods``."""
-        listing = PodList(api_version="v1", kind="PodList", items=self._pods())
-        return web.Response(body=encode(listing), content_type="application/json")
+        return _listing("PodList", [encode(pod) for pod in self._pods()])
 
     async def events(self, _: web.Request) -> web.Response:
         """Answer ``/events``."""
-        items = b",".join(encode(event) for event in self._events())
-        body = b'{"kind":"EventList","apiVersion":"v1","metadata":{},"items":[' + items + b"]}"
-        return web.Response(body=body, content_type="application/json")
+        return _listing("EventList", [encode(event) for event in self._events()])
+
+
+def _listing(kind: str, items: list[bytes]) -> web.Response:
+    head = f'{{"kind":"{kind}","apiVersion":"v1","metadata":{{}},"items":['.encode()
+    body = head + b",".join(items) + b"]}"
+    return web.Response(body=body, content_type="application/json")
 
 
 def _local_only(handler: _Handler) -> _Handler:

@@ -23,7 +23,8 @@ async def remove_pod_sandbox(
     except NotFoundError:
         return cri.RemovePodSandboxResponse()
     async with pod.lock:
-        if pod.id not in {known.id for known in runtime.store.pods()}:
+        if not runtime.store.knows(pod):
+            # Somebody else removed it while this call waited.
             return cri.RemovePodSandboxResponse()
         if pod.ready:
             # From here on it is of no use, whatever happens to this call.

@@ -15,7 +15,7 @@ from runtime.shim.client import ShimError
 from runtime.shim.messages import StartRequest
 from runtime.state import records
 from runtime.state.records import ContainerState
-from runtime.state.store import Container
+from runtime.state.store import Container, NotFoundError
 
 
 async def start_container(
@@ -44,6 +44,8 @@ async def start_container(
 
 
 def _check(container: Container) -> None:
+    if container.id not in container.pod.containers:
+        raise NotFoundError(f"container {container.id} was removed meanwhile")
     state = container.record.state
     if state is not ContainerState.CREATED:
         raise NotReadyError(

@@ -25,6 +25,9 @@ async def stop_pod_sandbox(
     except NotFoundError:
         return cri.StopPodSandboxResponse()
     async with pod.lock:
+        if not runtime.store.knows(pod):
+            # Somebody else removed it while this call waited.
+            return cri.StopPodSandboxResponse()
         was_ready = pod.ready
         await stop_pod(runtime, pod)
         if was_ready:

@@ -136,7 +136,8 @@ async def destroy_pod(runtime: Runtime, pod: Pod) -> None:
             await destroy_container(runtime, container)
 
     async def remove_cgroup() -> None:
-        remove_own_cgroups(runtime, pod)
+        if pod.record.cgroup_owned:
+            await asyncio.to_thread(runtime.cgroups.cgroup(pod.record.cgroup).remove)
 
     await attempt_all(
         f"remove pod sandbox {pod.id}",
@@ -148,6 +149,7 @@ async def destroy_pod(runtime: Runtime, pod: Pod) -> None:
         ],
     )
     runtime.store.remove_pod(pod)
+    remove_common_cgroup(runtime, pod)
 
 
 async def destroy_container(runtime: Runtime, container: Container) -> None:
@@ -190,22 +192,19 @@ async def destroy_container(runtime: Runtime, container: Container) -> None:
     runtime.store.remove_container(container)
 
 
-def remove_own_cgroups(runtime: Runtime, pod: Pod) -> None:
-    """Remove the pod's cgroup if this runtime made it, and the parent of all such if empty.
+def remove_common_cgroup(runtime: Runtime, pod: Pod) -> None:
+    """Remove the parent of the pods' cgroups that the runtime chose itself, with the last pod.
 
-    Raises:
-        CgroupError: it is not empty.
+    Nothing awaits between the look and the removal, so no pod can begin in it meanwhile.
     """
-    if not pod.record.cgroup_owned:
-        return
-    runtime.cgroups.cgroup(pod.record.cgroup).remove()
     parent = runtime.config.cgroups.parent
-    if pod.record.cgroup.startswith(f"{parent}/"):
-        try:
-            runtime.cgroups.cgroup(parent).remove(recursive=False, timeout=0)
-        except CgroupError:
-            # Other pods are in there.
-            pass
+    if runtime.store.pods() or not pod.record.cgroup.startswith(f"{parent}/"):
+        return
+    try:
+        runtime.cgroups.cgroup(parent).remove(recursive=False, timeout=0)
+    except CgroupError:
+        # Somebody else uses it as well; it is empty of ours.
+        pass
 
 
 async def remove_tree(directory: Path) -> None:

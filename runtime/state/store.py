@@ -147,6 +147,10 @@ class Store:
         """Return all containers, those being created included."""
         return list(self._containers.values())
 
+    def knows(self, pod: Pod) -> bool:
+        """Tell whether ``pod`` was not removed meanwhile."""
+        return self._pods.get(pod.id) is pod
+
     def pod(self, sandbox_id: str) -> Pod:
         """Return a pod by its id or a prefix of it that no other id has.
 

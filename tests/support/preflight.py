@@ -8,7 +8,10 @@ import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-_PROGRAMS = ("busybox", "docker-registry", "ip", "iptables", "nsenter", "skopeo", "unshare")
+_PROGRAMS = (
+    *("busybox", "docker-registry", "ip", "iptables", "nsenter"),
+    *("setpriv", "skopeo", "umoci", "unshare"),
+)
 _OVERLAY = (
     "mount -t tmpfs tmpfs /mnt && mkdir /mnt/l /mnt/u /mnt/w /mnt/m && "
     "mount -t overlay overlay -o lowerdir=/mnt/l,upperdir=/mnt/u,workdir=/mnt/w /mnt/m"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import grpc
@@ -11,7 +12,7 @@ import pytest
 
 from kubeletpy_proto import cri_pb2 as cri
 from kubeletpy_proto.cri_pb2_grpc import RuntimeServiceStub
-from tests.root.runtime.cri.node import SLEEP, Node, refused
+from tests.root.runtime.cri.node import SLEEP, Node, refused, wait_until
 
 pytestmark = pytest.mark.root
 
@@ -265,3 +266,67 @@ def test_image_calls(node: Node) -> None:
         assert error.code() == grpc.StatusCode.NOT_FOUND
     absent_pull = refused(lambda: node.pull(f"{node.registry}/tests/none:v1"))
     assert absent_pull.code() == grpc.StatusCode.NOT_FOUND
+
+
+def test_a_long_stop_holds_up_nobody_and_a_shorter_one_wins(node: Node) -> None:
+    with node.pod() as sandbox, ThreadPoolExecutor(1) as threads:
+        stubborn = node.run(sandbox, "sh", "-c", "trap '' TERM; while :; do sleep 1; done")
+        started = time.monotonic()
+        long_stop = threads.submit(node.stop, stubborn, timeout=50)
+        with node.pod() as other:
+            assert node.run_to_end(other, "true").exit_code == 0
+        assert node.run_to_end(sandbox, "true", name="sibling").exit_code == 0
+        assert node.shell(stubborn, "echo alive") == "alive"
+        assert not long_stop.done()
+        node.stop(stubborn, timeout=0)
+        long_stop.result(timeout=20)
+        assert time.monotonic() - started < 40
+        assert node.status(stubborn).exit_code == 137
+
+
+def test_many_pods_at_once(node: Node) -> None:
+    def live(_: int) -> str:
+        with node.pod() as sandbox:
+            container = node.run(sandbox, *SLEEP)
+            address = node.pod_status(sandbox).network.ip
+            assert node.shell(container, "echo alive") == "alive"
+            node.stop(container)
+        return address
+
+    with ThreadPoolExecutor(8) as threads:
+        addresses = list(threads.map(live, range(16)))
+    assert all(address.startswith("10.87.0.") for address in addresses)
+
+
+def test_a_command_ends_when_its_caller_goes_away(node: Node) -> None:
+    with node.pod() as sandbox:
+        container = node.run(sandbox, *SLEEP)
+        request = cri.ExecSyncRequest(container_id=container, cmd=["sleep", "765"])
+        call = node.runtime.ExecSync.future(request)
+
+        def running() -> bool:
+            return node.shell(container, "ps | grep -c '[s]leep 765' || true") == "1"
+
+        wait_until(running, "the command to run", 10)
+        call.cancel()
+        wait_until(lambda: not running(), "the command to be killed", 10)
+
+
+def test_a_caller_that_goes_away_does_not_leave_half_a_pod(node: Node) -> None:
+    config = node.pod_config(name="abandoned")
+    node.runtime.RunPodSandbox.future(cri.RunPodSandboxRequest(config=config)).cancel()
+    call = node.runtime.RunPodSandbox.future(cri.RunPodSandboxRequest(config=config))
+    outcome = call.exception()
+    # Either the first call never began, or it went on to its end and holds the name.
+    if outcome is not None:
+        assert isinstance(outcome, grpc.RpcError)
+        assert outcome.code() == grpc.StatusCode.ALREADY_EXISTS
+    items: list[cri.PodSandbox] = []
+
+    def listed() -> bool:
+        items[:] = node.runtime.ListPodSandbox(cri.ListPodSandboxRequest()).items
+        return len(items) == 1
+
+    wait_until(listed, "the pod", 10)
+    assert node.run_to_end(items[0].id, "true").exit_code == 0
+    node.remove_pod(items[0].id)

@@ -1,0 +1,194 @@
+"""A pod from its manifest to its end, with a real runtime."""
+
+from __future__ import annotations
+
+import http.client
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from kubeletpy_common.linux.namespaces import in_namespace
+from tests.root.kubeletpy.engine.process import (
+    KubeletProcess,
+    condition,
+    container,
+    manifest,
+    wait_for,
+)
+from tests.root.runtime.cri.node import Node
+
+pytestmark = pytest.mark.root
+Run = Callable[..., dict[str, Any]]
+FOREVER = "trap 'exit 0' TERM; while :; do sleep 1000 & wait; done"
+
+
+def test_pod_with_init_volume_probe_and_hooks(
+    kubelet: KubeletProcess, node: Node, run: Run
+) -> None:
+    volume = {"volumeMounts": [{"name": "data", "mountPath": "/data"}]}
+    web = run(
+        "web", "exec httpd -f -p 8080 -h /data", **volume,
+        readinessProbe={"httpGet": {"path": "/index.html", "port": 8080}, "periodSeconds": 1},
+        lifecycle={"postStart": {"exec": {"command": ["touch", "/data/started"]}}},
+        env=[{"name": "IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}],
+    )  # fmt: skip
+    side = run("side", f"echo side of $POD; {FOREVER}", env=[{"name": "POD", "value": "web"}])
+    kubelet.write("web", manifest(
+        "web", web, side, volumes=[{"name": "data", "emptyDir": {}}],
+        initContainers=[run("one", "echo hello > /data/index.html", **volume),
+                        run("two", "test -s /data/index.html", **volume)],
+    ))  # fmt: skip
+    pod = kubelet.wait_ready("web")
+    status = pod["status"]
+    assert status["phase"] == "Running"
+    assert [one["state"]["terminated"]["reason"] for one in status["initContainerStatuses"]] == [
+        "Completed", "Completed",
+    ]  # fmt: skip
+    assert all(one["ready"] and one["started"] for one in status["containerStatuses"])
+    assert container(pod, "web")["containerID"].startswith("kubeletpy://")
+    assert {one["type"]: one["status"] for one in status["conditions"]} == dict.fromkeys(
+        ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"),
+        "True",
+    )
+    with in_namespace(node.place.netns):
+        connection = http.client.HTTPConnection(status["podIP"], 8080, timeout=5)
+        connection.connect()
+    connection.request("GET", "/index.html")
+    assert connection.getresponse().read() == b"hello\n"
+    wait_for(lambda: "side of web" in kubelet.container_log("web", "side"), "the log")
+    reasons = [reason for reason, _ in kubelet.events("web")]
+    assert {"Pulled", "Created", "Started"} <= set(reasons)
+    kubelet.remove("web")
+    kubelet.wait_gone("web")
+    assert not any(kubelet.logs.iterdir())
+    assert not any((kubelet.root / "pods").iterdir())
+
+
+def test_restart_back_off_and_termination_message(kubelet: KubeletProcess, run: Run) -> None:
+    kubelet.write("crash", manifest("crash", run("c", "echo boom > /dev/termination-log; exit 3")))
+    pod = kubelet.wait_pod(
+        "crash",
+        lambda pod: (
+            (container(pod, "c")["state"].get("waiting") or {}).get("reason") == "CrashLoopBackOff"
+        ),
+        "CrashLoopBackOff",
+    )
+    each = container(pod, "c")
+    assert each["restartCount"] == 1
+    assert each["state"]["waiting"]["message"].startswith(
+        "back-off 10s restarting failed container=c"
+    )
+    ended = each["lastState"]["terminated"]
+    assert (ended["exitCode"], ended["reason"], ended["message"]) == (3, "Error", "boom\n")
+    assert pod["status"]["phase"] == "Running"
+    assert ("BackOff" in [reason for reason, _ in kubelet.events("crash")]) is True
+    kubelet.wait_pod(
+        "crash", lambda pod: container(pod, "c")["restartCount"] == 2, "third start", 15
+    )
+
+
+@pytest.mark.parametrize(("code", "phase"), [(0, "Succeeded"), (1, "Failed")])
+def test_never(kubelet: KubeletProcess, run: Run, code: int, phase: str) -> None:
+    kubelet.write("once", manifest("once", run("c", f"exit {code}"), restartPolicy="Never"))
+    pod = kubelet.wait_pod("once", lambda pod: pod["status"]["phase"] == phase, phase)
+    assert container(pod, "c")["restartCount"] == 0
+    kubelet.kill()
+    kubelet.start()
+    pod = kubelet.wait_pod("once", lambda pod: container(pod, "c"), "to be adopted")
+    assert pod["status"]["phase"] == phase
+
+
+def test_failed_init_container_keeps_the_others_from_starting(
+    kubelet: KubeletProcess, run: Run
+) -> None:
+    kubelet.write("init", manifest("init", run("c", FOREVER),
+                                   initContainers=[run("i", "exit 1")]))  # fmt: skip
+    pod = kubelet.wait_pod(
+        "init",
+        lambda pod: (
+            (container(pod, "i")["state"].get("waiting") or {}).get("reason") == "CrashLoopBackOff"
+        ),
+        "the init container's back-off",
+    )
+    assert pod["status"]["phase"] == "Pending"
+    assert container(pod, "c")["state"] == {"waiting": {"reason": "PodInitializing"}}
+    assert condition(pod, "Initialized") == "False"
+
+
+def test_sidecar_runs_beside_and_ends_last(kubelet: KubeletProcess, run: Run) -> None:
+    shared = {"volumeMounts": [{"name": "v", "mountPath": "/v"}]}
+    side = run("side", "trap 'exit 0' TERM; echo up > /v/side; while :; do sleep 1000 & wait; done",
+               restartPolicy="Always", **shared)  # fmt: skip
+    main = run("main", "test -f /v/side; echo main saw $?", **shared)
+    kubelet.write("job", manifest("job", main, restartPolicy="Never", initContainers=[side],
+                                  volumes=[{"name": "v", "emptyDir": {}}]))  # fmt: skip
+    pod = kubelet.wait_pod("job", lambda pod: pod["status"]["phase"] == "Succeeded", "Succeeded")
+    assert container(pod, "side")["state"]["terminated"]["exitCode"] == 0
+    assert kubelet.container_log("job", "main") == "main saw 0"
+
+
+def test_pre_stop_runs_before_the_stop_within_the_grace(
+    kubelet: KubeletProcess, run: Run, node: Node
+) -> None:
+    host = kubelet.directory / "seen"
+    host.mkdir()
+    script = "trap 'echo term >> /seen/log; exit 0' TERM; while :; do sleep 1000 & wait; done"
+    hook = {"exec": {"command": ["sh", "-c", "sleep 0.2; echo hook >> /seen/log"]}}
+    mount = {"volumeMounts": [{"name": "seen", "mountPath": "/seen"}]}
+    one = run("c", script, lifecycle={"preStop": hook}, **mount)
+    kubelet.write("hooked", manifest("hooked", one, volumes=[
+        {"name": "seen", "hostPath": {"path": str(host), "type": "Directory"}}]))  # fmt: skip
+    kubelet.wait_ready("hooked")
+    kubelet.remove("hooked")
+    kubelet.wait_gone("hooked")
+    assert (host / "log").read_text() == "hook\nterm\n"
+
+
+def test_container_that_ignores_term_is_killed_after_the_grace(
+    kubelet: KubeletProcess, run: Run
+) -> None:
+    kubelet.write("deaf", manifest("deaf", run("c", "trap '' TERM; while :; do sleep 1; done")))
+    kubelet.wait_ready("deaf")
+    kubelet.remove("deaf")
+    kubelet.wait_gone("deaf", 10)
+
+
+def test_liveness_restarts_and_readiness_flips(kubelet: KubeletProcess, run: Run) -> None:
+    shared = {"volumeMounts": [{"name": "v", "mountPath": "/v"}]}
+    live = run("live", f"touch /tmp/alive; {FOREVER}", **shared,
+               livenessProbe={"exec": {"command": ["test", "-e", "/tmp/alive"]},
+                              "periodSeconds": 1, "failureThreshold": 1})  # fmt: skip
+    ready = run("ready", f"touch /tmp/ok; {FOREVER}",
+                readinessProbe={"exec": {"command": ["test", "-e", "/tmp/ok"]},
+                                "periodSeconds": 1, "failureThreshold": 1})  # fmt: skip
+    flip = run("flip", "sleep 2; echo go > /v/go; sleep 1000", **shared)
+    kubelet.write("probed", manifest("probed", live, ready, flip, shareProcessNamespace=True,
+                                     volumes=[{"name": "v", "emptyDir": {}}]))  # fmt: skip
+    pod = kubelet.wait_ready("probed")
+    exec_in(kubelet, container(pod, "ready")["containerID"], "rm", "/tmp/ok")
+    pod = kubelet.wait_pod("probed", lambda pod: condition(pod, "Ready") == "False", "unready")
+    assert container(pod, "ready")["restartCount"] == 0
+    exec_in(kubelet, container(pod, "ready")["containerID"], "touch", "/tmp/ok")
+    kubelet.wait_ready("probed")
+    exec_in(kubelet, container(pod, "live")["containerID"], "rm", "/tmp/alive")
+    pod = kubelet.wait_pod(
+        "probed", lambda pod: container(pod, "live")["restartCount"] == 1, "restart"
+    )
+    kubelet.wait_ready("probed")
+    messages = [message for _, message in kubelet.events("probed")]
+    assert "Container live failed liveness probe, will be restarted" in messages
+    assert any(message.startswith("Readiness probe failed: ") for message in messages)
+
+
+def exec_in(kubelet: KubeletProcess, container_id: str, *command: str) -> None:
+    import grpc
+
+    from kubeletpy_proto import cri_pb2, cri_pb2_grpc
+
+    with grpc.insecure_channel(f"unix://{kubelet.place.socket}") as channel:
+        stub = cri_pb2_grpc.RuntimeServiceStub(channel)
+        request = cri_pb2.ExecSyncRequest(
+            container_id=container_id.partition("://")[2], cmd=command, timeout=10
+        )
+        assert stub.ExecSync(request, timeout=30).exit_code == 0
