@@ -1,0 +1,311 @@
+"""What a worker does with a runtime that hangs, refuses and forgets."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from kubeletpy.api.container import ExecAction, Lifecycle, LifecycleHandler
+from kubeletpy.api.pod import Pod
+from kubeletpy.api.status import ContainerStatus, PodStatus
+from kubeletpy.pods.backoff import CrashLoop
+from kubeletpy.pods.manager import desired_of
+from kubeletpy.pods.steps import Tools
+from kubeletpy.pods.worker import PodWorker
+from kubeletpy.probes.http import HttpClient
+
+from .build import container, pod
+from .memory_runtime import MemoryEnvironment, MemoryRuntime, tools
+
+
+class Bench:
+    """Workers on one memory runtime."""
+
+    def __init__(self, directory: Path, http: HttpClient) -> None:
+        self.runtime = MemoryRuntime()
+        self.environment = MemoryEnvironment()
+        self.tools: Tools = tools(self.runtime, self.environment, directory, http)
+        self.changed = asyncio.Condition()
+        self.tasks: list[asyncio.Task[None]] = []
+        self._notes: set[asyncio.Task[None]] = set()
+
+    def published(self, made: Pod, status: PodStatus) -> None:
+        task = asyncio.ensure_future(self._notify())
+        self._notes.add(task)
+        task.add_done_callback(self._notes.discard)
+
+    async def _notify(self) -> None:
+        async with self.changed:
+            self.changed.notify_all()
+
+    def run(self, made: Pod, uid: str = "u1") -> PodWorker:
+        made.metadata.uid = uid
+        saved = self.tools.checkpoints.load().get(uid)
+        worker = PodWorker(desired_of(made, CrashLoop()), self.tools, saved, self.published)
+        self.tasks.append(asyncio.create_task(worker.run()))
+        return worker
+
+    async def until(self, worker: PodWorker, check: Callable[[PodStatus], object]) -> PodStatus:
+        async with asyncio.timeout(5), self.changed:
+            await self.changed.wait_for(lambda: check(worker.status))
+        return worker.status
+
+    async def gone(self, number: int = -1) -> None:
+        async with asyncio.timeout(8):
+            await self.tasks[number]
+
+    def reasons(self) -> list[str]:
+        return [event.reason for event in self.tools.recorder.events()]
+
+
+@pytest.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+    http = HttpClient()
+    made = Bench(tmp_path / "points", http)
+    yield made
+    for task in made.tasks:
+        task.cancel()
+    for task in made.tasks:
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+    await http.close()
+
+
+def ready(status: PodStatus) -> bool:
+    return any(one.type == "Ready" and one.status == "True" for one in status.conditions)
+
+
+def first(status: PodStatus) -> ContainerStatus:
+    return status.container_statuses[0]
+
+
+def waits_for(reason: str) -> Callable[[PodStatus], object]:
+    def check(status: PodStatus) -> bool:
+        waiting = [one.state.waiting for one in status.container_statuses]
+        return any(one is not None and one.reason == reason for one in waiting)
+
+    return check
+
+
+def hooked(**handlers: LifecycleHandler) -> Lifecycle:
+    return Lifecycle(**handlers)
+
+
+def command(*words: str) -> LifecycleHandler:
+    return LifecycleHandler(exec=ExecAction(command=list(words)))
+
+
+async def test_a_pod_runs_and_is_removed_in_order(bench: Bench) -> None:
+    one = container("a", lifecycle=hooked(pre_stop=command("bye")))
+    worker = bench.run(pod(one, "b", init=("i",)))
+    await bench.until(worker, lambda status: status.init_container_statuses)
+    await until_running(bench, worker, "i")
+    bench.runtime.end("i", 0)
+    worker.refresh()
+    await bench.until(worker, ready)
+    worker.terminate()
+    await bench.gone()
+    order = [call.split()[0] for call in bench.runtime.calls]
+    assert order[:3] == ["RunPodSandbox", "CreateContainer", "StartContainer"]
+    assert order[-5:-1].count("StopContainer") == 2
+    assert order.index("ExecSync") < len(order) - 1 - order[::-1].index("StopContainer")
+    assert order[-2:] == ["StopPodSandbox", "RemovePodSandbox"]
+    assert bench.environment.calls[-2:] == ["teardown", "purge"]
+    assert (bench.runtime.sandboxes, bench.runtime.containers) == ({}, {})
+    assert bench.tools.checkpoints.load() == {}
+
+
+async def until_running(bench: Bench, worker: PodWorker, name: str) -> None:
+    def check(status: PodStatus) -> bool:
+        every = (*status.init_container_statuses, *status.container_statuses)
+        return any(one.name == name and one.state.running is not None for one in every)
+
+    await bench.until(worker, check)
+
+
+@pytest.mark.parametrize(
+    "call", ["RunPodSandbox", "CreateContainer", "StartContainer", "PullImage"]
+)
+async def test_a_hanging_call_holds_up_its_own_pod_only(bench: Bench, call: str) -> None:
+    hung = container("slow", image_pull_policy="Always")
+    bench.runtime.hang.add(f"{call}:{'web' if call == 'RunPodSandbox' else 'slow'}")
+    bench.runtime.hang.add(f"{call}:slow:1")
+    bench.run(pod(hung), "u1")
+    other = pod("b")
+    other.metadata.name = "other"
+    worker = bench.run(other, "u2")
+    await bench.until(worker, ready)
+
+
+async def test_a_container_that_cannot_be_stopped_holds_up_its_own_pod_only(bench: Bench) -> None:
+    stuck = bench.run(pod("a"), "u1")
+    other = bench.run(pod("b"), "u2")
+    await bench.until(stuck, ready)
+    await bench.until(other, ready)
+    bench.runtime.hang.add("StopContainer:a")
+    stuck.terminate()
+    other.terminate()
+    await bench.gone(1)
+    assert not bench.tasks[0].done()
+    # It still tells what is: its container ends by itself in the end.
+    bench.runtime.end("a", 0)
+    stuck.refresh()
+    await bench.until(stuck, lambda status: first(status).state.running is None)
+
+
+@pytest.mark.parametrize(
+    ("call", "reason", "event"),
+    [
+        ("RunPodSandbox", "ContainerCreating", "FailedCreatePodSandBox"),
+        ("CreateContainer", "CreateContainerError", "Failed"),
+        ("StartContainer", "RunContainerError", "Failed"),
+    ],
+)
+async def test_a_refused_call_is_told_and_tried_again(
+    bench: Bench, call: str, reason: str, event: str
+) -> None:
+    bench.runtime.refuse[call] = "no room"
+    worker = bench.run(pod("a"))
+    status = await bench.until(worker, waits_for(reason))
+    if call != "RunPodSandbox":
+        waiting = first(status).state.waiting
+        assert waiting is not None
+        assert waiting.message == "no room"
+    await until_event(bench, event)
+    del bench.runtime.refuse[call]
+    status = await bench.until(worker, ready)
+    assert first(status).restart_count == 0
+    assert len(bench.runtime.named("a")) == 1
+
+
+async def until_event(bench: Bench, reason: str) -> None:
+    async with asyncio.timeout(5):
+        while reason not in bench.reasons():  # noqa: ASYNC110 - the recorder has no event
+            await asyncio.sleep(0.01)
+
+
+async def test_a_volume_that_cannot_be_mounted(bench: Bench) -> None:
+    bench.environment.fault = "prepare"
+    worker = bench.run(pod("a"))
+    await until_event(bench, "FailedMount")
+    bench.environment.fault = ""
+    await bench.until(worker, ready)
+
+
+async def test_a_configuration_that_cannot_be_made(bench: Bench) -> None:
+    bench.environment.fault = "container a"
+    worker = bench.run(pod("a", "b"))
+    status = await bench.until(worker, waits_for("CreateContainerConfigError"))
+    assert status.phase == "Pending"
+    await until_running(bench, worker, "b")
+
+
+async def test_teardown_that_fails_is_tried_until_it_succeeds(bench: Bench) -> None:
+    worker = bench.run(pod("a"))
+    await bench.until(worker, ready)
+    bench.environment.fault = "teardown"
+    worker.terminate()
+    await until_event(bench, "FailedMount")
+    assert bench.runtime.sandboxes != {}
+    bench.environment.fault = ""
+    await bench.gone()
+    assert bench.runtime.sandboxes == {}
+
+
+async def test_failed_post_start_hook_ends_the_container(bench: Bench) -> None:
+    one = container("a", lifecycle=hooked(post_start=command("false")))
+    worker = bench.run(pod(one, restart_policy="Never"))
+    status = await bench.until(worker, lambda status: status.phase == "Failed")
+    assert first(status).restart_count == 0
+    assert "FailedPostStartHook" in bench.reasons()
+
+
+async def test_hanging_post_start_hook_does_not_hold_up_the_end(bench: Bench) -> None:
+    one = container("a", lifecycle=hooked(post_start=command("hang")))
+    bench.runtime.hang.add("ExecSync:hang")
+    worker = bench.run(pod(one))
+    await until_running(bench, worker, "a")
+    worker.terminate()
+    await bench.gone()
+
+
+async def test_failed_pre_stop_hook_does_not_keep_the_pod(bench: Bench) -> None:
+    one = container("a", lifecycle=hooked(pre_stop=command("false")))
+    worker = bench.run(pod(one))
+    await bench.until(worker, ready)
+    worker.terminate()
+    await bench.gone()
+    assert "FailedPreStopHook" in bench.reasons()
+
+
+async def test_grace_zero_skips_the_hook(bench: Bench) -> None:
+    one = container("a", lifecycle=hooked(pre_stop=command("bye")))
+    worker = bench.run(pod(one))
+    await bench.until(worker, ready)
+    worker.terminate(0)
+    await bench.gone()
+    assert "ExecSync bye" not in bench.runtime.calls
+
+
+async def test_a_pod_at_its_end_gives_back_what_it_held_once(bench: Bench) -> None:
+    worker = bench.run(pod("a", restart_policy="Never"))
+    await until_running(bench, worker, "a")
+    bench.runtime.end("a", 0)
+    worker.refresh()
+    await bench.until(worker, lambda status: status.phase == "Succeeded")
+    async with asyncio.timeout(5):
+        while "teardown" not in bench.environment.calls:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    worker.wake()
+    await asyncio.sleep(0.05)
+    assert bench.environment.calls.count("teardown") == 1
+    assert len(bench.runtime.named("a")) == 1
+
+
+async def test_restarted_worker_goes_on(bench: Bench) -> None:
+    made = pod("a")
+    worker = bench.run(made)
+    before = await bench.until(worker, ready)
+    calls = len(bench.runtime.calls)
+    bench.tasks[0].cancel()
+    await asyncio.wait(bench.tasks)
+    again = bench.run(made)
+    assert again.status == before
+    again.refresh()
+    await asyncio.sleep(0.1)
+    assert again.status == before
+    assert len(bench.runtime.calls) == calls
+
+
+async def test_termination_goes_on_after_a_restart(bench: Bench) -> None:
+    worker = bench.run(pod("a"))
+    await bench.until(worker, ready)
+    bench.runtime.hang.add("StopContainer")
+    worker.terminate()
+    async with asyncio.timeout(5):
+        while "StopContainer a" not in bench.runtime.calls:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    bench.tasks[0].cancel()
+    await asyncio.wait(bench.tasks)
+    bench.runtime.hang.clear()
+    again = bench.run(pod("a"))
+    assert again.ending
+    await bench.gone()
+    assert bench.runtime.sandboxes == {}
+
+
+async def test_crash_loop_leaves_one_dead_container(bench: Bench) -> None:
+    worker = bench.run(pod("a"))
+    for _ in range(2):
+        await until_running(bench, worker, "a")
+        bench.runtime.end("a", 1)
+        worker.refresh()
+        await bench.until(worker, lambda status: first(status).state.running is None)
+    status = await bench.until(worker, waits_for("CrashLoopBackOff"))
+    assert first(status).restart_count == 1
+    assert "BackOff" in bench.reasons()
+    assert len(bench.runtime.named("a")) == 1
