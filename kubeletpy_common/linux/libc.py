@@ -21,6 +21,7 @@ NUMBERS: Final[dict[str, int]] = {
     "fsopen": 430,
     "fsconfig": 431,
     "fsmount": 432,
+    "clone3": 435,
     "close_range": 436,
     "openat2": 437,
     "mount_setattr": 442,

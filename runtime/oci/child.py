@@ -74,14 +74,14 @@ class Launch:
     Attributes:
         config: the OCI configuration.
         steps: the plan of its file system.
-        cgroup_procs: ``cgroup.procs`` files to join.
+        cgroup_files: the cgroups' files to write to.
         stdio: its standard streams; None for a terminal, which it makes itself.
         report: where failure is told; close-on-exec, so that its end means success.
     """
 
     config: dict[str, Any]
     steps: list[Step]
-    cgroup_procs: tuple[Path, ...]
+    cgroup_files: tuple[Path, ...]
     stdio: Stdio | None
     report: socket.socket
 
@@ -94,7 +94,7 @@ class ExecLaunch:
         config: the container's OCI configuration.
         process: the OCI ``process`` to run.
         init_pidfd: pidfd of the container's first process.
-        cgroup_procs: ``cgroup.procs`` files to join.
+        cgroup_files: the cgroups' files to write to.
         stdio: its standard streams.
         report: where failure is told; close-on-exec.
     """
@@ -102,7 +102,7 @@ class ExecLaunch:
     config: dict[str, Any]
     process: dict[str, Any]
     init_pidfd: int
-    cgroup_procs: tuple[Path, ...]
+    cgroup_files: tuple[Path, ...]
     stdio: Stdio
     report: socket.socket
 
@@ -148,7 +148,7 @@ def _become_container(launch: Launch, progress: _Progress) -> None:
     process = config["process"]
     _leave_parent()
     progress.step = "join the cgroups"
-    join_cgroups(launch.cgroup_procs)
+    join_cgroups(launch.cgroup_files)
     progress.step = "set the limits"
     set_limits(process)
     progress.step = "enter the namespaces"
@@ -174,7 +174,7 @@ def _become_container(launch: Launch, progress: _Progress) -> None:
 def _become_exec(launch: ExecLaunch, progress: _Progress) -> None:
     _leave_parent()
     progress.step = "join the cgroups"
-    join_cgroups(launch.cgroup_procs)
+    join_cgroups(launch.cgroup_files)
     progress.step = "set the limits"
     set_limits(launch.process)
     progress.step = "enter the namespaces"
@@ -196,13 +196,38 @@ def _leave_parent() -> None:
     os.setsid()
 
 
-def join_cgroups(procs_files: tuple[Path, ...]) -> None:
-    """Move this process into the cgroup of each ``cgroup.procs`` file.
+def split_cgroups(procs_files: tuple[Path, ...]) -> tuple[Path | None, tuple[Path, ...]]:
+    """Sort cgroups by how a child gets into them without waiting for all forks of the machine.
+
+    Writing to ``cgroup.procs`` takes the lock that guards thread groups against changes, which
+    costs more than 10 ms on an idle machine. Writing the writer's own thread to ``tasks``, of
+    version 1, does not (kernel: cgroup_procs_write_start()), and with one thread it is the same;
+    into a cgroup of version 2 a process can be born instead.
+
+    Args:
+        procs_files: ``cgroup.procs`` of each cgroup.
+
+    Returns:
+        the directory of the version 2 cgroup to fork into, if any, and the files to write to.
+    """
+    unified: Path | None = None
+    tasks: list[Path] = []
+    for path in procs_files:
+        file = path.with_name("tasks")
+        if file.exists():
+            tasks.append(file)
+        else:
+            unified = path.parent
+    return unified, tuple(tasks)
+
+
+def join_cgroups(files: tuple[Path, ...]) -> None:
+    """Move this process, with its one thread, into the cgroup of each file.
 
     Raises:
         OSError: a cgroup is gone or full.
     """
-    for path in procs_files:
+    for path in files:
         descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
         try:
             # cgroups(7): 0 means the writer itself.

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from kubeletpy_common.atomic import write_atomic
-from runtime.oci.child import Launch, Stdio, run_container
+from runtime.oci.child import Launch, Stdio, run_container, split_cgroups
 from runtime.oci.plan import plan_file_system
 from runtime.shim.forking import LaunchError, PidNamespace, Report, fork
 from runtime.shim.logs import LogFile
@@ -82,14 +82,15 @@ class Container:
         self.log = LogFile(request.log_path)
         report = self._report = Report(self._loop, self._launched, self._take_terminal)
         stdio = None if request.terminal else self._open_stdio()
-        launch = Launch(self.config, steps, request.cgroup_procs, stdio, report.child)
+        unified, cgroup_files = split_cgroups(request.cgroup_procs)
+        launch = Launch(self.config, steps, cgroup_files, stdio, report.child)
 
         def child() -> NoReturn:
             run_container(launch)
 
         try:
             with namespaces.of_container(self.config):
-                self.pid = fork(child)
+                self.pid = fork(child, unified)
         finally:
             report.child.close()
             if stdio is not None:

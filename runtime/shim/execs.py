@@ -7,7 +7,7 @@ import signal
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from runtime.oci.child import ExecLaunch, Stdio, run_exec
+from runtime.oci.child import ExecLaunch, Stdio, run_exec, split_cgroups
 from runtime.shim.containers import Container
 from runtime.shim.forking import LaunchError, PidNamespace, Report, fork
 from runtime.shim.loop import Loop, Timer, exit_code
@@ -56,11 +56,12 @@ class Exec:
         pidfd = os.pidfd_open(self.container.pid)
         report = self._report = Report(self._loop, self._launched)
         stdio = self._open_stdio()
+        unified, cgroup_files = split_cgroups(self.container.request.cgroup_procs)
         launch = ExecLaunch(
             self.container.config,
             self._process,
             pidfd,
-            self.container.request.cgroup_procs,
+            cgroup_files,
             stdio,
             report.child,
         )
@@ -70,7 +71,7 @@ class Exec:
 
         try:
             with namespaces.of_process(pidfd):
-                self.pid = fork(child)
+                self.pid = fork(child, unified)
         except OSError:
             self._close()
             raise

@@ -7,9 +7,11 @@ import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from kubeletpy_common.linux import namespaces as ns
+from kubeletpy_common.linux.processes import fork_into_cgroup
 from runtime.shim.loop import READ, Loop
 
 _REPORT_SIZE: Final = 16 << 10
@@ -76,9 +78,17 @@ class PidNamespace:
             ns.setns(self._own, ns.CLONE_NEWPID)
 
 
-def fork(child: Callable[[], NoReturn]) -> int:
-    """Fork; the child runs ``child`` and nothing after it. Returns the child's pid."""
-    pid = os.fork()
+def fork(child: Callable[[], NoReturn], cgroup: Path | None = None) -> int:
+    """Fork; the child runs ``child`` and nothing after it. Returns the child's pid.
+
+    Args:
+        child: what it becomes.
+        cgroup: directory of the version 2 cgroup that it is born in; None: that of its parent.
+
+    Raises:
+        OSError: there are too many processes, or the cgroup is gone or full.
+    """
+    pid = os.fork() if cgroup is None else fork_into_cgroup(cgroup)
     if pid == 0:
         try:
             child()

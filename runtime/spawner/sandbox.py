@@ -52,6 +52,7 @@ def run_shim(spec: SandboxSpec, on_ready: Callable[[dict[str, str]], None]) -> N
     processes.set_title(f"kubeletpy-shim {spec.sandbox_id}")
     processes.set_child_subreaper()
     _connect_to_log(spec.directory / LOG_NAME)
+    # The shim itself may wait for the lock: nobody but the sandbox's own making waits for it.
     join_cgroups(spec.cgroup_procs)
     try:
         namespaces = _pin_namespaces(spec)
