@@ -82,7 +82,8 @@ class Settings:
         runtime_timeout: seconds that a call of the runtime may take.
         cgroup_root: cgroup under which ``kubepods`` is made.
         healthz_address, healthz_port: where /healthz, /pods and /events are; port 0: nowhere.
-        parallel_pulls: images pulled at the same time.
+        parallel_pulls: images pulled at the same time. Unlike in the Go kubelet it is not one by
+            default, so that one slow registry does not hold up the pods of all others.
         crash_loop_maximum: seconds between restarts of a container at most.
         cluster_dns, cluster_domain, resolv_conf: DNS of pods; resolv_conf "" means none.
         seccomp_default: RuntimeDefault instead of Unconfined.
@@ -100,7 +101,7 @@ class Settings:
     cgroup_root: str = "/"
     healthz_address: str = "127.0.0.1"
     healthz_port: int = 10248
-    parallel_pulls: int = 1
+    parallel_pulls: int = 5
     crash_loop_maximum: float = CONTAINER_MAXIMUM
     cluster_dns: tuple[str, ...] = ()
     cluster_domain: str = ""
@@ -169,8 +170,6 @@ _HONOURED = frozenset(
         "seccompDefault",
     }
 )
-_PARALLEL_PULLS = 10
-"""Pulls at the same time where they are not serialised and no number is given."""
 
 
 def _honoured(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -213,15 +212,15 @@ def _honoured(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _pulls(fields: Mapping[str, Any]) -> dict[str, Any]:
-    serialize = _typed(fields, "serializeImagePulls", bool, True)
+    serialize = _typed(fields, "serializeImagePulls", bool, False)
     parallel = _typed(fields, "maxParallelImagePulls", int, 0)
-    if parallel < 0 or (parallel > 1 and serialize and "serializeImagePulls" in fields):
+    if parallel < 0 or (parallel > 1 and serialize):
         raise ConfigurationError(
             f"maxParallelImagePulls: {parallel} needs serializeImagePulls: false"
         )
-    if parallel:
-        return {"parallel_pulls": parallel}
-    return {} if serialize else {"parallel_pulls": _PARALLEL_PULLS}
+    if serialize:
+        return {"parallel_pulls": 1}
+    return {"parallel_pulls": parallel} if parallel else {}
 
 
 def _crash_loop(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -183,7 +183,7 @@ class Kubelet:
         try:
             await asyncio.wait((running, stopping), return_when=asyncio.FIRST_COMPLETED)
             if running.done():
-                await running
+                await _ended(running)
             if not terminate_pods:
                 return True
             timeout = manager.longest_grace() + _CLEANUP_EXTRA
@@ -219,6 +219,16 @@ class Kubelet:
             with contextlib.suppress(OSError):
                 (root / name).rmdir()
         return True
+
+
+async def _ended(pods: asyncio.Task[None]) -> None:
+    """Raise what ended the work on pods, which never ends by itself."""
+    try:
+        await pods
+    except* OSError as group:
+        # The machine refused something that nothing works without, such as an inotify watch.
+        reasons = "; ".join(str(error) for error in group.exceptions)
+        raise StartError(f"cannot go on: {reasons}") from group
 
 
 async def _until(stop: asyncio.Event, work: Coroutine[Any, Any, Tools]) -> Tools | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Protocol, TypeVar
 
 from kubeletpy.api.container import Container
@@ -40,6 +40,9 @@ class Environment(Protocol):
 
     def admit(self, pod: Pod) -> None:
         """Count the pod among those of the node, whose cgroups are weighed together."""
+
+    async def sweep(self, known: Collection[str]) -> None:
+        """Remove what pods other than the ``known`` UIDs left on the node."""
 
     async def prepare(self, pod: Pod) -> None:
         """Make cgroup, directories and volumes.

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+import logging
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TypeVar
 
 from kubeletpy.api.container import Container
+from kubeletpy.api.meta import ObjectMeta
 from kubeletpy.api.pod import Pod
 from kubeletpy.cri.container_config import ContainerRequest, container_config
 from kubeletpy.cri.environment import PodAddresses, environment
@@ -17,11 +20,13 @@ from kubeletpy.resources.cgroups import CgroupError, PodCgroups
 from kubeletpy.volumes.errors import VolumeError
 from kubeletpy.volumes.manager import PodVolumes
 from kubeletpy.volumes.paths import PodPaths
+from kubeletpy_common import logs
 from kubeletpy_proto import cri_pb2
 
 from .environment import Blocking, ContainerFault, EnvironmentFault
 from .state import ImageState, SandboxRecord
 
+_log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 TIMEOUT = 120.0
 """Seconds that making or removing the files and cgroups of a pod may take."""
@@ -47,6 +52,26 @@ class LocalEnvironment:
         """Count the pod among those of the node."""
         self._admitted[pod.metadata.uid] = pod
         self._weigh()
+
+    async def sweep(self, known: Collection[str]) -> None:
+        """Remove directories and cgroups of pods that nobody knows of any more.
+
+        Only pods that have a directory below this kubelet's own root count: in the cgroups of
+        pods another kubelet of the machine may have its own.
+        """
+        for uid in await asyncio.to_thread(self._volumes.orphans, known):
+            meta = ObjectMeta(name=uid, namespace="", uid=uid)
+            try:
+                await self.teardown(Pod(metadata=meta))
+                await self.purge(Pod(metadata=meta))
+            except EnvironmentFault as error:
+                reason = str(error)
+            else:
+                reason = ""
+            logs.event(
+                _log, logging.WARNING, "left-over directory of a pod", uid=uid, removed=not reason,
+                reason=reason,
+            )  # fmt: skip
 
     def _weigh(self) -> None:
         try:

@@ -97,6 +97,7 @@ class PodManager:
         self._listed = False
         self._sourced = False
         self._adopted = asyncio.Event()
+        self._sweeping: asyncio.Task[None] | None = None
         self._relist_bell = asyncio.Event()
         self._closing = False
 
@@ -113,6 +114,8 @@ class PodManager:
 
     async def _close(self) -> None:
         tasks = [entry.task for entries in self._active.values() for entry in entries.values()]
+        if self._sweeping is not None:
+            tasks.append(self._sweeping)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -202,6 +205,9 @@ class PodManager:
         self._end_orphans()
         for name in list(self._desired):
             self._reconcile(name)
+        waiting = {pod.metadata.uid for pod in self._desired.values()}
+        known = frozenset(waiting | self._by_uid.keys())
+        self._sweeping = asyncio.create_task(self._tools.environment.sweep(known), name="sweep")
 
     def _end_orphans(self) -> None:
         wanted = {pod.metadata.uid for pod in self._desired.values()}

@@ -125,13 +125,6 @@ class PodWorker:
         self._stale = True
         self._bell.set()
 
-    def update(self, desired: Desired) -> None:
-        """Go on with a changed specification of the same pod."""
-        self.desired = desired
-        self._steps = Steps(desired.pod, self._tools)
-        self._save(lambda: self._tools.checkpoints.save_pod(desired.pod))
-        self._bell.set()
-
     def terminate(self, grace: int | None = None) -> None:
         """End the pod and remove all of it; ``grace`` in seconds, None: the pod's own."""
         if grace is not None:

@@ -235,3 +235,13 @@ def test_second_kubelet_on_the_same_directory_is_refused(kubelet: KubeletProcess
     )  # fmt: skip
     assert ended.returncode == 1
     assert "is in use by another kubelet" in ended.stderr
+
+
+def test_directory_of_a_pod_that_nobody_knows_is_removed(
+    stopped_kubelet: KubeletProcess,
+) -> None:
+    left = stopped_kubelet.root / "pods" / "forgotten" / "volumes"
+    left.mkdir(parents=True)
+    (left / "file").write_text("x")
+    stopped_kubelet.start()
+    wait_for(lambda: not left.parent.exists(), "the directory to be removed")

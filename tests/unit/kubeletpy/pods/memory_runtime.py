@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -37,6 +37,7 @@ class MemoryRuntime:
         refuse: error text by the name of a call; it is refused with it until taken out.
         hang: names of calls, optionally ``call:container``, that never return.
         calls: every call that changes something, in order.
+        event: called after each change of a container, as a runtime sends events.
     """
 
     sandboxes: dict[str, cri_pb2.PodSandboxStatus] = field(default_factory=dict)
@@ -46,6 +47,7 @@ class MemoryRuntime:
     hang: set[str] = field(default_factory=set)
     calls: list[str] = field(default_factory=list)
     endpoint: str = "unix:///memory"
+    event: Callable[[], None] = lambda: None
 
     async def _enter(self, call: str, name: str = "") -> None:
         self.calls.append(f"{call} {name}".strip())
@@ -65,6 +67,7 @@ class MemoryRuntime:
         status.state = cri_pb2.CONTAINER_EXITED
         status.exit_code = code
         status.finished_at = time.time_ns()
+        self.event()
 
     def named(self, name: str) -> list[cri_pb2.ContainerStatus]:
         return [one for one in self.containers.values() if one.metadata.name == name]
@@ -141,6 +144,7 @@ class MemoryRuntime:
         await self._enter("StartContainer", status.metadata.name)
         status.state = cri_pb2.CONTAINER_RUNNING
         status.started_at = time.time_ns()
+        self.event()
 
     async def stop_container(self, container_id: str, grace: int) -> None:
         status = self.containers[container_id]
@@ -151,6 +155,7 @@ class MemoryRuntime:
     async def remove_container(self, container_id: str) -> None:
         await self._enter("RemoveContainer", container_id)
         self.containers.pop(container_id, None)
+        self.event()
 
     async def exec_sync(
         self, container_id: str, command: Sequence[str], timeout: int
@@ -181,6 +186,8 @@ class MemoryEnvironment:
             raise EnvironmentFault("FailedMount", f"{call} refused")
 
     def admit(self, pod: Pod) -> None: ...
+
+    async def sweep(self, known: Collection[str]) -> None: ...
 
     async def prepare(self, pod: Pod) -> None:
         self._enter("prepare")

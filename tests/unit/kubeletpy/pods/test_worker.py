@@ -31,7 +31,13 @@ class Bench:
         self.tools: Tools = tools(self.runtime, self.environment, directory, http)
         self.changed = asyncio.Condition()
         self.tasks: list[asyncio.Task[None]] = []
+        self.workers: list[PodWorker] = []
+        self.runtime.event = self._on_event
         self._notes: set[asyncio.Task[None]] = set()
+
+    def _on_event(self) -> None:
+        for worker in self.workers:
+            worker.refresh()
 
     def published(self, made: Pod, status: PodStatus) -> None:
         task = asyncio.ensure_future(self._notify())
@@ -46,6 +52,7 @@ class Bench:
         made.metadata.uid = uid
         saved = self.tools.checkpoints.load().get(uid)
         worker = PodWorker(desired_of(made, CrashLoop()), self.tools, saved, self.published)
+        self.workers.append(worker)
         self.tasks.append(asyncio.create_task(worker.run()))
         return worker
 
@@ -91,8 +98,10 @@ def waits_for(reason: str) -> Callable[[PodStatus], object]:
     return check
 
 
-def hooked(**handlers: LifecycleHandler) -> Lifecycle:
-    return Lifecycle(**handlers)
+def hooked(
+    post_start: LifecycleHandler | None = None, pre_stop: LifecycleHandler | None = None
+) -> Lifecycle:
+    return Lifecycle(post_start=post_start, pre_stop=pre_stop)
 
 
 def command(*words: str) -> LifecycleHandler:
@@ -105,7 +114,6 @@ async def test_a_pod_runs_and_is_removed_in_order(bench: Bench) -> None:
     await bench.until(worker, lambda status: status.init_container_statuses)
     await until_running(bench, worker, "i")
     bench.runtime.end("i", 0)
-    worker.refresh()
     await bench.until(worker, ready)
     worker.terminate()
     await bench.gone()
@@ -153,7 +161,6 @@ async def test_a_container_that_cannot_be_stopped_holds_up_its_own_pod_only(benc
     assert not bench.tasks[0].done()
     # It still tells what is: its container ends by itself in the end.
     bench.runtime.end("a", 0)
-    stuck.refresh()
     await bench.until(stuck, lambda status: first(status).state.running is None)
 
 
@@ -182,10 +189,15 @@ async def test_a_refused_call_is_told_and_tried_again(
     assert len(bench.runtime.named("a")) == 1
 
 
-async def until_event(bench: Bench, reason: str) -> None:
+async def until(check: Callable[[], bool]) -> None:
+    """Wait for what tells nobody that it has changed."""
     async with asyncio.timeout(5):
-        while reason not in bench.reasons():  # noqa: ASYNC110 - the recorder has no event
+        while not check():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
+
+
+async def until_event(bench: Bench, reason: str) -> None:
+    await until(lambda: reason in bench.reasons())
 
 
 async def test_a_volume_that_cannot_be_mounted(bench: Bench) -> None:
@@ -255,11 +267,8 @@ async def test_a_pod_at_its_end_gives_back_what_it_held_once(bench: Bench) -> No
     worker = bench.run(pod("a", restart_policy="Never"))
     await until_running(bench, worker, "a")
     bench.runtime.end("a", 0)
-    worker.refresh()
     await bench.until(worker, lambda status: status.phase == "Succeeded")
-    async with asyncio.timeout(5):
-        while "teardown" not in bench.environment.calls:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+    await until(lambda: "teardown" in bench.environment.calls)
     worker.wake()
     await asyncio.sleep(0.05)
     assert bench.environment.calls.count("teardown") == 1
@@ -286,9 +295,7 @@ async def test_termination_goes_on_after_a_restart(bench: Bench) -> None:
     await bench.until(worker, ready)
     bench.runtime.hang.add("StopContainer")
     worker.terminate()
-    async with asyncio.timeout(5):
-        while "StopContainer a" not in bench.runtime.calls:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+    await until(lambda: "StopContainer a" in bench.runtime.calls)
     bench.tasks[0].cancel()
     await asyncio.wait(bench.tasks)
     bench.runtime.hang.clear()
@@ -303,9 +310,8 @@ async def test_crash_loop_leaves_one_dead_container(bench: Bench) -> None:
     for _ in range(2):
         await until_running(bench, worker, "a")
         bench.runtime.end("a", 1)
-        worker.refresh()
         await bench.until(worker, lambda status: first(status).state.running is None)
     status = await bench.until(worker, waits_for("CrashLoopBackOff"))
     assert first(status).restart_count == 1
     assert "BackOff" in bench.reasons()
-    assert len(bench.runtime.named("a")) == 1
+    await until(lambda: len(bench.runtime.named("a")) == 1)
