@@ -97,8 +97,15 @@ async def _run(config: Config) -> None:
         runtime.events.close()
         await server.stop(config.limits.shutdown_seconds)
         await _drain(runtime)
+        _remove_empty_cgroup(runtime)
         config.socket.unlink(missing_ok=True)
     logs.event(_log, logging.INFO, "stopped")
+
+
+def _remove_empty_cgroup(runtime: Runtime) -> None:
+    from runtime.cri.teardown import remove_common_cgroup
+
+    remove_common_cgroup(runtime)
 
 
 async def _open(config: Config, spawner: Spawner, stack: AsyncExitStack) -> Runtime:

@@ -149,7 +149,7 @@ async def destroy_pod(runtime: Runtime, pod: Pod) -> None:
         ],
     )
     runtime.store.remove_pod(pod)
-    remove_common_cgroup(runtime, pod)
+    remove_common_cgroup(runtime)
 
 
 async def destroy_container(runtime: Runtime, container: Container) -> None:
@@ -192,16 +192,17 @@ async def destroy_container(runtime: Runtime, container: Container) -> None:
     runtime.store.remove_container(container)
 
 
-def remove_common_cgroup(runtime: Runtime, pod: Pod) -> None:
-    """Remove the parent of the pods' cgroups that the runtime chose itself, with the last pod.
+def remove_common_cgroup(runtime: Runtime) -> None:
+    """Remove the parent of the pods' cgroups that the runtime chose itself, if no pod is left.
 
-    Nothing awaits between the look and the removal, so no pod can begin in it meanwhile.
+    Nothing awaits between the look and the removal, so no pod can begin in it meanwhile. It is
+    called once more at the daemon's stop: a daemon that died right after its last pod's removal
+    did not come to it.
     """
-    parent = runtime.config.cgroups.parent
-    if runtime.store.pods() or not pod.record.cgroup.startswith(f"{parent}/"):
+    if runtime.store.pods():
         return
     try:
-        runtime.cgroups.cgroup(parent).remove(recursive=False, timeout=0)
+        runtime.cgroups.cgroup(runtime.config.cgroups.parent).remove(recursive=False, timeout=0)
     except CgroupError:
         # Somebody else uses it as well; it is empty of ours.
         pass

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from kubeletpy_common.cgroups import detect
 from kubeletpy_proto import cri_pb2 as cri
 from tests.root.runtime.cri.node import SLEEP, Node, Place, wait_process_end, wait_until
 
@@ -172,6 +173,17 @@ with sqlite3.connect(sys.argv[1]) as database:
         changed = json.dumps(json.loads(record) | {"boot_id": "of another boot"}).encode()
         database.execute("UPDATE sandboxes SET record = ? WHERE id = ?", (changed, identifier))
 """
+
+
+def test_the_common_cgroup_does_not_outlive_the_pods(node: Node, place: Place) -> None:
+    """A daemon killed right after the last pod's removal leaves it to its successor."""
+    common = detect().cgroup(place.cgroup)
+    common.create()
+    node.restart()
+    assert node.daemon.stop() == 0
+    assert not common.exists()
+    node.daemon.start()
+    node.connect()
 
 
 def test_a_second_daemon_on_the_same_directories_is_refused(node: Node, place: Place) -> None:
