@@ -3,108 +3,38 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import shutil
 import stat
 import subprocess
-import tempfile
-from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from aiohttp import web
 
-from kubeletpy_common.linux.mounts import MNT_DETACH, mount, umount
-from kubeletpy_common.linux.paths import open_in_root
 from runtime.images.errors import (
-    DigestMismatch,
-    FileTooLarge,
-    ImageError,
     ImageInUse,
-    ImageNotFound,
-    MalformedImage,
     NoMatchingPlatform,
     StoreError,
-    UnsafeLayer,
-    UnsupportedMedia,
 )
-from runtime.images.image import Image
 from runtime.images.service import ImageStore
 from runtime.images.settings import RegistryConfig, RegistrySettings
-from runtime.shim.messages import Rootfs
-from runtime.snapshots.lookup import MergedTree
+from tests.root.runtime.images.stores import QUICK, assert_empty, directories, mounted
 from tests.support.ociimage import (
     OCI_INDEX,
-    OCI_LAYER,
-    Directory,
     Entry,
-    File,
-    Hardlink,
-    OciImage,
-    Symlink,
-    assemble,
     build_image,
     busybox_image,
-    compress,
     descriptor,
     dumps,
     push,
     push_manifest,
-    tar_layer,
 )
 from tests.support.registry import DockerRegistry
 from tests.support.scripted_registry import ScriptedRegistry
 
 pytestmark = pytest.mark.root
-
-QUICK = RegistryConfig(attempts=2, backoff_seconds=0.001, max_backoff_seconds=0.01, stall_seconds=5)
-
-
-@pytest.fixture(scope="module")
-def registry() -> Iterator[DockerRegistry]:
-    with tempfile.TemporaryDirectory() as name, DockerRegistry(Path(name)) as found:
-        yield found
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[ImageStore]:
-    found = ImageStore(tmp_path / "root", QUICK)
-    await found.open()
-    yield found
-    await found.close()
-
-
-@pytest.fixture
-async def hostile() -> AsyncIterator[ScriptedRegistry]:
-    async with ScriptedRegistry() as found:
-        yield found
-
-
-def directories(store: ImageStore) -> list[str]:
-    return sorted(os.listdir(store.root / "snapshots"), key=int)
-
-
-async def assert_empty(store: ImageStore) -> None:
-    await store.collect_garbage()
-    assert store.list() == []
-    assert directories(store) == []
-    assert store.content.digests() == set()
-    assert os.listdir(store.root / "content/ingest") == []
-    assert store.filesystem_usage().used_bytes == 0
-
-
-def mounted(rootfs: Rootfs, target: Path, resources: ExitStack) -> Path:
-    """Mount a rootfs as the child does: directories relative to their base."""
-    here = os.getcwd()
-    resources.callback(os.chdir, here)
-    os.chdir(rootfs.base)
-    target.mkdir(exist_ok=True)
-    data = f"lowerdir={':'.join(rootfs.lower)},upperdir={rootfs.upper},workdir={rootfs.work}"
-    mount("overlay", str(target), "overlay", 0, data)
-    resources.callback(umount, str(target), MNT_DETACH)
-    return target
 
 
 @pytest.mark.parametrize("compression", ["gzip", "zstd", "none"])
@@ -431,214 +361,3 @@ async def test_mirrors_are_asked_first_and_need_not_work(
         assert image.repo_tags == (f"{hostile.host}/app:v1",)
         assert hostile.seen == []
         assert len(broken.seen) == 1
-
-
-# Bad images. Whatever happens, the store stays as it was.
-
-
-def forged(case: str) -> OciImage:
-    good = build_image({"a": b"a"})
-    tar, config = tar_layer({"a": b"a"}), json.loads(good.config)
-    layer = compress(tar, "gzip")
-    if case == "diff id":
-        config["rootfs"]["diff_ids"] = ["sha256:" + "1" * 64]
-    elif case == "missing diff id":
-        config["rootfs"]["diff_ids"] = []
-    elif case == "not gzip":
-        layer = b"this is no gzip"
-    elif case == "unsafe":
-        unsafe = tar_layer([("../../../x", b"evil")])
-        config["rootfs"]["diff_ids"] = [build_image({}, layers=[unsafe]).id]
-        layer = compress(unsafe, "gzip")
-    elif case == "config":
-        return assemble(b"[]", [layer], layer_type=f"{OCI_LAYER}+gzip")
-    elif case == "media type":
-        return assemble(good.config, [layer], layer_type="application/zip")
-    return assemble(dumps(config), [layer], layer_type=f"{OCI_LAYER}+gzip")
-
-
-@pytest.mark.parametrize(
-    ("case", "error"),
-    [
-        ("diff id", DigestMismatch),
-        ("missing diff id", MalformedImage),
-        ("not gzip", MalformedImage),
-        ("unsafe", UnsafeLayer),
-        ("config", MalformedImage),
-        ("media type", UnsupportedMedia),
-    ],
-)
-async def test_bad_images(
-    hostile: ScriptedRegistry, store: ImageStore, case: str, error: type[ImageError]
-) -> None:
-    hostile.add(forged(case), "bad", "v1")
-    hostile.add(build_image({"good": b"good"}), "good", "v1")
-    good = await store.pull(f"{hostile.host}/good:v1")
-    before = store.content.digests(), directories(store), store.list()
-    with pytest.raises(error):
-        await store.pull(f"{hostile.host}/bad:v1")
-    await store.collect_garbage()
-    assert (store.content.digests(), directories(store), store.list()) == before
-    assert await store.pull(f"{hostile.host}/good:v1") == good
-
-
-async def test_a_blob_replaced_by_the_registry(
-    hostile: ScriptedRegistry, store: ImageStore
-) -> None:
-    built = build_image({"a": os.urandom(1000)})
-    hostile.add(built, "app", "v1")
-    layer = next(digest for digest in built.blobs if digest != built.id)
-    hostile.blobs[layer] = b"!" * len(built.blobs[layer])
-    with pytest.raises(DigestMismatch, match=layer):
-        await store.pull(f"{hostile.host}/app:v1")
-    await assert_empty(store)
-    hostile.blobs[layer] = built.blobs[layer]
-    assert (await store.pull(f"{hostile.host}/app:v1")).id == built.id
-
-
-async def test_an_image_that_is_not_there(registry: DockerRegistry, store: ImageStore) -> None:
-    with pytest.raises(ImageNotFound, match=rf"{registry.host}/nothing:v1"):
-        await store.pull(f"{registry.host}/nothing:v1")
-    await assert_empty(store)
-
-
-async def test_a_full_disk(registry: DockerRegistry, tmp_path: Path) -> None:
-    push(build_image({"big": os.urandom(3 << 20)}), registry.host, "big", "v1")
-    small = tmp_path / "small"
-    small.mkdir()
-    mount("tmpfs", str(small), "tmpfs", 0, "size=2m,mode=0700")
-    try:
-        store = ImageStore(small / "root", QUICK)
-        await store.open()
-        try:
-            with pytest.raises(ImageError, match="free space") as caught:
-                await store.pull(f"{registry.host}/big:v1")
-            assert caught.value.reason == "no-space"
-            assert store.list() == []
-        finally:
-            await store.close()
-    finally:
-        umount(str(small), MNT_DETACH)
-
-
-# Layers as overlayfs shows them.
-
-
-def merged_status(root_fd: int, path: str) -> os.stat_result | None:
-    try:
-        descriptor = open_in_root(root_fd, path, os.O_PATH)
-    except OSError:
-        return None
-    try:
-        return os.fstat(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-async def test_what_is_looked_up_is_what_overlayfs_shows(
-    hostile: ScriptedRegistry, store: ImageStore, tmp_path: Path
-) -> None:
-    layers: list[list[tuple[str, Entry]]] = [
-        [("./", Directory(mode=0o711)), ("etc/passwd", b"0"), ("etc/group", b"0"),
-         ("gone/x", b"0"), ("opaque/old", b"0"), ("replaced/x", b"0"), ("file", b"0"),
-         ("tmp", Directory(mode=0o1777)), ("lib", Symlink("usr/lib")), ("usr/lib/a", b"0")],
-        [("etc/passwd", b"1"), (".wh.gone", b""), ("opaque/.wh..wh..opq", b""),
-         ("opaque/new", b"1"), ("replaced", b"now a file"), ("file/x", b"now a directory"),
-         ("tmp/x", b"")],
-        [("gone/y", b"2"), ("etc/.wh.group", b""), ("hard", Hardlink("etc/passwd")),
-         ("abs", Symlink("/etc/passwd")), ("up", Symlink("../../../etc/passwd")),
-         ("loop", Symlink("loop")), ("out", Symlink("/root/.ssh")),
-         ("dots", Symlink("etc/../lib"))],
-    ]  # fmt: skip
-    hostile.add(build_image(layers=layers), "layers", "v1")
-    image = await store.pull(f"{hostile.host}/layers:v1")
-    paths = ["etc/passwd", "etc/group", "gone", "gone/x", "gone/y", "opaque/old", "opaque/new",
-             "replaced", "replaced/x", "file", "file/x", "tmp", "tmp/x", "lib/a", "hard", "abs",
-             "up", "loop", "out", "dots/a", ".", "", "usr/../etc/passwd",
-             "nothing/../etc"]  # fmt: skip
-    snapshots = store.snapshots
-    tree = MergedTree([snapshots.path(r.number) for r in snapshots.layers_top_first(image.chain)])
-    with ExitStack() as resources:
-        root = mounted(snapshots.prepare("c", image), tmp_path / "mnt", resources)
-        root_fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
-        resources.callback(os.close, root_fd)
-        for path in paths:
-            found = tree.find(path, resources)
-            shown = merged_status(root_fd, path or ".")
-            assert (found is None) == (shown is None), path
-            if found is None or shown is None:
-                continue
-            assert found.status.st_mode == shown.st_mode, path
-            if stat.S_ISREG(shown.st_mode):
-                merged = root / ("etc/passwd" if path in ("abs", "up") else path)
-                assert snapshots.read_image_file(image, path, 1000) == merged.read_bytes(), path
-    assert stat.S_IMODE(os.stat(snapshots.path(3)).st_mode) == 0o711
-
-
-async def read(
-    hostile: ScriptedRegistry, store: ImageStore, files: dict[str, Entry], path: str
-) -> bytes | None:
-    hostile.add(build_image(files), "read", "v1")
-    image: Image = await store.pull(f"{hostile.host}/read:v1")
-    return store.snapshots.read_image_file(image, path, 1000)
-
-
-async def test_reading_image_files_stays_in_the_image(
-    hostile: ScriptedRegistry, store: ImageStore
-) -> None:
-    links: dict[str, Entry] = {
-        "a": Symlink("/etc/hostname"), "b": Symlink("../" * 20 + "etc/hostname"),
-        "c/d": Symlink("/proc/self/root/etc/hostname"), "e": Symlink("/etc"),
-    }  # fmt: skip
-    for path in ("a", "b", "c/d", "e/hostname", "../../etc/hostname", "e", "c"):
-        assert await read(hostile, store, links, path) is None, path
-    inside: dict[str, Entry] = {**links, "etc/hostname": b"image"}
-    for path in ("a", "b", "e/hostname", "../../etc/hostname", "/etc//./hostname"):
-        assert await read(hostile, store, inside, path) == b"image", path
-
-
-async def test_reading_image_files_is_bounded(hostile: ScriptedRegistry, store: ImageStore) -> None:
-    """CVE-2023-25153, CVE-2025-0750: a huge passwd costs no memory."""
-    with pytest.raises(FileTooLarge, match="limit is 1000"):
-        await read(hostile, store, {"etc/passwd": bytes(1001)}, "etc/passwd")
-    assert await read(hostile, store, {"etc/passwd": bytes(1000)}, "etc/passwd") == bytes(1000)
-
-
-async def test_an_image_without_layers(
-    hostile: ScriptedRegistry, store: ImageStore, tmp_path: Path
-) -> None:
-    hostile.add(build_image(), "scratch", "v1")
-    image = await store.pull(f"{hostile.host}/scratch:v1")
-    assert image.size > 0
-    with ExitStack() as resources:
-        root = mounted(store.snapshots.prepare("c", image), tmp_path / "mnt", resources)
-        assert os.listdir(root) == []
-    store.snapshots.remove("c")
-    await store.remove(image.id)
-    await assert_empty(store)
-
-
-async def test_a_layer_that_hides_all_below(
-    hostile: ScriptedRegistry, store: ImageStore, tmp_path: Path
-) -> None:
-    layers: list[list[tuple[str, Entry]]] = [
-        [("old", b""), ("etc/old", File())],
-        [(".wh..wh..opq", b""), ("etc/new", File())],
-    ]
-    hostile.add(build_image(layers=layers), "opaque", "v1")
-    image = await store.pull(f"{hostile.host}/opaque:v1")
-    assert store.snapshots.read_image_file(image, "old", 10) is None
-    with ExitStack() as resources:
-        root = mounted(store.snapshots.prepare("c", image), tmp_path / "mnt", resources)
-        assert sorted(str(p.relative_to(root)) for p in root.rglob("*")) == ["etc", "etc/new"]
-
-
-async def test_many_layers_fit_into_the_mount_options(
-    hostile: ScriptedRegistry, store: ImageStore, tmp_path: Path
-) -> None:
-    layers: list[dict[str, Entry]] = [{f"f{n}": str(n)} for n in range(127)]
-    hostile.add(build_image(layers=layers), "many", "v1")
-    image = await store.pull(f"{hostile.host}/many:v1")
-    with ExitStack() as resources:
-        root = mounted(store.snapshots.prepare("c", image), tmp_path / "mnt", resources)
-        assert len(os.listdir(root)) == 127
