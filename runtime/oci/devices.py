@@ -28,8 +28,9 @@ def requested_devices(config: cri.ContainerConfig) -> tuple[HostDevice, ...]:
     found: dict[str, HostDevice] = {}
     if config.linux.security_context.privileged:
         found = {device.path: device for device in _below(Path("/dev"), "/dev", "rwm")}
-        # The container's own terminal is mounted there.
-        found.pop("/dev/console", None)
+        # The container's own terminal, and the multiplexer of its own devpts, go there.
+        for path in ("/dev/console", "/dev/ptmx"):
+            found.pop(path, None)
     for number, device in enumerate(config.devices):
         what = f"devices[{number}]"
         access = device.permissions or "rwm"

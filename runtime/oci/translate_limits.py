@@ -114,7 +114,7 @@ def _pid_namespace(request: TranslationRequest) -> list[dict[str, str]]:
         return [{"type": "pid", "path": request.target_pid_namespace}]
     if path := request.namespaces.get("pid"):
         return [{"type": "pid", "path": path}]
-    raise TranslationError(
-        "PID mode POD asks for the PID namespace of the pod, which was made without one: use "
-        "CONTAINER, or make the sandbox with PID mode POD"
-    )
+    # POD is also what a client that says nothing asks for. A pod without a PID namespace of its
+    # own shares the node's, if it was made so; else there is nothing to share and nobody to hide.
+    sandbox = request.sandbox.linux.security_context.namespace_options.pid
+    return [] if sandbox == cri.NODE else [{"type": "pid"}]

@@ -110,12 +110,13 @@ def test_command_line(
         ({"working_dir": "here"}, "not absolute"),
         ({"security": {"capabilities": cri.Capability(add_capabilities=["FLY"])}}, "CAP_FLY"),
         ({"security": {"capabilities": cri.Capability(add_capabilities=["SYS_BOOT"])}}, "SYS_BOOT"),
-        ({"security": {"seccomp": Profile(profile_type=Profile.RuntimeDefault)}}, "seccomp"),
+        ({"security": {"seccomp": Profile(profile_type=Profile.Localhost)}}, "absolute path"),
         (
             {"security": {"seccomp": Profile(profile_type=Profile.Localhost, localhost_ref="p")}},
-            "Localhost 'p'",
+            "'p'.*absolute path",
         ),
         ({"security": {"seccomp_profile_path": "localhost/p"}}, "localhost/p"),
+        ({"security": {"seccomp_profile_path": "p"}}, "none of"),
         ({"security": {"apparmor": Profile(profile_type=Profile.RuntimeDefault)}}, "apparmor"),
         ({"security": {"apparmor_profile": "runtime/default"}}, "apparmor_profile"),
         ({"security": {"selinux_options": cri.SELinuxOption(level="s0")}}, "no SELinux"),
@@ -124,7 +125,6 @@ def test_command_line(
                 pid=cri.CONTAINER, userns_options=cri.UserNamespace(mode=cri.POD))}},
             "userns_options",
         ),
-        ({"security": {"namespace_options": cri.NamespaceOption(pid=cri.POD)}}, "PID mode POD"),
         ({"security": {"namespace_options": cri.NamespaceOption(pid=cri.TARGET)}}, "TARGET"),
         ({"security": {"masked_paths": ["/"]}}, "masked_paths"),
         ({"resources": {"oom_score_adj": 1001}}, "oom_score_adj"),
@@ -319,6 +319,23 @@ def test_namespaces() -> None:
     ]
 
 
+@pytest.mark.parametrize(("mode", "expected"), [(cri.CONTAINER, [{"type": "pid"}]), (cri.NODE, [])])
+def test_pid_mode_unset_in_a_pod_without_a_shared_one(
+    mode: cri.NamespaceMode.ValueType, expected: list[dict[str, str]]
+) -> None:
+    options = cri.NamespaceOption(pid=mode)
+    sandbox = cri.PodSandboxConfig(
+        linux=cri.LinuxPodSandboxConfig(
+            security_context=cri.LinuxSandboxSecurityContext(namespace_options=options)
+        )
+    )
+    asked = request(
+        sandbox=sandbox, security={"namespace_options": cri.NamespaceOption()}, namespaces={}
+    )
+    namespaces = translate(asked)["linux"]["namespaces"]
+    assert [item for item in namespaces if item["type"] == "pid"] == expected
+
+
 @pytest.mark.parametrize(
     ("mode", "expected"),
     [
@@ -354,6 +371,7 @@ def test_privileged() -> None:
     linux = config["linux"]
     assert "maskedPaths" not in linux
     assert "readonlyPaths" not in linux
+    assert "seccomp" not in linux
     assert set(config["process"]["capabilities"]["effective"]) == set(EVERY_CAPABILITY)
     assert linux["resources"]["devices"] == [{"allow": True, "access": "rwm"}]
     assert [device["path"] for device in linux["devices"]] == ["/dev/kvm"]
