@@ -13,7 +13,12 @@ import click
 from click.shell_completion import get_completion_class
 
 # Imported when asked for: what they need takes a daemon's start half a second to load.
-_LAZY = {"doctor": "kubeletpy.doctor", "up": "kubeletpy.up.command"}
+_LAZY = {
+    "cri": ("kubeletpy.cri_cli.commands", "cri_group"),
+    "doctor": ("kubeletpy.doctor", "doctor"),
+    "image": ("kubeletpy.cri_cli.images", "image_group"),
+    "up": ("kubeletpy.up.command", "up"),
+}
 
 
 class _Commands(click.Group):
@@ -27,7 +32,8 @@ class _Commands(click.Group):
         """Return the command of a name, None if there is none."""
         if cmd_name not in _LAZY:
             return super().get_command(ctx, cmd_name)
-        command = getattr(importlib.import_module(_LAZY[cmd_name]), cmd_name)
+        module, name = _LAZY[cmd_name]
+        command = getattr(importlib.import_module(module), name)
         return command if isinstance(command, click.Command) else None
 
 
@@ -59,6 +65,7 @@ def main() -> None:
     \b
     See it work, as root:      kubeletpy up
     What this machine lacks:   kubeletpy doctor
+    What runs here:            kubeletpy cri ps
 
     Each daemon is a process of its own and speaks its peers' protocols, so it can be replaced by
     its Go peer: the kubelet works with any CRI v1 socket, the runtime serves any CRI v1 client.

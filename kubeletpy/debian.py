@@ -48,6 +48,7 @@ TESTS = (
     Package("iproute2", "lets tests look at links from outside", "ip"),
     Package("skopeo", "checks our images with a tool that is not ours", "skopeo"),
     Package("util-linux", "provides unshare, nsenter and setpriv", "setpriv"),
+    Package("containernetworking-plugins", "gives pods a network by CNI", "/usr/lib/cni/bridge"),
     Package("umoci", "unpacks our images with a tool that is not ours", "umoci"),
 )
 VENV = Package("python3-venv", "makes the virtual environment", "python3 -m ensurepip")

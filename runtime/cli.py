@@ -30,6 +30,8 @@ A config file holds the same settings and more; every key is optional:
   bridge = "kubeletpy0"
   subnet_v4 = "10.88.0.0/16"
   subnet_v6 = "fd88::/64"          # "" for IPv4 only
+  [cni]
+  conf_dir = "/etc/cni/net.d"      # its plugins instead of the network above
   [registries."registry.example:5000"]
   plain_http = true
   [sysctls]
@@ -73,6 +75,21 @@ start takes them over. Exit code 1: it could not start, and one line on stderr s
     help=f"How much to log, as JSON lines on stderr.  [default: {Config().log_level}]",
 )
 @click.option(
+    "--cni-conf-dir",
+    type=click.Path(path_type=str),
+    metavar="DIR",
+    help="Where CNI configuration lists are, such as /etc/cni/net.d. While there is one, pods get "
+    "their network by its plugins.  [default: none, the built-in network serves]",
+)
+@click.option(
+    "--cni-bin-dir",
+    type=click.Path(path_type=str),
+    metavar="DIR",
+    multiple=True,
+    help="Where CNI plugins are; can be given more than once.  "
+    f"[default: {', '.join(Config().cni.bin_dirs)}]",
+)
+@click.option(
     "--check", is_flag=True, help="Only look whether this machine can run pods; exit code 1 if not."
 )
 @click.option(
@@ -89,6 +106,8 @@ def main(
     root: Path | None,
     state: Path | None,
     log_level: str | None,
+    cni_conf_dir: str | None,
+    cni_bin_dir: tuple[str, ...],
     check: bool,
     output: str,
 ) -> None:  # fmt: skip
@@ -97,7 +116,13 @@ def main(
     A kubelet (ours or any other), crictl or a program of yours connects to --address and asks it
     to pull images and to run pods.
     """
-    overrides = {"address": address, "root": root, "state": state, "log_level": log_level}
+    overrides = {
+        "address": address,
+        "root": root,
+        "state": state,
+        "log_level": log_level,
+        "cni": {"conf_dir": cni_conf_dir, "bin_dirs": cni_bin_dir or None},
+    }
     try:
         config = load_config(config_file, overrides)
     except ConfigError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,23 @@ class NetworkSettings(_Strict, frozen=True):
     subnet_v6: str = "fd88::/64"
     mtu: int = 0
     ipv6_required: bool = False
+
+
+class CniSettings(_Strict, frozen=True):
+    """Pods' networks by CNI plugins instead of the default network.
+
+    Attributes:
+        conf_dir: where configuration lists are; "" or without any, pods get the default network.
+        bin_dirs: where plugins are, searched in order.
+        plugin_seconds: that one run of a plugin may take.
+        pod_cidrs: networks for plugins with the capability ``ipRanges``, until a client names
+            others by UpdateRuntimeConfig.
+    """
+
+    conf_dir: str = ""
+    bin_dirs: tuple[str, ...] = ("/opt/cni/bin", "/usr/lib/cni")
+    plugin_seconds: float = 60.0
+    pod_cidrs: tuple[str, ...] = ()
 
 
 class CgroupSettings(_Strict, frozen=True):
@@ -81,6 +99,31 @@ class SysctlSettings(_Strict, frozen=True):
     unprivileged_icmp: bool = True
 
 
+class StreamingSettings(_Strict, frozen=True):
+    """The HTTP server of Exec, Attach and PortForward.
+
+    Attributes:
+        address: the IP address to listen on, which clients are told as well. Beyond loopback it
+            needs TLS: whoever sees a token can use it.
+        port: 0 takes any that is free.
+        idle_seconds: without a byte after which a session is ended.
+        creation_seconds: that a client may take to open the streams of a session.
+        ping_seconds: between the pings by which a client that is gone without a word is noticed.
+        max_sessions: open at once.
+        tls_cert: PEM file of the certificate, with those of its issuers.
+        tls_key: PEM file of its key; absent: in ``tls_cert``.
+    """
+
+    address: str = "127.0.0.1"
+    port: int = 0
+    idle_seconds: float = 4 * 3600.0
+    creation_seconds: float = 30.0
+    ping_seconds: float = 10.0
+    max_sessions: int = 1000
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+
+
 class Limits(_Strict, frozen=True):
     """Bounds and deadlines.
 
@@ -116,10 +159,12 @@ class Config(_Strict, frozen=True):
     state: Path = Path("/run/kubeletpy/runtime")
     log_level: str = "info"
     network: NetworkSettings = NetworkSettings()
+    cni: CniSettings = CniSettings()
     cgroups: CgroupSettings = CgroupSettings()
     registries: dict[str, RegistrySettings] = {}
     sysctls: SysctlSettings = SysctlSettings()
     limits: Limits = Limits()
+    streaming: StreamingSettings = StreamingSettings()
 
     @property
     def socket(self) -> Path:
@@ -132,13 +177,20 @@ def load_config(path: Path | None, overrides: dict[str, Any]) -> Config:
 
     Args:
         path: the TOML file; None for defaults.
-        overrides: top-level keys given on the command line; None values do not count.
+        overrides: top-level keys given on the command line; None values do not count, and a
+            dictionary adds to the table of that name.
 
     Raises:
         ConfigError: the file cannot be read or parsed, has an unknown key or a bad value.
     """
     values = _read(path) if path is not None else {}
-    values |= {key: value for key, value in overrides.items() if value is not None}
+    for key, value in overrides.items():
+        if isinstance(value, dict):
+            table = values.get(key, {})
+            given = {name: item for name, item in value.items() if item is not None}
+            values[key] = {**table, **given} if isinstance(table, dict) else table
+        elif value is not None:
+            values[key] = value
     where = str(path) if path is not None else "the command line"
     try:
         config = msgspec.convert(values, Config, dec_hook=_decode, strict=True)
@@ -196,3 +248,39 @@ def _check(config: Config, where: str) -> None:
     for name in Limits.__struct_fields__:
         if getattr(config.limits, name) <= 0:
             raise ConfigError(f"{where}: [limits]: {name} must be positive")
+    _check_cni(config.cni, f"{where}: [cni]")
+    _check_streaming(config.streaming, f"{where}: [streaming]")
+
+
+def _check_cni(cni: CniSettings, where: str) -> None:
+    for directory in (*cni.bin_dirs, *([cni.conf_dir] if cni.conf_dir else [])):
+        if not directory.startswith("/") or ":" in directory:
+            raise ConfigError(f"{where}: {directory!r} must be an absolute directory without ':'")
+    if not cni.bin_dirs:
+        raise ConfigError(f"{where}: bin_dirs names no directory")
+    if cni.plugin_seconds <= 0:
+        raise ConfigError(f"{where}: plugin_seconds must be positive")
+    for cidr in cni.pod_cidrs:
+        try:
+            ipaddress.ip_network(cidr)
+        except ValueError as error:
+            raise ConfigError(f"{where}: pod_cidrs: {error}") from error
+
+
+def _check_streaming(streaming: StreamingSettings, where: str) -> None:
+    try:
+        address = ipaddress.ip_address(streaming.address)
+    except ValueError as error:
+        raise ConfigError(f"{where}: address: {error}") from error
+    if address.is_unspecified:
+        raise ConfigError(
+            f"{where}: address {address} is none that clients could be told: name one of this "
+            "machine's"
+        )
+    if not address.is_loopback and streaming.tls_cert is None:
+        raise ConfigError(f"{where}: address {address} is not loopback: set tls_cert and tls_key")
+    if not 0 <= streaming.port <= 65535:
+        raise ConfigError(f"{where}: port {streaming.port} is not within 0 to 65535")
+    for name in ("idle_seconds", "creation_seconds", "ping_seconds", "max_sessions"):
+        if getattr(streaming, name) <= 0:
+            raise ConfigError(f"{where}: {name} must be positive")

@@ -95,6 +95,7 @@ async def _run(config: Config) -> None:
                        lowest=runtime.host.lowest_oom_score_adj)  # fmt: skip
         await stopper.stopped.wait()
         runtime.events.close()
+        await runtime.streaming.close()
         await server.stop(config.limits.shutdown_seconds)
         await _drain(runtime)
         _remove_empty_cgroup(runtime)
@@ -114,14 +115,18 @@ async def _open(config: Config, spawner: Spawner, stack: AsyncExitStack) -> Runt
     from runtime.cri.events import EventBroker
     from runtime.cri.recovery import recover
     from runtime.cri.runtime import Runtime
+    from runtime.cri.update_runtime_config import pod_networks, recorded_pod_cidr
     from runtime.hostfacts import boot_id, read_host_facts
     from runtime.images.errors import ImageError
     from runtime.images.service import ImageStore
     from runtime.network.bridge import BridgeNetwork
+    from runtime.network.chosen import ChosenNetwork
+    from runtime.network.cni.network import CniNetwork
     from runtime.network.errors import NetworkError
-    from runtime.parts import network_config, registry_config
+    from runtime.parts import cni_config, network_config, registry_config
     from runtime.state.records import StateError
     from runtime.state.store import Store
+    from runtime.streaming.server import StreamingServer
 
     try:
         cgroups = detect(config.cgroups.mountpoint)
@@ -130,7 +135,13 @@ async def _open(config: Config, spawner: Spawner, stack: AsyncExitStack) -> Runt
         images = ImageStore(config.root, registry_config(config))
         await images.open()
         stack.push_async_callback(images.close)
-        network = BridgeNetwork(network_config(config), config.root / "network.db")
+        network = ChosenNetwork(
+            BridgeNetwork(network_config(config), config.root / "network.db"),
+            CniNetwork(cni_config(config), config.root / "cni"),
+        )
+        recorded = pod_networks(recorded_pod_cidr(config.root))
+        if recorded:
+            network.use_pod_cidrs(recorded)
         stack.push_async_callback(network.close)
         for directory in (config.state / "sandboxes", config.state / "containers",
                           config.root / "volumes"):  # fmt: skip
@@ -144,11 +155,14 @@ async def _open(config: Config, spawner: Spawner, stack: AsyncExitStack) -> Runt
             network=network,
             cgroups=cgroups,
             events=EventBroker(config.limits.event_queue),
+            streaming=StreamingServer(config.streaming),
             host=read_host_facts(cgroups.version),
             boot_id=boot_id(),
         )
         stack.push_async_callback(_disconnect, runtime)
         await recover(runtime)
+        stack.push_async_callback(runtime.streaming.close)
+        await runtime.streaming.start()
     except (StateError, ImageError, NetworkError, CgroupError, ValueError, OSError) as error:
         raise DaemonError(str(error)) from error
     return runtime

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from pathlib import Path
 
@@ -28,6 +29,7 @@ def read_host_facts(cgroup_version: int) -> HostFacts:
         lowest_oom_score_adj=_LOWEST_OOM_SCORE_ADJ
         if "CAP_SYS_RESOURCE" in held
         else int(Path("/proc/self/oom_score_adj").read_text()),
+        machine=os.uname().machine,
     )
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from runtime.config import Config
 from runtime.images import settings as images
+from runtime.network.cni.network import CniConfig
 from runtime.network.config import NetworkConfig
 
 
@@ -20,6 +23,21 @@ def network_config(config: Config) -> NetworkConfig:
         subnet_v6=network.subnet_v6 or None,
         mtu=network.mtu or None,
         ipv6_required=network.ipv6_required,
+    )
+
+
+def cni_config(config: Config) -> CniConfig:
+    """Return the settings of the network by CNI plugins.
+
+    Raises:
+        ValueError: an address range is none.
+    """
+    cni = config.cni
+    return CniConfig(
+        conf_dir=Path(cni.conf_dir) if cni.conf_dir else None,
+        bin_dirs=tuple(Path(directory) for directory in cni.bin_dirs),
+        plugin_seconds=cni.plugin_seconds,
+        pod_cidrs=cni.pod_cidrs,
     )
 
 

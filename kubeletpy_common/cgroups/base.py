@@ -36,6 +36,13 @@ class Cgroup(ABC):
         """Return the cgroup's directory in each hierarchy."""
 
     @abstractmethod
+    def controller_directory(self, controller: str) -> Path | None:
+        """Return where the files of a controller are; None where it is not mounted.
+
+        On v2 this is the one directory there is, whether the controller is enabled or not.
+        """
+
+    @abstractmethod
     def create(self) -> None:
         """Make the cgroup and its parents, ready for :meth:`apply`; what exists is kept.
 

@@ -16,6 +16,9 @@ _PR_SET_DUMPABLE: Final = 4
 _PR_SET_KEEPCAPS: Final = 8
 _PR_SET_NAME: Final = 15
 _PR_CAPBSET_DROP: Final = 24
+_PR_SET_SECUREBITS: Final = 28
+# capabilities(7): SECBIT_NO_SETUID_FIXUP
+_NO_SETUID_FIXUP: Final = 1 << 2
 _PR_SET_CHILD_SUBREAPER: Final = 36
 _PR_SET_NO_NEW_PRIVS: Final = 38
 _PR_CAP_AMBIENT: Final = 47
@@ -120,6 +123,15 @@ def set_no_new_privs() -> None:
 def set_keep_capabilities(keep: bool) -> None:
     """Keep the permitted capabilities over the next change of user from root to another."""
     _prctl(_PR_SET_KEEPCAPS, "PR_SET_KEEPCAPS", int(keep))
+
+
+def keep_capabilities_over_setuid() -> None:
+    """Leave all capability sets alone when user ids change, until a user namespace is entered.
+
+    Raises:
+        OSError: ``EPERM`` without CAP_SETPCAP.
+    """
+    _prctl(_PR_SET_SECUREBITS, "PR_SET_SECUREBITS", _NO_SETUID_FIXUP)
 
 
 def set_name(name: str) -> None:

@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from runtime.oci.confinement import FILTER_FILE
+from runtime.oci.seccomp_compile import compile_profile
 from runtime.shim.containers import CONFIG_FILE, EXIT_FILE
 from runtime.shim.messages import ExitRecord
 
@@ -14,11 +16,18 @@ from runtime.shim.messages import ExitRecord
 def write_bundle(directory: Path, config: dict[str, Any]) -> None:
     """Make the directory with its configuration and the empty mount point of the root.
 
+    A seccomp profile is compiled here, so that no start of the container has to.
+
     Raises:
         OSError: it exists, or the disk is full.
+        TranslationError: the seccomp profile cannot be compiled.
     """
+    profile = config["linux"].get("seccomp")
+    program = compile_profile(profile) if profile is not None else None
     directory.mkdir(mode=0o700)
     (directory / "rootfs").mkdir(mode=0o755)
+    if program is not None:
+        (directory / FILTER_FILE).write_bytes(program)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     # The row says whether the container is complete, so the file needs no atomic replacement.
     with open(os.open(directory / CONFIG_FILE, flags, 0o600), "w", encoding="utf-8") as stream:

@@ -18,6 +18,7 @@ from runtime.cri.errors import InvalidRequestError, NotReadyError
 from runtime.cri.host_paths import look_at_sources, prepare_log
 from runtime.cri.lifecycle import publish
 from runtime.cri.runtime import Runtime
+from runtime.cri.seccomp_files import read_localhost_profile
 from runtime.cri.teardown import destroy_container
 from runtime.cri.volumes import make_volumes
 from runtime.images.errors import ImageNotFound
@@ -142,6 +143,7 @@ def _make_bundle(runtime: Runtime, container: Container, image: Image, rootfs: R
         devices=requested_devices(config),
         cgroup=container.record.cgroup,
         host=runtime.host,
+        localhost_profile=read_localhost_profile(config.linux.security_context),
     )
     oci = translate(request)
     write_bundle(runtime.container_directory(container.id), oci)

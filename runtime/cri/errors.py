@@ -10,13 +10,14 @@ from grpc import StatusCode
 from kubeletpy_common.cgroups import CgroupError
 from runtime.cri.sysctls import SysctlError
 from runtime.images import errors as images
-from runtime.network.errors import NetworkError, SubnetExhausted
+from runtime.network.errors import NetworkError, PortConflict, SubnetExhausted
 from runtime.oci.request import TranslationError
 from runtime.oci.users import UserError
 from runtime.shim.client import ShimError
 from runtime.spawner.client import SpawnError
 from runtime.state.records import StateError
 from runtime.state.store import AmbiguousIdError, NameTakenError, NotFoundError
+from runtime.streaming.tokens import TooManyTokensError
 
 _MAX_DETAILS: Final = 4000  # gRPC's trailers as a whole may have 8 KiB
 
@@ -61,6 +62,7 @@ _TABLE: Final[tuple[tuple[type[BaseException], StatusCode], ...]] = (
     (NotReadyError, StatusCode.FAILED_PRECONDITION),
     (ExecTimeoutError, StatusCode.DEADLINE_EXCEEDED),
     (SlowClientError, StatusCode.RESOURCE_EXHAUSTED),
+    (TooManyTokensError, StatusCode.RESOURCE_EXHAUSTED),
     (StoppingError, StatusCode.UNAVAILABLE),
     (images.InvalidReference, StatusCode.INVALID_ARGUMENT),
     (images.ImageNotFound, StatusCode.NOT_FOUND),
@@ -77,6 +79,7 @@ _TABLE: Final[tuple[tuple[type[BaseException], StatusCode], ...]] = (
     (images.ImageInUse, StatusCode.FAILED_PRECONDITION),
     (images.ImageError, StatusCode.UNKNOWN),
     (SubnetExhausted, StatusCode.RESOURCE_EXHAUSTED),
+    (PortConflict, StatusCode.FAILED_PRECONDITION),
     (NetworkError, StatusCode.INTERNAL),
     (StartError, StatusCode.UNKNOWN),
     (ShimError, StatusCode.UNKNOWN),

@@ -31,3 +31,22 @@ def matches_container(wanted: cri.ContainerFilter, container: Container) -> bool
         and (not wanted.pod_sandbox_id or container.pod.id.startswith(wanted.pod_sandbox_id))
         and matches_labels(wanted.label_selector, container.config.labels)
     )
+
+
+def matches_container_stats(wanted: cri.ContainerStatsFilter, container: Container) -> bool:
+    """Tell whether the statistics of a container pass the filter."""
+    return matches_container(
+        cri.ContainerFilter(
+            id=wanted.id,
+            pod_sandbox_id=wanted.pod_sandbox_id,
+            label_selector=wanted.label_selector,
+        ),
+        container,
+    )
+
+
+def matches_pod_stats(wanted: cri.PodSandboxStatsFilter, pod: Pod) -> bool:
+    """Tell whether the statistics of a pod pass the filter."""
+    return matches_pod(
+        cri.PodSandboxFilter(id=wanted.id, label_selector=wanted.label_selector), pod
+    )

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import time
+from typing import Any
+
+from google.protobuf import json_format
 
 from kubeletpy_proto import cri_pb2 as cri
 from runtime.cri.lifecycle import pod_container_statuses
@@ -44,5 +47,14 @@ def _info(runtime: Runtime, pod: Pod) -> str:
             "directory": str(runtime.sandbox_directory(pod.id)),
             "runtimeHandler": record.runtime_handler,
             "connected": pod.shim is not None,
+            "resources": _limits(record.resources),
+            "overhead": _limits(record.overhead),
         }
     )
+
+
+def _limits(recorded: bytes) -> dict[str, Any] | None:
+    """Return limits that were told after the pod was made."""
+    if not recorded:
+        return None
+    return json_format.MessageToDict(cri.LinuxContainerResources.FromString(recorded))

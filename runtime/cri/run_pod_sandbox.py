@@ -81,6 +81,8 @@ async def _make(runtime: Runtime, pod: Pod, needs: SandboxNeeds) -> None:
             shared_pid=needs.shared_pid,
             sysctls=needs.sysctls,
             shm_size=runtime.config.limits.shm_bytes,
+            uid_mappings=needs.uid_mappings,
+            gid_mappings=needs.gid_mappings,
         ),
         timeout=runtime.config.limits.sandbox_seconds,
     )
@@ -91,7 +93,8 @@ async def _make(runtime: Runtime, pod: Pod, needs: SandboxNeeds) -> None:
     await connect(runtime, pod)
     ips: list[str] = []
     if needs.own_network:
-        ips = (await runtime.network.attach(pod.id, process.namespaces["network"])).ips
+        attached = await runtime.network.attach(pod.id, process.namespaces["network"], needs.facts)
+        ips = attached.ips
     runtime.store.update_pod(pod, records.ready(pod.record, ips=list(ips)))
 
 

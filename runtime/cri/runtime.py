@@ -12,15 +12,17 @@ from typing import TYPE_CHECKING, Any
 from kubeletpy_common.logs import event
 from runtime.config import Config
 from runtime.cri.events import EventBroker
+from runtime.cri.stats_sampling import CpuRates, LayerSizes
 from runtime.oci.request import HostFacts
 from runtime.state.store import Container, Pod, Store
 
 if TYPE_CHECKING:
     from kubeletpy_common.cgroups import Cgroup, Hierarchy
     from runtime.images.service import ImageStore
-    from runtime.network.bridge import BridgeNetwork
+    from runtime.network.pod_network import PodNetwork
     from runtime.snapshots.overlay import Snapshots
     from runtime.spawner.client import Spawner
+    from runtime.streaming.server import StreamingServer
 
 _log = logging.getLogger("runtime")
 
@@ -38,9 +40,12 @@ class Runtime:
         network: gives pods their links and addresses.
         cgroups: the cgroups of the machine.
         events: who wants to know of changes.
+        streaming: serves exec, attach and port-forward.
         host: facts of the machine.
         boot_id: of this boot.
         background: tasks that are under way.
+        cpu_rates: how much CPU containers and pods use at present.
+        layer_sizes: how large containers' writable layers are.
     """
 
     config: Config
@@ -48,12 +53,18 @@ class Runtime:
     spawner: Spawner
     images: ImageStore
     snapshots: Snapshots
-    network: BridgeNetwork
+    network: PodNetwork
     cgroups: Hierarchy
     events: EventBroker
+    streaming: StreamingServer
     host: HostFacts
     boot_id: str
     background: set[asyncio.Future[Any]] = field(default_factory=set)
+    cpu_rates: CpuRates = field(default_factory=CpuRates)
+    layer_sizes: LayerSizes = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.layer_sizes = LayerSizes(self.snapshots.usage)
 
     def sandbox_directory(self, sandbox_id: str) -> Path:
         """Return where a pod's files, pins and shim socket are."""

@@ -10,9 +10,13 @@ from typing import Final
 from kubeletpy_proto import cri_pb2 as cri
 from runtime.config import SysctlSettings
 from runtime.cri.errors import InvalidRequestError
+from runtime.cri.pod_facts import pod_facts
 from runtime.cri.sysctls import check_sysctls, default_sysctls
+from runtime.network.request import PodFacts
+from runtime.oci.mappings import Mapping
 from runtime.oci.request import HostFacts
-from runtime.oci.translate import refuse_profiles
+from runtime.oci.translate import refuse_apparmor
+from runtime.oci.translate_users import read_mappings
 
 HANDLERS: Final = ("", "kubeletpy")
 """Names of the built-in runtime handler, the default first."""
@@ -35,6 +39,9 @@ class SandboxNeeds:
         hostname: of the pod, or the node's.
         sysctls: checked, the defaults included.
         resolv_conf: content of /etc/resolv.conf; None for a copy of the host's.
+        facts: what its network is to know.
+        uid_mappings: of its own user namespace; empty: the host's.
+        gid_mappings: likewise.
     """
 
     own_network: bool
@@ -44,6 +51,9 @@ class SandboxNeeds:
     hostname: str
     sysctls: dict[str, str]
     resolv_conf: str | None
+    facts: PodFacts
+    uid_mappings: tuple[Mapping, ...] = ()
+    gid_mappings: tuple[Mapping, ...] = ()
 
 
 def read_sandbox_config(
@@ -61,6 +71,9 @@ def read_sandbox_config(
     own_ipc = _own("ipc", options.ipc)
     if options.pid == cri.TARGET:
         raise InvalidRequestError("namespace_options.pid TARGET: a sandbox can target nothing")
+    uids, gids = read_mappings(options)
+    if uids:
+        _check_with_user_namespace(options)
     sysctls = default_sysctls(
         own_network=own_network,
         unprivileged_ports=settings.unprivileged_ports,
@@ -80,6 +93,10 @@ def read_sandbox_config(
         hostname=_hostname(config.hostname, host.hostname),
         sysctls=sysctls,
         resolv_conf=resolv_conf(config.dns_config) if config.HasField("dns_config") else None,
+        uid_mappings=uids,
+        gid_mappings=gids,
+        # Ports of a pod in the host's network are the host's already: mappings mean nothing.
+        facts=pod_facts(config) if own_network else PodFacts(),
     )
 
 
@@ -132,14 +149,8 @@ def _refuse_unsupported(config: cri.PodSandboxConfig, handler: str, host: HostFa
             f"runtime_handler {handler!r} is not configured; known are {HANDLERS!r}"
         )
     security = config.linux.security_context
-    options = security.namespace_options
-    published = [p.container_port for p in config.port_mappings if p.host_port]
     unsupported = {
         "windows": config.HasField("windows"),
-        f"port_mappings with a host_port (container ports {published})": bool(published),
-        "linux.security_context.namespace_options.userns_options": (
-            options.HasField("userns_options") and options.userns_options.mode != cri.NODE
-        ),
     }
     found = [name for name, given in unsupported.items() if given]
     if found:
@@ -148,19 +159,20 @@ def _refuse_unsupported(config: cri.PodSandboxConfig, handler: str, host: HostFa
     if selinux.user or selinux.role or selinux.type or selinux.level:
         where = "not supported yet" if host.selinux else "this kernel has no SELinux"
         raise InvalidRequestError(f"linux.security_context.selinux_options: {where}")
-    # The sandbox has no process of its own, so RuntimeDefault (which the kubelet always asks for
-    # here) confines nothing and is honoured; any other profile would be a promise for containers.
+    # The sandbox has no process of its own, so a seccomp profile confines nothing and needs no
+    # support, nor does AppArmor's RuntimeDefault; another one would be a promise for containers.
     default = cri.SecurityProfile.RuntimeDefault
-    seccomp = security.seccomp if security.HasField("seccomp") else None
     apparmor = security.apparmor if security.HasField("apparmor") else None
-    refuse_profiles(
-        seccomp=None if seccomp and seccomp.profile_type == default else seccomp,
-        apparmor=None if apparmor and apparmor.profile_type == default else apparmor,
-        seccomp_path="" if security.seccomp_profile_path == "runtime/default"
-        else security.seccomp_profile_path,
-        apparmor_path="",
-        privileged=security.privileged,
-    )  # fmt: skip
+    refuse_apparmor(None if apparmor and apparmor.profile_type == default else apparmor, "")
+
+
+def _check_with_user_namespace(options: cri.NamespaceOption) -> None:
+    for name in ("network", "ipc", "pid"):
+        if getattr(options, name) == cri.NODE:
+            raise InvalidRequestError(
+                f"namespace_options.{name} NODE: a pod with a user namespace of its own has no "
+                "say in the host's namespaces"
+            )
 
 
 def _own(name: str, mode: cri.NamespaceMode.ValueType) -> bool:

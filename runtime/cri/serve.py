@@ -20,17 +20,26 @@ from google.protobuf.descriptor import MethodDescriptor
 
 from kubeletpy_common.logs import event
 from kubeletpy_proto import cri_pb2 as cri
+from runtime.cri.attach import attach
+from runtime.cri.container_stats import container_stats
 from runtime.cri.container_status import container_status
 from runtime.cri.create_container import create_container
 from runtime.cri.errors import details_of, is_expected, status_of
+from runtime.cri.exec import exec_
 from runtime.cri.exec_sync import exec_sync
 from runtime.cri.get_container_events import get_container_events
 from runtime.cri.image_fs_info import image_fs_info
 from runtime.cri.image_status import image_status
+from runtime.cri.list_container_stats import list_container_stats
 from runtime.cri.list_containers import list_containers
 from runtime.cri.list_images import list_images
+from runtime.cri.list_metric_descriptors import list_metric_descriptors
 from runtime.cri.list_pod_sandbox import list_pod_sandbox
+from runtime.cri.list_pod_sandbox_metrics import list_pod_sandbox_metrics
+from runtime.cri.list_pod_sandbox_stats import list_pod_sandbox_stats
+from runtime.cri.pod_sandbox_stats import pod_sandbox_stats
 from runtime.cri.pod_sandbox_status import pod_sandbox_status
+from runtime.cri.port_forward import port_forward
 from runtime.cri.pull_image import pull_image
 from runtime.cri.remove_container import remove_container
 from runtime.cri.remove_image import remove_image
@@ -43,6 +52,15 @@ from runtime.cri.start_container import start_container
 from runtime.cri.status import status
 from runtime.cri.stop_container import stop_container
 from runtime.cri.stop_pod_sandbox import stop_pod_sandbox
+from runtime.cri.stream_container_stats import stream_container_stats
+from runtime.cri.stream_containers import stream_containers
+from runtime.cri.stream_images import stream_images
+from runtime.cri.stream_pod_sandbox_metrics import stream_pod_sandbox_metrics
+from runtime.cri.stream_pod_sandbox_stats import stream_pod_sandbox_stats
+from runtime.cri.stream_pod_sandboxes import stream_pod_sandboxes
+from runtime.cri.update_container_resources import update_container_resources
+from runtime.cri.update_pod_sandbox_resources import update_pod_sandbox_resources
+from runtime.cri.update_runtime_config import update_runtime_config
 from runtime.cri.version import version
 
 _log = logging.getLogger("runtime.cri")
@@ -61,11 +79,20 @@ READS: Final[dict[str, Unary]] = {
     "ImageStatus": image_status,
     "ListImages": list_images,
     "ImageFsInfo": image_fs_info,
+    "ContainerStats": container_stats,
+    "ListContainerStats": list_container_stats,
+    "PodSandboxStats": pod_sandbox_stats,
+    "ListPodSandboxStats": list_pod_sandbox_stats,
+    "ListMetricDescriptors": list_metric_descriptors,
+    "ListPodSandboxMetrics": list_pod_sandbox_metrics,
 }
 """Calls that change nothing: logged at debug level, since clients poll them."""
 
 COMMANDS: Final[dict[str, Unary]] = {
     "ExecSync": exec_sync,
+    "Exec": exec_,
+    "Attach": attach,
+    "PortForward": port_forward,
     "PullImage": pull_image,
 }
 """Calls that are given up when their caller goes away."""
@@ -80,10 +107,21 @@ CHANGES: Final[dict[str, Unary]] = {
     "RemoveContainer": remove_container,
     "ReopenContainerLog": reopen_container_log,
     "RemoveImage": remove_image,
+    "UpdateContainerResources": update_container_resources,
+    "UpdatePodSandboxResources": update_pod_sandbox_resources,
+    "UpdateRuntimeConfig": update_runtime_config,
 }
 """Calls that run to their end whatever their caller does."""
 
-STREAMS: Final[dict[str, Stream]] = {"GetContainerEvents": get_container_events}
+STREAMS: Final[dict[str, Stream]] = {
+    "GetContainerEvents": get_container_events,
+    "StreamPodSandboxes": stream_pod_sandboxes,
+    "StreamContainers": stream_containers,
+    "StreamImages": stream_images,
+    "StreamContainerStats": stream_container_stats,
+    "StreamPodSandboxStats": stream_pod_sandbox_stats,
+    "StreamPodSandboxMetrics": stream_pod_sandbox_metrics,
+}
 
 # Fields of requests that say which call it was, for the log.
 _SUBJECTS: Final = ("pod_sandbox_id", "container_id")

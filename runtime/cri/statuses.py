@@ -107,9 +107,16 @@ def container_status(container: Container, image: ImageNames | None) -> cri.Cont
             )
         ),
     )
-    if config.linux.HasField("resources"):
-        status.resources.linux.CopyFrom(config.linux.resources)
+    if record.resources or config.linux.HasField("resources"):
+        status.resources.linux.CopyFrom(current_resources(container))
     return status
+
+
+def current_resources(container: Container) -> cri.LinuxContainerResources:
+    """Return the limits of a container: those it was made with, or was given since."""
+    if container.record.resources:
+        return cri.LinuxContainerResources.FromString(container.record.resources)
+    return container.config.linux.resources
 
 
 def sandbox_item(pod: Pod) -> cri.PodSandbox:

@@ -1,4 +1,5 @@
-"""The default network of pods: a bridge, a pair of links per pod, addresses that outlive us.
+"""The network of pods, behind :class:`~runtime.network.pod_network.PodNetwork`.
 
-:class:`~runtime.network.bridge.BridgeNetwork` is the whole of what others use.
+The built-in one (``bridge``): a bridge, a pair of links per pod, host ports, addresses that outlive
+us. That of CNI plugins (``cni``). And the choice between them (``chosen``).
 """

@@ -180,6 +180,11 @@ class Allocator:
             "DELETE FROM network_addresses WHERE sandbox_id = ?", (sandbox_id,)
         )
 
+    def holds(self, sandbox_id: str) -> bool:
+        """Tell whether the sandbox has an address."""
+        query = "SELECT 1 FROM network_addresses WHERE sandbox_id = ?"
+        return self._store.connection.execute(query, (sandbox_id,)).fetchone() is not None
+
     def owners(self) -> set[str]:
         """Return the ids of all sandboxes that hold an address."""
         return {

@@ -3,17 +3,17 @@
 A pod gets a pair of links, one end (``eth0``) in its network namespace, the other in the bridge,
 an address of each family and default routes by the bridge. An attachment goes through
 
-    nothing -> addresses taken -> links made -> pod configured -> recorded
+    nothing -> addresses taken -> links made -> pod configured -> host ports -> recorded
 
 and whatever fails on the way is undone. If the daemon dies on the way nothing is recorded, and
 :meth:`BridgeNetwork.reconcile` removes what is there. The way back is
 
-    recorded -> forgotten -> link removed -> addresses free
+    recorded -> forgotten -> host ports taken away -> link removed -> addresses free
 
-of which :meth:`BridgeNetwork.detach` waits for the first step only (see the module ``reaper``).
+of which :meth:`BridgeNetwork.detach` waits for the first two only (see the module ``reaper``).
 
-Port mappings (hostPort) will be rules of their own beside those of ``rules``; nothing here
-depends on their absence.
+Port mappings (hostPort) are rules of their own beside those of ``rules``: see ``hostports``. They
+are made before an attachment is recorded, and taken away before its end is told.
 """
 
 from __future__ import annotations
@@ -21,13 +21,12 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from contextlib import AsyncExitStack
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Final
 
 from kubeletpy_common import logs
 from runtime.network import links, pod
@@ -35,8 +34,12 @@ from runtime.network.allocator import Allocator, Pool
 from runtime.network.config import Attachment, NetworkConfig
 from runtime.network.errors import NetworkError, SubnetExhausted
 from runtime.network.host import HostSide
+from runtime.network.hostports import HostPorts
+from runtime.network.pod_network import Reconciled
 from runtime.network.reaper import Reaper
+from runtime.network.request import NOTHING_SPECIAL, PodFacts
 from runtime.network.store import NetworkStore
+from runtime.network.turns import Turns
 
 __all__ = [
     "Attachment",
@@ -53,25 +56,6 @@ _CLOSE_SECONDS: Final = 30.0
 # The bridge was removed by somebody (EINVAL: no such master), or a link is there from a life of
 # the daemon before this one.
 _WORTH_A_RETRY: Final = (errno.ENODEV, errno.EINVAL, errno.EEXIST)
-
-Result = TypeVar("Result")
-
-
-@dataclass(frozen=True)
-class Reconciled:
-    """What :meth:`BridgeNetwork.reconcile` found.
-
-    Attributes:
-        released: sandboxes whose addresses were freed, since nobody knows them, or since their
-            attachment was never finished.
-        lost: known sandboxes that were attached but whose link is gone, for instance by a
-            reboot. Their addresses were freed too.
-        links: host ends of links that were removed.
-    """
-
-    released: frozenset[str]
-    lost: frozenset[str]
-    links: frozenset[str]
 
 
 class BridgeNetwork:
@@ -94,65 +78,64 @@ class BridgeNetwork:
         self._allocator = Allocator(self._store, pools)
         self._executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="network")
         self._host = HostSide(config, pools, self._store, self._executor)
+        self._ports = HostPorts(config.bridge, pools, self._store, self._executor)
         self._reaper = Reaper(self._host.remove_links)
-        self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._turns = Turns()
         self._closed = False
 
-    def _spawn(self, work: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
-        """Start ``work``, which goes on if its caller is cancelled; :meth:`close` awaits it."""
-        task = asyncio.ensure_future(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
-
-    async def attach(self, sandbox_id: str, netns: Path) -> Attachment:
-        """Give the pod its link, addresses and routes; set its loopback up.
+    async def attach(
+        self, sandbox_id: str, netns: Path, facts: PodFacts = NOTHING_SPECIAL
+    ) -> Attachment:
+        """Give the pod its link, addresses, routes and host ports; set its loopback up.
 
         A sandbox that is attached already is left as it is.
 
         Args:
             sandbox_id: whose network it is; printable, at most 255 bytes.
             netns: where its network namespace is pinned.
+            facts: of which the port mappings count here, and the name, for people.
 
         Raises:
             SubnetExhausted: no address is free.
+            PortConflict: a host port is another sandbox's.
             NetworkError: the attachment failed, by the step in the text; nothing of it is left.
             ValueError: the id is unusable.
         """
         links.check_sandbox_id(sandbox_id)
         if self._closed:
             raise NetworkError(f"attaching sandbox {sandbox_id}: the network is closed")
-        attaching = self._spawn(self._attach_alone(sandbox_id, netns))
+        attaching = self._turns.spawn(self._attach_alone(sandbox_id, netns, facts))
         try:
             return await asyncio.shield(attaching)
         except asyncio.CancelledError:
             # Nobody will know of the attachment: have it undone as soon as it is made.
-            attaching.add_done_callback(lambda _: self._spawn(self._detach(sandbox_id)))
+            attaching.add_done_callback(lambda _: self._turns.spawn(self._detach(sandbox_id)))
             raise
 
-    async def _attach_alone(self, sandbox_id: str, netns: Path) -> Attachment:
+    async def _attach_alone(self, sandbox_id: str, netns: Path, facts: PodFacts) -> Attachment:
         name = links.host_link_name(self.config.bridge, sandbox_id)
-        async with self._exclusive(sandbox_id):
+        async with self._turns.exclusive(sandbox_id):
             present = self._store.attachment(sandbox_id)
             if present is not None:
                 return present
+            self._ports.check(sandbox_id, facts.ports)
             await self._reaper.wait(name)
             try:
                 try:
-                    return await self._attach(sandbox_id, netns, name)
+                    return await self._attach(sandbox_id, netns, name, facts)
                 except OSError as error:
                     if error.errno not in _WORTH_A_RETRY:
                         raise
                     await self._host.remove_links([name])
                     self._host.doubt()
-                    return await self._attach(sandbox_id, netns, name)
+                    self._ports.doubt()
+                    return await self._attach(sandbox_id, netns, name, facts)
             except OSError as error:
                 raise NetworkError(
                     f"attaching sandbox {sandbox_id} ({netns}) to {self.config.bridge}: {error}"
                 ) from error
 
-    async def _attach(self, sandbox_id: str, netns: Path, name: str) -> Attachment:
+    async def _attach(self, sandbox_id: str, netns: Path, name: str, facts: PodFacts) -> Attachment:
         host = await self._host.ensure()
         async with AsyncExitStack() as undo:
             undo.push_async_callback(self._undo, sandbox_id, name)
@@ -179,17 +162,21 @@ class BridgeNetwork:
                 mac=plan.mac,
                 mtu=plan.mtu,
             )
+            await self._ports.publish(sandbox_id, facts.label, facts.ports, attachment.ips)
             self._store.record(sandbox_id, attachment)
             undo.pop_all()
         return attachment
 
     async def _undo(self, sandbox_id: str, name: str) -> None:
         try:
+            if self._ports.has(sandbox_id):
+                self._store.forget(sandbox_id)
+                await self._ports.withdraw(sandbox_id)
             await self._host.remove_links([name])
-        except OSError as error:
+        except (OSError, NetworkError) as error:
             logs.event(
-                _LOGGER, logging.WARNING, "cannot remove the link of a pod that could not be "
-                "attached; it and its addresses stay until the runtime starts again",
+                _LOGGER, logging.WARNING, "cannot undo the network of a pod that could not be "
+                "attached; its link and addresses stay until the runtime starts again",
                 sandbox=sandbox_id, link=name, error=str(error),
             )  # fmt: skip
         else:
@@ -198,21 +185,29 @@ class BridgeNetwork:
     async def detach(self, sandbox_id: str, netns: Path | None) -> None:
         """Take the sandbox off the network; what of it is gone already is fine.
 
-        On return the attachment is forgotten and its link is about to be removed. The address
-        is free only after that.
+        On return the attachment is forgotten, its host ports are free, and its link is about to
+        be removed. The address is free only after that.
 
         Args:
             sandbox_id: whose network it is; one that was never attached is fine.
             netns: where its network namespace is pinned, if it still is. Not needed: both ends
                 of the link go when the host's end does.
+
+        Raises:
+            NetworkError: the rules of its host ports cannot be removed; the call can be repeated.
         """
-        await asyncio.shield(self._spawn(self._detach(sandbox_id)))
+        await asyncio.shield(self._turns.spawn(self._detach(sandbox_id)))
 
     async def _detach(self, sandbox_id: str) -> None:
-        async with self._exclusive(sandbox_id):
-            if self._store.attachment(sandbox_id) is None:
+        async with self._turns.exclusive(sandbox_id):
+            has_ports = self._ports.has(sandbox_id)
+            known = self._store.attachment(sandbox_id) is not None
+            # An attachment that failed, and whose undoing did too, may have left some of it.
+            if not known and not has_ports and not self._allocator.holds(sandbox_id):
                 return
             self._store.forget(sandbox_id)
+            if has_ports:
+                await self._ports.withdraw(sandbox_id)
             self._doom(links.host_link_name(self.config.bridge, sandbox_id), sandbox_id)
 
     def _doom(self, name: str, sandbox_id: str | None) -> None:
@@ -235,7 +230,7 @@ class BridgeNetwork:
             known_ids: all sandboxes that exist, attached or not.
 
         Raises:
-            NetworkError: the links cannot be listed.
+            NetworkError: the links cannot be listed, or the rules of host ports not be made.
         """
         # Who is recorded now has a link now; who is recorded only after the list, maybe not.
         attached_before = self._store.attached()
@@ -244,9 +239,9 @@ class BridgeNetwork:
         except OSError as error:
             raise NetworkError(f"looking for links of pods that are gone: {error}") from error
         # No await from here to the removal: what was made meanwhile is busy or recorded.
-        busy = set(self._locks)
+        busy = self._turns.busy()
         attached = self._store.attached()
-        owners = self._allocator.owners() | attached
+        owners = self._allocator.owners() | attached | self._ports.owners()
         names = {i: links.host_link_name(self.config.bridge, i) for i in owners | busy}
         ours = attached & known_ids
         lost = {i for i in ours & attached_before if names[i] not in present} - busy
@@ -258,6 +253,7 @@ class BridgeNetwork:
             self._doom(names[sandbox_id], sandbox_id)
         for name in stray - {names[i] for i in released | lost}:
             self._doom(name, None)
+        await self._ports.settle()
         await self._reaper.wait()
         result = Reconciled(frozenset(released), frozenset(lost), frozenset(stray))
         if result.released or result.lost or result.links:
@@ -266,6 +262,13 @@ class BridgeNetwork:
                 released=sorted(released), lost=sorted(lost), links=sorted(stray),
             )  # fmt: skip
         return result
+
+    async def readiness(self) -> str:
+        """Return why pods cannot be attached: "", since the network is made with the first."""
+        return ""
+
+    def use_pod_cidrs(self, cidrs: Sequence[str]) -> None:
+        """Do nothing: this network's subnets are settings of the node."""
 
     async def close(self) -> None:
         """Remove bridge, rules and settings if no sandbox is attached; else leave everything.
@@ -278,8 +281,7 @@ class BridgeNetwork:
         self._closed = True
         try:
             async with asyncio.timeout(_CLOSE_SECONDS):
-                while self._tasks:
-                    await asyncio.wait(set(self._tasks))
+                await self._turns.drain()
                 await self._reaper.wait()
             if not self._allocator.owners() and not self._store.attached():
                 await self._host.remove()
@@ -293,18 +295,3 @@ class BridgeNetwork:
         finally:
             self._executor.shutdown(wait=False)
             self._store.close()
-
-    @asynccontextmanager
-    async def _exclusive(self, sandbox_id: str) -> AsyncIterator[None]:
-        """Hold the sandbox's lock, which exists while somebody holds or awaits it."""
-        lock, users = self._locks.get(sandbox_id, (asyncio.Lock(), 0))
-        self._locks[sandbox_id] = (lock, users + 1)
-        try:
-            async with lock:
-                yield
-        finally:
-            lock, users = self._locks[sandbox_id]
-            if users == 1:
-                del self._locks[sandbox_id]
-            else:
-                self._locks[sandbox_id] = (lock, users - 1)

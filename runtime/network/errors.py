@@ -9,3 +9,7 @@ class NetworkError(Exception):
 
 class SubnetExhausted(NetworkError):
     """Every address of a subnet belongs to a pod."""
+
+
+class PortConflict(NetworkError):
+    """A host port is another pod's already."""

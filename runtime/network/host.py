@@ -26,6 +26,7 @@ from runtime.network.config import NetworkConfig
 from runtime.network.errors import NetworkError
 from runtime.network.links import Link, Route
 from runtime.network.netlink import Netlink, Reply, Request
+from runtime.network.port_rules import PortRules
 from runtime.network.store import NetworkStore
 
 _LOGGER: Final = logging.getLogger(__name__)
@@ -283,7 +284,8 @@ class HostSide:
         )
 
     def _withdraw(self, pool: Pool) -> Callable[[], Awaitable[None]]:
-        return lambda: rules.withdraw(rules.RuleSet(self._config.bridge, pool.network))
+        rule_set = rules.RuleSet(self._config.bridge, pool.network)
+        return lambda: rules.withdraw(rule_set, PortRules(rule_set).remove)
 
     async def _restore_forwarding(self, present: Sequence[Link], bridge: Link) -> None:
         rest = [link for link in present if link != bridge]

@@ -134,6 +134,11 @@ def get_routes(family: int) -> Request:
     return Request("listing routes", netlink.RTM_GETROUTE, DUMP, header={"family": family})
 
 
+def get_addresses() -> Request:
+    """Ask for all addresses of both families."""
+    return Request("listing addresses", netlink.RTM_GETADDR, DUMP)
+
+
 def add_bridge(name: str, mac: str, mtu: int) -> Request:
     """Make a bridge, with spanning tree off, and set it up.
 

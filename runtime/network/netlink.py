@@ -41,6 +41,7 @@ RTM_NEWLINK: Final = 16
 RTM_DELLINK: Final = 17
 RTM_GETLINK: Final = 18
 RTM_NEWADDR: Final = 20
+RTM_GETADDR: Final = 22
 RTM_NEWROUTE: Final = 24
 RTM_GETROUTE: Final = 26
 
@@ -63,6 +64,7 @@ _MESSAGES: Final = {
     RTM_DELLINK: ifinfmsg,
     RTM_GETLINK: ifinfmsg,
     RTM_NEWADDR: ifaddrmsg,
+    RTM_GETADDR: ifaddrmsg,
     RTM_NEWROUTE: rtmsg,
     RTM_GETROUTE: rtmsg,
 }
@@ -145,6 +147,11 @@ class Reply:
         """Return the integer attribute at ``path``, or None if it is not there."""
         value = self._message.get_nested(*path)
         return None if value is None else int(value)
+
+    def fields(self, *path: str) -> dict[str, int]:
+        """Return the numbers of the structure at ``path``, by name; none if it is not there."""
+        value = self._message.get_nested(*path)
+        return {} if value is None else {str(name): int(value[name]) for name in value}
 
     def text(self, *path: str) -> str | None:
         """Return the textual attribute at ``path``, or None if it is not there."""

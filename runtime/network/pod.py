@@ -83,6 +83,18 @@ def connect(plan: Plan) -> list[tuple[Interface, Address]]:
     return given
 
 
+def set_loopback_up(netns: Path) -> None:
+    """Set the loopback of a network namespace up, and nothing else.
+
+    Raises:
+        OSError: there is no such namespace, or the kernel refused.
+    """
+    with in_namespace(netns):
+        inside = netlink.open_socket()
+    with Netlink(inside) as pod:
+        pod.exchange(links.set_up(links.LOOPBACK_INDEX, "setting the pod's loopback up"))
+
+
 def _enter(descriptor: int) -> tuple[socket.socket, bool]:
     """Open a socket in the pod's namespace, and make that deaf to router advertisements.
 

@@ -18,6 +18,7 @@ import asyncio
 import os
 import shlex
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 from typing import Final
@@ -53,23 +54,24 @@ class RuleSet:
         """Return the rules of our chain in ``table``, without the leading ``-A CHAIN``."""
         if table == "filter":
             return [
-                f"-i {self.bridge} {self._comment('from pods')} -j ACCEPT",
-                f"-o {self.bridge} {self._comment('to pods')} -j ACCEPT",
+                f"-i {self.bridge} {self.comment('from pods')} -j ACCEPT",
+                f"-o {self.bridge} {self.comment('to pods')} -j ACCEPT",
             ]
         multicast = _MULTICAST[self.subnet.version]
         return [
-            f"-d {self.subnet} {self._comment('pod to pod')} -j RETURN",
-            f"-d {multicast} {self._comment('multicast')} -j RETURN",
-            f"{self._comment('pod to outside')} -j MASQUERADE",
+            f"-d {self.subnet} {self.comment('pod to pod')} -j RETURN",
+            f"-d {multicast} {self.comment('multicast')} -j RETURN",
+            f"{self.comment('pod to outside')} -j MASQUERADE",
         ]
 
     def jump(self, table: str) -> str:
         """Return the rule that leads to our chain, without the leading ``-A``."""
         source = f"-s {self.subnet} " if table == "nat" else ""
         parent = dict(_TABLES)[table]
-        return f"{parent} {source}{self._comment('pod network')} -j {self.chain}"
+        return f"{parent} {source}{self.comment('pod network')} -j {self.chain}"
 
-    def _comment(self, text: str) -> str:
+    def comment(self, text: str) -> str:
+        """Return the match that only says in the rules' listing whose a rule is, and why."""
         return f'-m comment --comment "kubeletpy {self.bridge}: {text}"'
 
     def install(self, saved: str) -> str:
@@ -99,7 +101,7 @@ class RuleSet:
         """Return the input for iptables-restore that undoes it; empty if there is nothing."""
         lines: list[str] = []
         for table, _ in _TABLES:
-            if f":{self.chain} " not in _section(saved, table):
+            if f":{self.chain} " not in section(saved, table):
                 continue
             lines += [f"*{table}", f":{self.chain} - [0:0]"]
             lines += [f"-D {jump}" for jump in self._jumps(saved, table)]
@@ -108,15 +110,19 @@ class RuleSet:
 
     def _jumps(self, saved: str, table: str) -> list[str]:
         """Return the saved rules of built-in chains that lead to our chain."""
-        parent = dict(_TABLES)[table]
-        return [
-            line.removeprefix("-A ")
-            for line in _section(saved, table).splitlines()
-            if line.startswith(f"-A {parent} ") and line.endswith(f" -j {self.chain}")
-        ]
+        return jumps_to(saved, table, self.chain)
 
 
-def _section(saved: str, table: str) -> str:
+def jumps_to(saved: str, table: str, chain: str) -> list[str]:
+    """Return the rules of ``table`` that lead to ``chain``, without the leading ``-A``."""
+    return [
+        line.removeprefix("-A ")
+        for line in section(saved, table).splitlines()
+        if line.startswith("-A ") and line.endswith(f" -j {chain}")
+    ]
+
+
+def section(saved: str, table: str) -> str:
     """Return the lines of one table of iptables-save's output."""
     _, found, rest = saved.partition(f"*{table}\n")
     return rest.partition("\nCOMMIT")[0] + "\n" if found else ""
@@ -128,20 +134,25 @@ async def apply(rules: RuleSet) -> None:
     Raises:
         NetworkError: the programs are missing, or refused.
     """
-    await _restore(rules, rules.install(await _save(rules)))
+    await restore(rules, rules.install(await save(rules)))
 
 
-async def withdraw(rules: RuleSet) -> None:
+async def withdraw(rules: RuleSet, *others: Callable[[str], str]) -> None:
     """Remove the rules; harmless where there are none, or no such programs.
+
+    Args:
+        rules: whose rules.
+        others: each like :meth:`RuleSet.remove`, for rules that are to go with them.
 
     Raises:
         NetworkError: the programs refused.
     """
     if _find(f"{rules.program}-save") is None:
         return
-    text = rules.remove(await _save(rules))
+    saved = await save(rules)
+    text = "".join(remove(saved) for remove in (*others, rules.remove))
     if text:
-        await _restore(rules, text)
+        await restore(rules, text)
 
 
 def _find(name: str) -> str | None:
@@ -149,11 +160,21 @@ def _find(name: str) -> str | None:
     return shutil.which(name, path=path)
 
 
-async def _save(rules: RuleSet) -> str:
+async def save(rules: RuleSet) -> str:
+    """Return all rules of the family, as iptables-save prints them.
+
+    Raises:
+        NetworkError: the program is missing, or failed.
+    """
     return await _run(f"{rules.program}-save", [], "")
 
 
-async def _restore(rules: RuleSet, text: str) -> None:
+async def restore(rules: RuleSet, text: str) -> None:
+    """Make the changes of ``text``; those of each table are made wholly or not at all.
+
+    Raises:
+        NetworkError: the program is missing, or refused.
+    """
     await _run(f"{rules.program}-restore", ["--noflush", "-w", str(_LOCK_WAIT_SECONDS)], text)
 
 

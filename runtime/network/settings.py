@@ -45,6 +45,11 @@ def accept_ra(link: str) -> str:
     return f"ipv6/conf/{link}/accept_ra"
 
 
+def route_localnet(link: str) -> str:
+    """Return the setting that lets packets from and to 127/8 pass ``link``."""
+    return f"ipv4/conf/{link}/route_localnet"
+
+
 def has_ipv6() -> bool:
     """Tell whether this network namespace can do IPv6 at all."""
     return read("ipv6/conf/all/disable_ipv6") == "0"

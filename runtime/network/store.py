@@ -1,4 +1,4 @@
-"""What the network must remember when the daemon dies: attachments and changed settings.
+"""What the network must remember when the daemon dies: attachments, host ports, settings.
 
 Everything lives in one SQLite file in WAL mode. ``synchronous=NORMAL`` is enough: what a
 process wrote survives its SIGKILL in the page cache, and after a power cut no pod is left whose
@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 
 from runtime.network.config import Attachment
 from runtime.network.errors import NetworkError
+from runtime.network.port_rules import Forward
 
 _VERSION = 1
 _BUSY_MILLISECONDS = 5000
@@ -38,6 +39,18 @@ CREATE TABLE IF NOT EXISTS network_addresses (
 CREATE TABLE IF NOT EXISTS network_attachments (
     sandbox_id TEXT PRIMARY KEY,
     record TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS network_ports (
+    sandbox_id TEXT NOT NULL,
+    family INTEGER NOT NULL,
+    protocol TEXT NOT NULL,
+    host_ip TEXT NOT NULL,
+    host_port INTEGER NOT NULL,
+    pod_ip TEXT NOT NULL,
+    pod_port INTEGER NOT NULL,
+    label TEXT NOT NULL,
+    gone INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (sandbox_id, family, protocol, host_ip, host_port)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS network_settings (
     number INTEGER PRIMARY KEY,
@@ -110,10 +123,18 @@ class NetworkStore:
         )
 
     def forget(self, sandbox_id: str) -> None:
-        """Drop the sandbox's attachment, if there is one; its addresses stay taken."""
-        self.connection.execute(
-            "DELETE FROM network_attachments WHERE sandbox_id = ?", (sandbox_id,)
-        )
+        """Drop the sandbox's attachment, if there is one; its addresses stay taken.
+
+        Its host ports stay written down as gone until :meth:`purge_forwards`, since the rules
+        are still there.
+        """
+        with self.transaction() as connection:
+            connection.execute(
+                "DELETE FROM network_attachments WHERE sandbox_id = ?", (sandbox_id,)
+            )
+            connection.execute(
+                "UPDATE network_ports SET gone = 1 WHERE sandbox_id = ?", (sandbox_id,)
+            )
 
     def attachment(self, sandbox_id: str) -> Attachment | None:
         """Return how the sandbox is attached, or None if it is not."""
@@ -127,6 +148,33 @@ class NetworkStore:
         return {
             row[0] for row in self.connection.execute("SELECT sandbox_id FROM network_attachments")
         }
+
+    def add_forwards(self, forwards: Iterable[Forward]) -> None:
+        """Write down host ports, all or none."""
+        with self.transaction() as connection:
+            connection.executemany(
+                "INSERT OR REPLACE INTO network_ports VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0)",
+                [astuple(forward) for forward in forwards],
+            )
+
+    def forwards(self, *, gone: bool = False) -> list[Forward]:
+        """Return all host ports that are in use; or those that are gone and may have rules."""
+        rows = self.connection.execute(
+            "SELECT sandbox_id, family, protocol, host_ip, host_port, pod_ip, pod_port, label "
+            "FROM network_ports WHERE gone = ? "
+            "ORDER BY family, protocol, host_port, host_ip = '', host_ip",
+            (int(gone),),
+        )
+        return [Forward(*row) for row in rows]
+
+    def purge_forwards(self, forwards: Iterable[Forward]) -> None:
+        """Drop those of ``forwards`` that are gone: they have no rules any more."""
+        with self.transaction() as connection:
+            connection.executemany(
+                "DELETE FROM network_ports WHERE gone = 1 AND sandbox_id = ? AND family = ? "
+                "AND protocol = ? AND host_ip = ? AND host_port = ?",
+                [(f.sandbox_id, f.family, f.protocol, f.host_ip, f.host_port) for f in forwards],
+            )
 
     def remember_setting(self, boot: str, netns: int, setting: ChangedSetting) -> None:
         """Note a setting that is about to be changed; the first value before ours is kept.

@@ -26,9 +26,22 @@ from kubeletpy_common.linux import mounts as m
 from kubeletpy_common.linux import namespaces as ns
 from kubeletpy_common.linux import processes
 from kubeletpy_common.linux.libc import AT_EMPTY_PATH
-from kubeletpy_common.linux.paths import open_in_root
-from runtime.oci.credentials import become_user, set_limits
+from kubeletpy_common.linux.paths import (
+    RESOLVE_IN_ROOT,
+    RESOLVE_NO_SYMLINKS,
+    open_in_root,
+    openat2,
+)
+from runtime.oci.confinement import CompiledFilter
+from runtime.oci.credentials import become_user, drop_to_final_capabilities, set_limits
+from runtime.oci.mappings import host_owner
 from runtime.oci.steps import Context, Step, open_file
+from runtime.oci.user_namespace import (
+    become_owner,
+    become_root_inside,
+    enter_user_namespace,
+    open_user_namespace,
+)
 
 # OCI runtime specification, config-linux.md "Namespaces"
 NAMESPACE_FLAGS: Final = {
@@ -46,6 +59,8 @@ DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/
 # The ioctls of devpts (ioctl_tty(2)); termios has no names for them.
 _TIOCSPTLCK: Final = 0x40045431
 _TIOCGPTPEER: Final = 0x5441
+# /dev/ptmx and every devpts' own ptmx (kernel: Documentation/admin-guide/devices.txt).
+_PTMX_DEVICE: Final = os.makedev(5, 2)
 
 _FAILED: Final = 125
 _SIGNALS: Final = (
@@ -95,7 +110,7 @@ class ExecLaunch:
         process: the OCI ``process`` to run.
         init_pidfd: pidfd of the container's first process.
         cgroup_files: the cgroups' files to write to.
-        stdio: its standard streams.
+        stdio: its standard streams; None for a terminal, which it makes itself.
         report: where failure is told; close-on-exec.
     """
 
@@ -103,7 +118,7 @@ class ExecLaunch:
     process: dict[str, Any]
     init_pidfd: int
     cgroup_files: tuple[Path, ...]
-    stdio: Stdio
+    stdio: Stdio | None
     report: socket.socket
 
 
@@ -151,9 +166,12 @@ def _become_container(launch: Launch, progress: _Progress) -> None:
     join_cgroups(launch.cgroup_files)
     progress.step = "set the limits"
     set_limits(process)
+    _give_streams(launch.stdio, config, process)
     progress.step = "enter the namespaces"
+    context = Context(user_namespace=open_user_namespace(config))
     _enter_namespaces(config)
-    context = Context()
+    if context.user_namespace >= 0:
+        become_owner(config)
     # Modes of what is made are as asked, not as the daemon's umask would have them.
     os.umask(0)
     for step in launch.steps:
@@ -162,13 +180,17 @@ def _become_container(launch: Launch, progress: _Progress) -> None:
     stdio = launch.stdio
     if stdio is None:
         progress.step = "open the terminal"
-        stdio = _open_terminal(context, process, launch.report)
+        owner, _ = host_owner(config, process["user"]["uid"], 0)
+        stdio = _open_terminal(context, process, owner, launch.report)
     progress.step = "change the root"
     os.fchdir(context.root_fd)
     m.pivot_root(".", ".")
     m.umount(".", m.MNT_DETACH)
     os.chdir("/")
-    _execute(process, stdio, launch.report, progress, terminal=launch.stdio is None)
+    if context.user_namespace >= 0:
+        progress.step = "enter the user namespace"
+        enter_user_namespace(context.user_namespace)
+    _execute(process, config["linux"].get("seccomp"), stdio, launch.report, progress)
 
 
 def _become_exec(launch: ExecLaunch, progress: _Progress) -> None:
@@ -177,13 +199,20 @@ def _become_exec(launch: ExecLaunch, progress: _Progress) -> None:
     join_cgroups(launch.cgroup_files)
     progress.step = "set the limits"
     set_limits(launch.process)
+    _give_streams(launch.stdio, launch.config, launch.process)
     progress.step = "enter the namespaces"
     flags = 0
     for namespace in launch.config["linux"].get("namespaces", []):
         flags |= NAMESPACE_FLAGS[namespace["type"]]
     # The PID namespace was set before the fork: setns(2) moves only later children.
     ns.setns(launch.init_pidfd, flags & ~ns.CLONE_NEWPID)
-    _execute(launch.process, launch.stdio, launch.report, progress, terminal=False)
+    if flags & ns.CLONE_NEWUSER:
+        become_root_inside()
+    stdio = launch.stdio
+    if stdio is None:
+        progress.step = "open the terminal"
+        stdio = _open_exec_terminal(launch.process, launch.report)
+    _execute(launch.process, launch.config["linux"].get("seccomp"), stdio, launch.report, progress)
 
 
 def _leave_parent() -> None:
@@ -242,7 +271,8 @@ def _enter_namespaces(config: dict[str, Any]) -> None:
     new = 0
     for namespace in config["linux"].get("namespaces", []):
         flag = NAMESPACE_FLAGS[namespace["type"]]
-        if flag == ns.CLONE_NEWPID:
+        if flag in (ns.CLONE_NEWPID, ns.CLONE_NEWUSER):
+            # The first was set before the fork; the second takes away what the others need.
             continue
         if path := namespace.get("path"):
             ns.enter(path, flag)
@@ -253,7 +283,9 @@ def _enter_namespaces(config: dict[str, Any]) -> None:
         socket.sethostname(config["hostname"])
 
 
-def _open_terminal(context: Context, process: dict[str, Any], report: socket.socket) -> Stdio:
+def _open_terminal(
+    context: Context, process: dict[str, Any], owner: int, report: socket.socket
+) -> Stdio:
     """Make a terminal on the container's own devpts and hand its master to the shim.
 
     Raises:
@@ -262,15 +294,7 @@ def _open_terminal(context: Context, process: dict[str, Any], report: socket.soc
     devpts = context.file_systems.get("devpts")
     if devpts is None:
         raise OSError(errno.ENODEV, "a terminal needs a devpts mount in the configuration")
-    flags = os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC
-    master = os.open("ptmx", flags | os.O_NOFOLLOW, dir_fd=devpts)
-    fcntl.ioctl(master, _TIOCSPTLCK, struct.pack("i", 0))
-    slave = fcntl.ioctl(master, _TIOCGPTPEER, flags)
-    user = process["user"]
-    os.fchown(slave, user["uid"], -1)
-    if size := process.get("consoleSize"):
-        window = struct.pack("HHHH", size.get("height", 0), size.get("width", 0), 0, 0)
-        fcntl.ioctl(master, termios.TIOCSWINSZ, window)
+    master, slave = _make_terminal(devpts, process, owner)
     console = open_file(context.root_fd, "/dev/console")
     tree = m.open_tree(slave, "", m.OPEN_TREE_CLONE | AT_EMPTY_PATH)
     m.attach(tree, console)
@@ -279,39 +303,90 @@ def _open_terminal(context: Context, process: dict[str, Any], report: socket.soc
     return Stdio(slave, slave, slave)
 
 
+def _open_exec_terminal(process: dict[str, Any], report: socket.socket) -> Stdio:
+    """Make a terminal on the devpts of the container that this process has entered.
+
+    What the container put there instead cannot lead out of it: no symbolic link is followed, and
+    the kernel opens the slave of exactly that master (TIOCGPTPEER), never by a path.
+
+    Raises:
+        OSError: the container has no devpts, or the kernel refused.
+    """
+    root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    resolve = RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS
+    devpts = openat2(root, "dev/pts", os.O_PATH | os.O_DIRECTORY, resolve=resolve)
+    node = os.stat("ptmx", dir_fd=devpts, follow_symlinks=False)
+    if not stat.S_ISCHR(node.st_mode) or node.st_rdev != _PTMX_DEVICE:
+        raise OSError(errno.ENODEV, "a terminal needs a devpts at /dev/pts of the container")
+    master, slave = _make_terminal(devpts, process, process["user"]["uid"])
+    socket.send_fds(report, [b'{"terminal":true}'], [master])
+    fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
+    return Stdio(slave, slave, slave)
+
+
+def _make_terminal(devpts: int, process: dict[str, Any], owner: int) -> tuple[int, int]:
+    """Return master and slave of a new terminal that belongs to the user ``owner``."""
+    flags = os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC
+    master = os.open("ptmx", flags | os.O_NOFOLLOW, dir_fd=devpts)
+    fcntl.ioctl(master, _TIOCSPTLCK, struct.pack("i", 0))
+    slave = fcntl.ioctl(master, _TIOCGPTPEER, flags)
+    os.fchown(slave, owner, -1)
+    if size := process.get("consoleSize"):
+        window = struct.pack("HHHH", size.get("height", 0), size.get("width", 0), 0, 0)
+        fcntl.ioctl(master, termios.TIOCSWINSZ, window)
+    return master, slave
+
+
 def _execute(
     process: dict[str, Any],
+    system_calls: CompiledFilter | None,
     stdio: Stdio,
     report: socket.socket,
     progress: _Progress,
-    *,
-    terminal: bool,
 ) -> None:
     progress.step = "connect the standard streams"
-    _connect(stdio, process["user"]["uid"])
+    _connect(stdio)
     processes.close_from(3, keep=(report.fileno(),))
     progress.step = "become the user"
-    become_user(process)
+    # Without no_new_privs the kernel takes a filter from CAP_SYS_ADMIN only (seccomp(2)), which is
+    # therefore given up last; with it, the filter comes when nothing but execve is left to do.
+    privileged = system_calls is not None and not process.get("noNewPrivileges")
+    become_user(process, keep_admin=privileged)
     progress.step = f"enter the working directory {process.get('cwd', '/')}"
     _enter_directory(process.get("cwd", "/"))
     arguments = process["args"]
-    progress.step = f"execute {arguments[0]}"
     environment = dict(entry.split("=", 1) for entry in process.get("env", []) if "=" in entry)
     # After the last change of user, which clears it (prctl(2)): a container without a shim would
     # run on with nobody to keep its output and exit code.
     processes.set_parent_death_signal(signal.SIGKILL)
+    if system_calls is not None:
+        progress.step = "load the system call filter"
+        system_calls.load()
+        if privileged:
+            drop_to_final_capabilities(process)
+    progress.step = f"execute {arguments[0]}"
     _exec_in_path(arguments, environment)
 
 
-def _connect(stdio: Stdio, uid: int) -> None:
+def _give_streams(stdio: Stdio | None, config: dict[str, Any], process: dict[str, Any]) -> None:
+    """Make the process's user the owner of its pipes.
+
+    Programs open /dev/stdout by its name, which asks for the permission anew.
+    """
+    uid, _ = host_owner(config, process["user"]["uid"], 0)
+    if stdio is None or not uid:
+        return
+    for descriptor in (stdio.stdin, stdio.stdout, stdio.stderr):
+        if stat.S_ISFIFO(os.fstat(descriptor).st_mode):
+            os.fchown(descriptor, uid, -1)
+
+
+def _connect(stdio: Stdio) -> None:
     sources = (stdio.stdin, stdio.stdout, stdio.stderr)
     # Copies above 2 first: a source may be one of the targets of another.
     copies = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3) for fd in sources]
     for target, copy in enumerate(copies):
         os.dup2(copy, target, inheritable=True)
-        if uid and stat.S_ISFIFO(os.fstat(target).st_mode):
-            # Programs open /dev/stdout by its name, which asks for the permission anew.
-            os.fchown(target, uid, -1)
 
 
 def _enter_directory(path: str) -> None:

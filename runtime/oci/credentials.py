@@ -50,11 +50,15 @@ def write_oom_score(score: int) -> None:
             pass
 
 
-def become_user(process: dict[str, Any]) -> None:
+def become_user(process: dict[str, Any], *, keep_admin: bool = False) -> None:
     """Take on the user, groups, capabilities and no_new_privs of an OCI ``process``.
 
     The inheritable set holds what is ambient and nothing else, whatever the configuration says:
     otherwise execve of a file with inheritable capabilities would gain them (CVE-2022-24769).
+
+    Args:
+        process: the OCI ``process``.
+        keep_admin: hold on to CAP_SYS_ADMIN, until :func:`drop_to_final_capabilities`.
 
     Raises:
         OSError: the kernel refused.
@@ -65,6 +69,7 @@ def become_user(process: dict[str, Any]) -> None:
     bounding, effective, permitted, ambient = (
         _known(wanted.get(kind, [])) for kind in ("bounding", "effective", "permitted", "ambient")
     )
+    held = frozenset({processes.CAPABILITIES["CAP_SYS_ADMIN"]} if keep_admin else ())
     processes.limit_bounding_set(bounding)
     processes.set_keep_capabilities(True)
     os.setgroups(user.get("additionalGids", []))
@@ -74,11 +79,25 @@ def become_user(process: dict[str, Any]) -> None:
     os.umask(user.get("umask", 0o022))
     if ambient:
         # A capability can only be ambient while it is inheritable (capabilities(7)).
-        processes.set_capabilities(permitted, permitted, ambient)
+        everything = permitted | held
+        processes.set_capabilities(everything, everything, ambient)
         processes.set_ambient_capabilities(ambient)
-    processes.set_capabilities(effective, permitted, ambient)
+    processes.set_capabilities(effective | held, permitted | held, ambient)
     if process.get("noNewPrivileges"):
         processes.set_no_new_privs()
+
+
+def drop_to_final_capabilities(process: dict[str, Any]) -> None:
+    """Give up what :func:`become_user` held on to.
+
+    Raises:
+        OSError: the kernel refused.
+    """
+    wanted = process.get("capabilities", {})
+    effective, permitted, ambient = (
+        _known(wanted.get(kind, [])) for kind in ("effective", "permitted", "ambient")
+    )
+    processes.set_capabilities(effective, permitted, ambient)
 
 
 def _known(names: list[str]) -> frozenset[int]:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import stat
+from dataclasses import replace
 from typing import Any, Final
 
 from kubeletpy_common.linux import mounts as m
-from runtime.oci.options import parse_options
+from runtime.oci.mappings import host_owner
+from runtime.oci.options import MountOptions, parse_options
+from runtime.oci.root_steps import MountRoot
 from runtime.oci.steps import (
     IsolateMounts,
     MakeDevice,
@@ -17,7 +20,6 @@ from runtime.oci.steps import (
     MountBind,
     MountCgroups,
     MountFileSystem,
-    MountRoot,
     OpenSource,
     ProtectPath,
     ProtectRoot,
@@ -64,11 +66,16 @@ def plan_file_system(config: dict[str, Any], rootfs: Rootfs, target: str) -> lis
     binds: list[Step] = []
     mounts: list[Step] = []
     for number, mount in enumerate(config.get("mounts", [])):
-        _plan_mount(number, mount, binds, mounts)
+        _plan_mount(number, mount, config, binds, mounts)
     return [
         *binds,
         IsolateMounts(m.MS_PRIVATE),
-        MountRoot(rootfs, target),
+        MountRoot(
+            rootfs,
+            target,
+            tuple(linux.get("uidMappings", [])),
+            tuple(linux.get("gidMappings", [])),
+        ),
         *mounts,
         *_plan_devices(config, linux.get("devices", [])),
         MakeDirectory(config["process"].get("cwd", "/")),
@@ -78,7 +85,13 @@ def plan_file_system(config: dict[str, Any], rootfs: Rootfs, target: str) -> lis
     ]
 
 
-def _plan_mount(number: int, mount: dict[str, Any], binds: list[Step], mounts: list[Step]) -> None:
+def _plan_mount(
+    number: int,
+    mount: dict[str, Any],
+    config: dict[str, Any],
+    binds: list[Step],
+    mounts: list[Step],
+) -> None:
     destination = mount.get("destination", "")
     if not destination.startswith("/"):
         raise PlanError(f"mount {number}: destination {destination!r} is not absolute")
@@ -89,30 +102,44 @@ def _plan_mount(number: int, mount: dict[str, Any], binds: list[Step], mounts: l
         if not source.startswith("/"):
             raise PlanError(f"mount {number} on {destination}: source {source!r} is not absolute")
         binds.append(OpenSource(number, source, options.recursive))
-        mounts.append(MountBind(number, source, destination, options))
+        mounts.append(
+            MountBind(number, source, destination, options, bool(mount.get("uidMappings")))
+        )
     elif kind in ("cgroup", "cgroup2"):
         mounts.append(MountCgroups(destination, options))
     elif kind:
-        mounts.append(MountFileSystem(kind, destination, options))
+        mounts.append(MountFileSystem(kind, destination, _own_by_container(config, options)))
     else:
         raise PlanError(f"mount {number} on {destination} has neither a type nor a bind option")
+
+
+def _own_by_container(config: dict[str, Any], options: MountOptions) -> MountOptions:
+    """Put the host's ids for the container's in ``uid`` and ``gid`` of a file system's options."""
+    parameters = tuple(
+        (key, str(host_owner(config, int(value), int(value))[key == "gid"]))
+        if key in ("uid", "gid") and value is not None and value.isdigit()
+        else (key, value)
+        for key, value in options.parameters
+    )
+    return replace(options, parameters=parameters)
 
 
 def _plan_devices(config: dict[str, Any], devices: list[dict[str, Any]]) -> list[Step]:
     if not any(mount.get("destination") == "/dev" for mount in config.get("mounts", [])):
         # The image's own /dev is not ours to fill.
-        return [_plan_device(device) for device in devices]
+        return [_plan_device(device, config) for device in devices]
     listed = {device.get("path") for device in devices}
+    root = host_owner(config, 0, 0)
     defaults: list[Step] = [
-        MakeDevice(path, stat.S_IFCHR | 0o666, os.makedev(*numbers), 0, 0)
+        MakeDevice(path, stat.S_IFCHR | 0o666, os.makedev(*numbers), *root)
         for path, numbers in _DEFAULT_DEVICES.items()
         if path not in listed
     ]
     links: list[Step] = [MakeLink(path, target) for path, target in _LINKS.items()]
-    return [*defaults, *(_plan_device(device) for device in devices), *links]
+    return [*defaults, *(_plan_device(device, config) for device in devices), *links]
 
 
-def _plan_device(device: dict[str, Any]) -> Step:
+def _plan_device(device: dict[str, Any], config: dict[str, Any]) -> Step:
     path, kind = device.get("path", ""), device.get("type", "")
     if not path.startswith("/") or kind not in _DEVICE_TYPES:
         raise PlanError(
@@ -120,4 +147,5 @@ def _plan_device(device: dict[str, Any]) -> Step:
         )
     number = 0 if kind == "p" else os.makedev(device["major"], device["minor"])
     mode = _DEVICE_TYPES[kind] | device.get("fileMode", 0o666) & 0o7777
-    return MakeDevice(path, mode, number, device.get("uid", 0), device.get("gid", 0))
+    owner = host_owner(config, device.get("uid", 0), device.get("gid", 0))
+    return MakeDevice(path, mode, number, *owner)

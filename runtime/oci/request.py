@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from kubeletpy_proto import cri_pb2 as cri
 from runtime.oci.users import ResolvedUser
@@ -88,6 +88,7 @@ class HostFacts:
         capabilities: names of those that the runtime itself holds; nobody can be given more.
         selinux: the kernel enforces SELinux.
         apparmor: the kernel enforces AppArmor.
+        machine: the architecture, as ``uname -m`` says it.
         lowest_oom_score_adj: the lowest score a process may be given: -1000, or the runtime's own
             where CAP_SYS_RESOURCE is missing (containerd's ``restrict_oom_score_adj``).
     """
@@ -98,6 +99,7 @@ class HostFacts:
     selinux: bool = False
     apparmor: bool = False
     lowest_oom_score_adj: int = -1000
+    machine: str = "x86_64"
 
 
 @dataclass(frozen=True)
@@ -135,6 +137,7 @@ class TranslationRequest:
         devices: the devices asked for; all of the host for a privileged container.
         cgroup: path of the container's cgroup, as from the root of each hierarchy.
         host: the machine.
+        localhost_profile: the seccomp profile of a Localhost one's file, read and checked.
     """
 
     container_id: str
@@ -151,6 +154,7 @@ class TranslationRequest:
     devices: tuple[HostDevice, ...] = ()
     cgroup: str = ""
     host: HostFacts = field(default_factory=HostFacts)
+    localhost_profile: Mapping[str, Any] | None = None
 
     @property
     def security(self) -> cri.LinuxContainerSecurityContext:

@@ -27,7 +27,7 @@ from kubeletpy_common.linux.paths import (
     openat2,
 )
 from runtime.oci.options import MountOptions
-from runtime.shim.messages import Rootfs
+from runtime.oci.user_namespace import map_ids
 
 _DEV_NULL: Final = os.makedev(1, 3)
 
@@ -47,12 +47,14 @@ class Context:
         sources: detached clones of bind mounts' sources, by the number of the mount.
         file_systems: descriptors of the kernel file systems just mounted, by type.
         null_fd: the host's /dev/null.
+        user_namespace: the pod's user namespace, if it has one.
     """
 
     root_fd: int = -1
     sources: dict[int, int] = field(default_factory=dict)
     file_systems: dict[str, int] = field(default_factory=dict)
     null_fd: int = -1
+    user_namespace: int = -1
 
 
 class Step(Protocol):
@@ -106,29 +108,6 @@ class IsolateMounts:
         facts = os.fstat(context.null_fd)
         if not stat.S_ISCHR(facts.st_mode) or facts.st_rdev != _DEV_NULL:
             raise OSError("/dev/null of the host is not the null device (character device 1:3)")
-
-
-@dataclass(frozen=True)
-class MountRoot:
-    """Mount the overlay that becomes the container's root."""
-
-    rootfs: Rootfs
-    target: str
-
-    def describe(self) -> str:
-        """Say it in a line."""
-        return f"mount the overlay of {len(self.rootfs.lower)} layers on {self.target}"
-
-    def execute(self, context: Context) -> None:
-        """Mount it; ``volatile``, for nobody mounts this upper directory a second time."""
-        os.chdir(self.rootfs.base)
-        data = (
-            f"lowerdir={':'.join(self.rootfs.lower)},upperdir={self.rootfs.upper},"
-            f"workdir={self.rootfs.work},volatile"
-        )
-        m.mount("overlay", self.target, "overlay", 0, data)
-        context.root_fd = os.open(self.target, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        os.chdir("/")
 
 
 @dataclass(frozen=True)
@@ -210,6 +189,7 @@ class MountBind:
     source: str
     target: str
     options: MountOptions
+    mapped: bool = False
 
     def describe(self) -> str:
         """Say it in a line."""
@@ -218,6 +198,8 @@ class MountBind:
     def execute(self, context: Context) -> None:
         """Set its attributes while it is detached, then attach it."""
         tree = context.sources.pop(self.number)
+        if self.mapped:
+            map_ids(tree, context.user_namespace, self.source)
         options = self.options
         if options.attr_set or options.attr_clr:
             m.set_mount_attributes(tree, attr_set=options.attr_set, attr_clr=options.attr_clr)

@@ -10,10 +10,12 @@ empty list ("unmasked") from none: the kubelet sends its default lists itself.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from kubeletpy_proto import cri_pb2 as cri
 from runtime.oci.request import TranslationError, TranslationRequest
+from runtime.oci.seccomp import default_profile, requested_profile
 from runtime.oci.translate_limits import (
     translate_devices,
     translate_namespaces,
@@ -21,6 +23,7 @@ from runtime.oci.translate_limits import (
 )
 from runtime.oci.translate_mounts import normal_path, translate_mounts
 from runtime.oci.translate_process import translate_process
+from runtime.oci.translate_users import linux_mappings
 
 OCI_VERSION = "1.2.0"
 
@@ -41,13 +44,17 @@ def translate(request: TranslationRequest) -> dict[str, Any]:
         "cgroupsPath": request.cgroup,
         "resources": {**resources, "devices": rules},
         "rootfsPropagation": _root_propagation(request),
+        **linux_mappings(request),
     }
+    process = translate_process(request)
+    if (profile := _seccomp(request, process)) is not None:
+        linux["seccomp"] = profile
     if not security.privileged:
         linux["maskedPaths"] = _paths(security.masked_paths, "masked_paths")
         linux["readonlyPaths"] = _paths(security.readonly_paths, "readonly_paths")
     return {
         "ociVersion": OCI_VERSION,
-        "process": translate_process(request),
+        "process": process,
         "root": {"path": "rootfs", "readonly": security.readonly_rootfs},
         "mounts": translate_mounts(request),
         "linux": linux,
@@ -66,13 +73,9 @@ def refuse_unsupported(request: TranslationRequest) -> None:
         TranslationError: naming the fields.
     """
     container, security = request.container, request.security
-    namespaces = security.namespace_options
     unsupported = {
         "windows": container.HasField("windows"),
         "CDI_devices": bool(container.CDI_devices),
-        "linux.security_context.namespace_options.userns_options": (
-            namespaces.HasField("userns_options") and namespaces.userns_options.mode != cri.NODE
-        ),
     }
     found = [name for name, given in unsupported.items() if given]
     if found:
@@ -81,55 +84,48 @@ def refuse_unsupported(request: TranslationRequest) -> None:
     if options.user or options.role or options.type or options.level:
         where = "not supported yet" if request.host.selinux else "this kernel has no SELinux"
         raise TranslationError(f"linux.security_context.selinux_options: {where}; leave it out")
-    refuse_profiles(
-        seccomp=security.seccomp if security.HasField("seccomp") else None,
-        apparmor=security.apparmor if security.HasField("apparmor") else None,
-        # Deprecated fields of the protocol, still sent by old clients.
-        seccomp_path=security.seccomp_profile_path,
-        apparmor_path=security.apparmor_profile,
-        privileged=security.privileged,
+    refuse_apparmor(
+        security.apparmor if security.HasField("apparmor") else None,
+        # A deprecated field of the protocol, still sent by old clients.
+        security.apparmor_profile,
     )
 
 
-def refuse_profiles(
-    *,
-    seccomp: cri.SecurityProfile | None,
-    apparmor: cri.SecurityProfile | None,
-    seccomp_path: str,
-    apparmor_path: str,
-    privileged: bool,
-) -> None:
-    """Refuse security profiles, which are not applied yet.
+def refuse_apparmor(profile: cri.SecurityProfile | None, path: str) -> None:
+    """Refuse AppArmor profiles, which are not applied yet.
 
-    A privileged container runs without a seccomp profile whatever was asked for, as with
-    containerd.
+    Args:
+        profile: the structured field, if given.
+        path: the deprecated field.
 
     Raises:
         TranslationError: naming the profile.
     """
-    unconfined = cri.SecurityProfile.Unconfined
-    if seccomp is not None and seccomp.profile_type != unconfined and not privileged:
-        raise TranslationError(_no_profile("seccomp", seccomp))
-    if apparmor is not None and apparmor.profile_type != unconfined:
-        raise TranslationError(_no_profile("apparmor", apparmor))
-    for name, path in (
-        ("seccomp_profile_path", "" if privileged else seccomp_path),
-        ("apparmor_profile", apparmor_path),
-    ):
-        if path not in ("", "unconfined"):
-            raise TranslationError(
-                f"linux.security_context.{name} {path!r}: profiles are not supported yet; "
-                "use Unconfined"
-            )
+    if profile is not None and profile.profile_type != cri.SecurityProfile.Unconfined:
+        name = cri.SecurityProfile.ProfileType.Name(profile.profile_type)
+        reference = f" {profile.localhost_ref!r}" if profile.localhost_ref else ""
+        raise TranslationError(
+            f"linux.security_context.apparmor {name}{reference}: profiles are not supported yet; "
+            "use Unconfined or leave it out"
+        )
+    if path not in ("", "unconfined"):
+        raise TranslationError(
+            f"linux.security_context.apparmor_profile {path!r}: profiles are not supported yet; "
+            "use Unconfined"
+        )
 
 
-def _no_profile(kind: str, profile: cri.SecurityProfile) -> str:
-    name = cri.SecurityProfile.ProfileType.Name(profile.profile_type)
-    reference = f" {profile.localhost_ref!r}" if profile.localhost_ref else ""
-    return (
-        f"linux.security_context.{kind} {name}{reference}: profiles are not supported yet; use "
-        "Unconfined or leave it out"
-    )
+def _seccomp(request: TranslationRequest, process: dict[str, Any]) -> Mapping[str, Any] | None:
+    kind, path = requested_profile(request.security)
+    if kind == cri.SecurityProfile.Unconfined:
+        return None
+    if kind == cri.SecurityProfile.RuntimeDefault:
+        return default_profile(process["capabilities"]["bounding"], request.host.machine)
+    if kind != cri.SecurityProfile.Localhost:
+        raise TranslationError(f"linux.security_context.seccomp: profile type {kind} is unknown")
+    if request.localhost_profile is None:
+        raise TranslationError(f"seccomp profile {path!r} was not read")
+    return request.localhost_profile
 
 
 def _root_propagation(request: TranslationRequest) -> str:

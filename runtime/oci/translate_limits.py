@@ -86,13 +86,13 @@ def translate_devices(request: TranslationRequest) -> tuple[list[dict[str, Any]]
 def translate_namespaces(request: TranslationRequest) -> list[dict[str, str]]:
     """Return OCI ``linux.namespaces``: the pod's by path, the container's own without one.
 
-    Network, IPC and UTS are the pod's; a name that the pod has not pinned means the host's.
+    User, network, IPC and UTS are the pod's; a name that the pod has not pinned means the host's.
 
     Raises:
         TranslationError: the PID mode does not fit the pod.
     """
     namespaces: list[dict[str, str]] = [{"type": "mount"}]
-    for name in ("network", "ipc", "uts"):
+    for name in ("user", "network", "ipc", "uts"):
         if path := request.namespaces.get(name):
             namespaces.append({"type": name, "path": path})
     namespaces += _pid_namespace(request)

@@ -9,6 +9,7 @@ from kubeletpy_proto import cri_pb2 as cri
 from runtime.oci.defaults import CGROUP_OPTIONS, DEFAULT_MOUNTS, SYS_OPTIONS
 from runtime.oci.request import BindSource, TranslationError, TranslationRequest
 from runtime.oci.translate_process import check_text
+from runtime.oci.translate_users import check_volume, linux_mappings
 
 
 def translate_mounts(request: TranslationRequest) -> list[dict[str, Any]]:
@@ -33,6 +34,7 @@ def translate_mounts(request: TranslationRequest) -> list[dict[str, Any]]:
         if not _covered(mount["destination"], taken)
     ]
     own = [m for m in _pod_mounts(request) + _volumes(request) if m["destination"] not in taken]
+    own = _mapped(own, request)
     return kept + sorted(own + asked, key=lambda mount: _depth(mount["destination"]))
 
 
@@ -118,7 +120,8 @@ def _client_mount(number: int, mount: cri.Mount, request: TranslationRequest) ->
         options += ["ro", "rro"]
     elif mount.readonly:
         options.append("ro")
-    return _bind(target, source.path, options)
+    bind = _bind(target, source.path, options)
+    return _mapped([bind], request)[0] if check_volume(what, mount, request) else bind
 
 
 def _propagation(what: str, mount: cri.Mount, source: BindSource) -> str:
@@ -145,8 +148,6 @@ def _refuse_unsupported(what: str, mount: cri.Mount, request: TranslationRequest
     unsupported = {
         "image": mount.HasField("image") and bool(mount.image.image),
         "image_sub_path": bool(mount.image_sub_path),
-        "uidMappings": bool(mount.uidMappings),
-        "gidMappings": bool(mount.gidMappings),
         "mount_options": bool(mount.mount_options),
         # Without SELinux there are no labels that could be changed.
         "selinux_relabel": mount.selinux_relabel and request.host.selinux,
@@ -156,6 +157,12 @@ def _refuse_unsupported(what: str, mount: cri.Mount, request: TranslationRequest
         raise TranslationError(f"{what}: {', '.join(found)} is not supported yet; leave it out")
     if not mount.host_path:
         raise TranslationError(f"{what}.host_path is empty")
+
+
+def _mapped(mounts: list[dict[str, Any]], request: TranslationRequest) -> list[dict[str, Any]]:
+    """Return the mounts, with the pod's id mappings if it has some."""
+    mappings = linux_mappings(request)
+    return [mount | mappings for mount in mounts]
 
 
 def _bind(target: str, source: str, options: list[str]) -> dict[str, Any]:

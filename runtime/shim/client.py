@@ -139,6 +139,10 @@ class ShimClient:
         """
         await self._call("reopen_log", {"container_id": container_id})
 
+    async def close_stdin(self, container_id: str) -> None:
+        """Let a container's standard input end once nobody else holds it open."""
+        await self._call("close_stdin", {"container_id": container_id})
+
     async def forget(self, container_id: str) -> None:
         """Let go of an ended container.
 

@@ -9,6 +9,7 @@ States::
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -18,6 +19,7 @@ from typing import Any, NoReturn
 
 from kubeletpy_common.atomic import write_atomic
 from runtime.oci.child import Launch, Stdio, run_container, split_cgroups
+from runtime.oci.confinement import take_compiled_filter
 from runtime.oci.plan import plan_file_system
 from runtime.shim.forking import LaunchError, PidNamespace, Report, fork
 from runtime.shim.logs import LogFile
@@ -29,7 +31,7 @@ from runtime.shim.messages import (
     StartRequest,
     to_message,
 )
-from runtime.shim.streams import Reader, log_reader
+from runtime.shim.streams import Reader, Sink, log_reader
 
 CONFIG_FILE = "config.json"
 EXIT_FILE = "exit.json"
@@ -43,6 +45,10 @@ class Container:
         request: what to start.
         on_started: called once, with what runs or why nothing does.
         on_exit: called once, after the record of the exit is on disk.
+
+    Attributes:
+        stdin: the writing end of its standard input; -1 if that is closed or a terminal.
+        terminal: the master of its terminal; -1 without one.
     """
 
     def __init__(
@@ -62,7 +68,9 @@ class Container:
         self.exit: ExitRecord | None = None
         self.log: LogFile | None = None
         self._readers: list[Reader] = []
-        self._stdin = -1
+        self._taps: dict[str, list[Sink]] = {"stdout": [], "stderr": []}
+        self.stdin = -1
+        self.terminal = -1
         self._report: Report | None = None
 
     @property
@@ -78,6 +86,7 @@ class Container:
         """
         request = self.request
         self.config = json.loads((request.bundle / CONFIG_FILE).read_bytes())
+        take_compiled_filter(self.config, request.bundle)
         steps = plan_file_system(self.config, request.rootfs, str(request.bundle / "rootfs"))
         self.log = LogFile(request.log_path)
         report = self._report = Report(self._loop, self._launched, self._take_terminal)
@@ -115,6 +124,10 @@ class Container:
             return
         for reader in self._readers:
             reader.drain()
+        for taps in self._taps.values():
+            for tap in list(taps):
+                tap.finish()
+        self._close_inputs()
         code = exit_code(status)
         record = ExitRecord(self.request.container_id, code, time.time_ns(), self._oom_killed())
         write_atomic(self.request.bundle / EXIT_FILE, json.dumps(to_message(record)))
@@ -125,26 +138,47 @@ class Container:
         """Say what is known of it."""
         return ContainerReport(self.request.container_id, self.pid, self.started_at_ns, self.exit)
 
+    def add_tap(self, stream: str, tap: Sink) -> None:
+        """Copy ``stdout`` or ``stderr`` to ``tap`` from now on."""
+        self._taps[stream].append(tap)
+
+    def remove_tap(self, stream: str, tap: Sink) -> None:
+        """Stop copying; harmless when it has ended."""
+        if tap in self._taps[stream]:
+            self._taps[stream].remove(tap)
+
+    def close_stdin(self) -> None:
+        """Let its standard input end, once nobody else holds it open."""
+        if self.stdin >= 0:
+            os.close(self.stdin)
+            self.stdin = -1
+
     def close(self) -> None:
         """Let go of its streams and log."""
         self._close()
 
     def _open_stdio(self) -> Stdio:
         if self.request.stdin:
-            stdin, self._stdin = os.pipe()
+            stdin, self.stdin = os.pipe()
+            os.set_blocking(self.stdin, False)
         else:
             stdin = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
-        assert self.log is not None
         ends = []
         for stream in ("stdout", "stderr"):
             reading, writing = os.pipe()
-            self._readers.append(log_reader(self._loop, reading, stream, self.log))
+            self._read(reading, stream)
             ends.append(writing)
         return Stdio(stdin, *ends)
 
     def _take_terminal(self, master: int) -> None:
+        self._read(master, "stdout")
+        # The reader closes its descriptor at the end of output, which attached clients must not
+        # notice as another file under the same number.
+        self.terminal = fcntl.fcntl(master, fcntl.F_DUPFD_CLOEXEC, 3)
+
+    def _read(self, fd: int, stream: str) -> None:
         assert self.log is not None
-        self._readers.append(log_reader(self._loop, master, "stdout", self.log))
+        self._readers.append(log_reader(self._loop, fd, stream, self.log, self._taps[stream]))
 
     def _launched(self, error: LaunchError | None) -> None:
         if error is None:
@@ -158,6 +192,12 @@ class Container:
             self.signal(signal.SIGKILL)
             text = f"the container's process was not executed within {timeout:g} s"
             self._report.fail(LaunchError("timeout", text))
+
+    def _close_inputs(self) -> None:
+        self.close_stdin()
+        if self.terminal >= 0:
+            os.close(self.terminal)
+            self.terminal = -1
 
     def _oom_killed(self) -> bool:
         if self.request.oom_file is None:
@@ -175,8 +215,6 @@ class Container:
             self._report.close()
         for reader in self._readers:
             reader.close()
-        if self._stdin >= 0:
-            os.close(self._stdin)
-            self._stdin = -1
+        self._close_inputs()
         if self.log is not None:
             self.log.close()

@@ -1,4 +1,4 @@
-"""ExecSync in the shim: one more process in a running container, with its output kept."""
+"""Commands in a running container: one whose output is kept (ExecSync), one that is streamed."""
 
 from __future__ import annotations
 
@@ -15,8 +15,81 @@ from runtime.shim.messages import OUTPUT_LIMIT, ExecResult
 from runtime.shim.streams import Capture, Reader
 
 
-class Exec:
-    """One command in a container.
+class Command:
+    """One more process in a running container.
+
+    Args:
+        loop: the shim's event loop.
+        container: where it runs.
+        process: the OCI ``process`` to run.
+    """
+
+    def __init__(self, loop: Loop, container: Container, process: dict[str, Any]) -> None:
+        self._loop = loop
+        self.container = container
+        self._process = process
+        self.pid = 0
+        self._error: LaunchError | None = None
+        self._report: Report | None = None
+
+    def kill(self) -> None:
+        """Kill it and what it started in its session; it is reaped after that."""
+        # The child leads its own session, and so its own process group, once it has called setsid.
+        for send in (os.killpg, os.kill):
+            try:
+                send(self.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+
+    def reaped(self, status: int) -> None:
+        """Take note of its end."""
+        raise NotImplementedError
+
+    def _fork(
+        self,
+        namespaces: PidNamespace,
+        stdio: Stdio | None,
+        on_terminal: Callable[[int], None] | None = None,
+    ) -> None:
+        """Fork it with ``stdio``, which is closed here, or with a terminal that it makes.
+
+        Raises:
+            OSError: it did not come to a fork, for instance because the container has ended.
+        """
+        pidfd = -1
+        report = self._report = Report(self._loop, self._launched, on_terminal)
+        try:
+            pidfd = os.pidfd_open(self.container.pid)
+            unified, cgroup_files = split_cgroups(self.container.request.cgroup_procs)
+            config = self.container.config
+            launch = ExecLaunch(config, self._process, pidfd, cgroup_files, stdio, report.child)
+
+            def child() -> NoReturn:
+                run_exec(launch)
+
+            with namespaces.of_process(pidfd):
+                self.pid = fork(child, unified)
+        except OSError:
+            report.close()
+            raise
+        finally:
+            report.child.close()
+            inputs = (stdio.stdin, stdio.stdout, stdio.stderr) if stdio is not None else ()
+            for fd in {*inputs, pidfd} - {-1}:
+                os.close(fd)
+
+    def _launched(self, error: LaunchError | None) -> None:
+        self._error = error
+
+    def _finish_report(self) -> None:
+        assert self._report is not None
+        if not self._report.done:
+            self._report.read()
+        self._report.close()
+
+
+class Exec(Command):
+    """A command whose output is kept until it ends.
 
     Args:
         loop: the shim's event loop.
@@ -34,18 +107,13 @@ class Exec:
         timeout: float | None,
         on_done: Callable[[ExecResult | LaunchError], None],
     ) -> None:
-        self._loop = loop
-        self.container = container
-        self._process = process
+        super().__init__(loop, container, process)
         self._timeout = timeout
         self._on_done = on_done
-        self.pid = 0
         self._timer: Timer | None = None
         self._timed_out = False
-        self._error: LaunchError | None = None
         self._captures = (Capture(OUTPUT_LIMIT), Capture(OUTPUT_LIMIT))
         self._readers: list[Reader] = []
-        self._report: Report | None = None
 
     def start(self, namespaces: PidNamespace) -> None:
         """Fork it.
@@ -53,49 +121,17 @@ class Exec:
         Raises:
             OSError: it did not come to a fork, for instance because the container has ended.
         """
-        pidfd = os.pidfd_open(self.container.pid)
-        report = self._report = Report(self._loop, self._launched)
-        stdio = self._open_stdio()
-        unified, cgroup_files = split_cgroups(self.container.request.cgroup_procs)
-        launch = ExecLaunch(
-            self.container.config,
-            self._process,
-            pidfd,
-            cgroup_files,
-            stdio,
-            report.child,
-        )
-
-        def child() -> NoReturn:
-            run_exec(launch)
-
         try:
-            with namespaces.of_process(pidfd):
-                self.pid = fork(child, unified)
+            self._fork(namespaces, self._open_stdio())
         except OSError:
             self._close()
             raise
-        finally:
-            report.child.close()
-            for fd in (stdio.stdin, stdio.stdout, stdio.stderr, pidfd):
-                os.close(fd)
         if self._timeout is not None:
             self._timer = self._loop.call_after(self._timeout, self._time_is_up)
 
-    def kill(self) -> None:
-        """Kill it and what it started in its session; ``on_done`` follows."""
-        # The child leads its own session, and so its own process group, once it has called setsid.
-        for send in (os.killpg, os.kill):
-            try:
-                send(self.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
-
     def reaped(self, status: int) -> None:
         """Take note of its end."""
-        assert self._report is not None
-        if not self._report.done:
-            self._report.read()
+        self._finish_report()
         # Children that it left behind may hold the pipes open for ever; what the command itself
         # wrote is in them by now.
         for reader in self._readers:
@@ -115,17 +151,88 @@ class Exec:
             ends.append(writing)
         return Stdio(os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC), *ends)
 
-    def _launched(self, error: LaunchError | None) -> None:
-        self._error = error
-
     def _time_is_up(self) -> None:
         self._timed_out = True
         self.kill()
 
     def _close(self) -> None:
-        if self._report is not None:
-            self._report.close()
         for reader in self._readers:
             reader.close()
         if self._timer is not None:
             self._timer.cancel()
+
+
+class StreamedExec(Command):
+    """A command whose streams are the client's own: the shim hands over its ends and forgets them.
+
+    What it writes passes through no buffer of the shim, and waits for the client in the kernel's.
+
+    Args:
+        loop: the shim's event loop.
+        container: where it runs.
+        process: the OCI ``process`` to run; ``terminal`` gives it a terminal.
+        streams: which of ``stdin``, ``stdout`` and ``stderr`` to hand over.
+        on_started: called once it was executed, with the descriptors by name; they are closed
+            after the call.
+        on_done: called once, with its exit code, or with why it was not executed.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        container: Container,
+        process: dict[str, Any],
+        streams: frozenset[str],
+        on_started: Callable[[dict[str, int]], None],
+        on_done: Callable[[int | LaunchError], None],
+    ) -> None:
+        super().__init__(loop, container, process)
+        self._streams = streams
+        self._on_started = on_started
+        self._on_done = on_done
+        self._descriptors: dict[str, int] = {}
+
+    def start(self, namespaces: PidNamespace) -> None:
+        """Fork it.
+
+        Raises:
+            OSError: it did not come to a fork, for instance because the container has ended.
+        """
+        stdio = None if self._process.get("terminal") else self._open_stdio()
+        try:
+            self._fork(namespaces, stdio, self._take_terminal)
+        except OSError:
+            self._close()
+            raise
+
+    def reaped(self, status: int) -> None:
+        """Take note of its end."""
+        self._finish_report()
+        self._close()
+        self._on_done(exit_code(status) if self._error is None else self._error)
+
+    def _launched(self, error: LaunchError | None) -> None:
+        super()._launched(error)
+        if error is None:
+            self._on_started(self._descriptors)
+        self._close()
+
+    def _take_terminal(self, master: int) -> None:
+        self._descriptors["terminal"] = master
+
+    def _open_stdio(self) -> Stdio:
+        ends = []
+        for name in ("stdin", "stdout", "stderr"):
+            if name not in self._streams:
+                ends.append(os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC))
+                continue
+            reading, writing = os.pipe()
+            mine, its = (writing, reading) if name == "stdin" else (reading, writing)
+            self._descriptors[name] = mine
+            ends.append(its)
+        return Stdio(*ends)
+
+    def _close(self) -> None:
+        for fd in self._descriptors.values():
+            os.close(fd)
+        self._descriptors.clear()

@@ -68,6 +68,9 @@ class SandboxSpec:
         sysctls: namespaced sysctls to set, names with dots as in Kubernetes.
         cgroup_procs: ``cgroup.procs`` files that the shim joins.
         shm_size: bytes of ``/dev/shm``.
+        uid_mappings: of the pod's own user namespace, as in an OCI configuration; empty: the
+            host's is used.
+        gid_mappings: likewise.
     """
 
     sandbox_id: str
@@ -80,6 +83,8 @@ class SandboxSpec:
     sysctls: dict[str, str] = field(default_factory=dict)
     cgroup_procs: tuple[Path, ...] = ()
     shm_size: int = 64 << 20
+    uid_mappings: tuple[dict[str, int], ...] = ()
+    gid_mappings: tuple[dict[str, int], ...] = ()
 
     @classmethod
     def from_message(cls, message: Message) -> SandboxSpec:
@@ -87,6 +92,8 @@ class SandboxSpec:
         values = dict(message)
         values["directory"] = Path(values["directory"])
         values["cgroup_procs"] = tuple(Path(p) for p in values["cgroup_procs"])
+        for key in ("uid_mappings", "gid_mappings"):
+            values[key] = tuple(values[key])
         return cls(**values)
 
 
@@ -98,7 +105,7 @@ class SandboxProcess:
         shim_pid: process id of the shim, in the daemon's PID namespace.
         socket: the shim's Unix socket.
         namespaces: where each namespace of the pod's own is pinned, by its name in an OCI
-            configuration: ``network``, ``ipc``, ``uts``, ``pid``.
+            configuration: ``network``, ``ipc``, ``uts``, ``pid``, ``user``.
     """
 
     shim_pid: int

@@ -12,8 +12,9 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any, Final
 
+from runtime.shim.attachments import Attachment
 from runtime.shim.containers import Container
-from runtime.shim.execs import Exec
+from runtime.shim.execs import Command, Exec, StreamedExec
 from runtime.shim.forking import LaunchError, PidNamespace
 from runtime.shim.loop import READ, WRITE, Loop
 from runtime.shim.messages import (
@@ -64,6 +65,20 @@ class Connection:
             self.close()
         else:
             self._flush()
+
+    def send_with(self, message: Message, descriptors: list[int]) -> None:
+        """Send a frame that carries descriptors, on a connection that is used for nothing else."""
+        if not self._open:
+            return
+        frame = encode(message)
+        try:
+            # Nothing else waits to be sent, and a Unix socket's buffer holds this little.
+            sent = socket.send_fds(self._socket, [frame], descriptors)
+        except OSError:
+            self.close()
+            return
+        if sent < len(frame):
+            self.close()
 
     def close(self) -> None:
         """Disconnect."""
@@ -118,11 +133,14 @@ class ShimServer:
         self._namespaces = PidNamespace()
         self._connections: set[Connection] = set()
         self._containers: dict[str, Container] = {}
-        self._by_pid: dict[int, Container | Exec] = {}
-        self._execs: dict[tuple[Connection, int], Exec] = {}
+        self._by_pid: dict[int, Container | Command] = {}
+        self._sessions: dict[tuple[Connection, int], Command | Attachment] = {}
         self._operations: dict[str, Callable[[Connection, Message], Message | None]] = {
             "start": self._start,
             "exec_sync": self._exec_sync,
+            "exec": self._exec,
+            "attach": self._attach,
+            "close_stdin": self._close_stdin,
             "cancel": self._cancel,
             "kill": self._kill,
             "reopen_log": self._reopen_log,
@@ -153,9 +171,11 @@ class ShimServer:
     def _on_closed(self, connection: Connection) -> None:
         self._connections.discard(connection)
         # Nobody is left to read the output of its commands.
-        for (owner, _), execution in list(self._execs.items()):
+        for (owner, number), session in list(self._sessions.items()):
             if owner is connection:
-                execution.kill()
+                session.kill()
+                if isinstance(session, Attachment):
+                    del self._sessions[owner, number]
 
     def _on_message(self, connection: Connection, message: Message) -> None:
         number = message.get("id", 0)
@@ -207,7 +227,7 @@ class ShimServer:
         key = (connection, message["id"])
 
         def done(outcome: ExecResult | LaunchError) -> None:
-            self._execs.pop(key, None)
+            self._sessions.pop(key, None)
             if isinstance(outcome, LaunchError):
                 connection.send({"id": key[1], "error": _describe(outcome)})
                 return
@@ -221,12 +241,53 @@ class ShimServer:
         execution = Exec(self._loop, container, message["process"], message["timeout"], done)
         execution.start(self._namespaces)
         self._by_pid[execution.pid] = execution
-        self._execs[key] = execution
+        self._sessions[key] = execution
+
+    def _exec(self, connection: Connection, message: Message) -> None:
+        container = self._running(message)
+        key = (connection, message["id"])
+
+        def started(descriptors: dict[str, int]) -> None:
+            answer = {"id": key[1], "result": {"descriptors": list(descriptors)}}
+            connection.send_with(answer, list(descriptors.values()))
+
+        def done(outcome: int | LaunchError) -> None:
+            self._sessions.pop(key, None)
+            if isinstance(outcome, LaunchError):
+                connection.send({"id": key[1], "error": _describe(outcome)})
+            else:
+                connection.send({"event": "end", "exit_code": outcome})
+
+        streams = frozenset(message["streams"])
+        command = StreamedExec(self._loop, container, message["process"], streams, started, done)
+        command.start(self._namespaces)
+        self._by_pid[command.pid] = command
+        self._sessions[key] = command
+
+    def _attach(self, connection: Connection, message: Message) -> None:
+        container = self._running(message)
+
+        def ended(complete: bool) -> None:
+            connection.send({"event": "end", "complete": complete})
+
+        streams = frozenset(message["streams"])
+        attachment = Attachment(self._loop, container, streams, ended)
+        descriptors = attachment.open()
+        answer = {"id": message["id"], "result": {"descriptors": list(descriptors)}}
+        self._sessions[connection, message["id"]] = attachment
+        connection.send_with(answer, list(descriptors.values()))
+        attachment.close_pipes()
+
+    def _close_stdin(self, connection: Connection, message: Message) -> Message:
+        container = self._containers.get(message["container_id"])
+        if container is not None:
+            container.close_stdin()
+        return {}
 
     def _cancel(self, connection: Connection, message: Message) -> Message:
-        execution = self._execs.get((connection, message["request_id"]))
-        if execution is not None:
-            execution.kill()
+        session = self._sessions.get((connection, message["request_id"]))
+        if isinstance(session, Command):
+            session.kill()
         return {}
 
     def _kill(self, connection: Connection, message: Message) -> Message:

@@ -6,11 +6,24 @@ import errno
 import os
 import time
 from collections.abc import Callable
+from typing import Protocol
 
 from runtime.shim.logs import LineCutter, LogFile
 from runtime.shim.loop import READ, Loop
 
 _CHUNK = 64 << 10
+_MAX_LEFT = 1 << 20
+"""Bytes that an ended writer can have left in a pipe (/proc/sys/fs/pipe-max-size)."""
+
+
+class Sink(Protocol):
+    """Where a copy of a stream goes."""
+
+    def write(self, data: bytes) -> None:
+        """Take one more piece; never waits."""
+
+    def finish(self) -> None:
+        """Nothing more will come."""
 
 
 class Reader:
@@ -38,9 +51,13 @@ class Reader:
         loop.watch(fd, READ, self._on_ready)
 
     def drain(self) -> None:
-        """Read what is there now; afterwards nothing of an ended writer is missing."""
-        while self._fd >= 0 and self._read():
-            pass
+        """Read what is there now; afterwards nothing of an ended writer is missing.
+
+        It ends even if another writer goes on without a pause.
+        """
+        left = _MAX_LEFT
+        while self._fd >= 0 and left > 0 and (size := self._read()):
+            left -= size
 
     def close(self) -> None:
         """Stop reading, whatever may still come."""
@@ -55,11 +72,11 @@ class Reader:
     def _on_ready(self) -> None:
         self._read()
 
-    def _read(self) -> bool:
+    def _read(self) -> int:
         try:
             data = os.read(self._fd, _CHUNK)
         except BlockingIOError:
-            return False
+            return 0
         except OSError as error:
             # A terminal's master says EIO once the last slave is closed (pty(7)).
             if error.errno != errno.EIO:
@@ -67,20 +84,26 @@ class Reader:
             data = b""
         if not data:
             self.close()
-            return False
+            return 0
         self._on_data(data)
-        return True
+        return len(data)
 
 
-def log_reader(loop: Loop, fd: int, stream: str, log: LogFile) -> Reader:
-    """Read ``fd`` into ``log`` as entries of ``stream``."""
+def log_reader(loop: Loop, fd: int, stream: str, log: LogFile, copies: list[Sink]) -> Reader:
+    """Read ``fd`` into ``log`` as entries of ``stream``, and into whatever is in ``copies``."""
     cutter = LineCutter(stream)
-    return Reader(
-        loop,
-        fd,
-        lambda data: log.write(cutter.feed(data, time.time_ns())),
-        lambda: log.write(cutter.finish(time.time_ns())),
-    )
+
+    def on_data(data: bytes) -> None:
+        log.write(cutter.feed(data, time.time_ns()))
+        for copy in list(copies):
+            copy.write(data)
+
+    def on_end() -> None:
+        log.write(cutter.finish(time.time_ns()))
+        for copy in list(copies):
+            copy.finish()
+
+    return Reader(loop, fd, on_data, on_end)
 
 
 class Capture:

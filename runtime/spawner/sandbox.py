@@ -21,6 +21,7 @@ from runtime.oci.child import join_cgroups
 from runtime.shim.forking import PidNamespace, fork
 from runtime.shim.messages import SandboxSpec
 from runtime.shim.server import ShimServer
+from runtime.spawner.user_namespace import user_namespace
 
 SOCKET_NAME: Final = "shim.sock"
 LOG_NAME: Final = "shim.log"
@@ -107,12 +108,17 @@ def _pin_namespaces(spec: SandboxSpec) -> dict[str, str]:
     pins.mkdir(mode=0o700, exist_ok=True)
     homes = [os.open(f"/proc/self/ns/{file}", os.O_RDONLY | os.O_CLOEXEC)
              for file, _ in chosen.values()]  # fmt: skip
-    ns.unshare(sum(flag for _, flag in chosen.values()))
     try:
+        if spec.uid_mappings:
+            pinned = _pin_below_user_namespace(spec, pins, chosen)
+            for file, flag in chosen.values():
+                ns.enter(pins / file, flag)
+        else:
+            ns.unshare(sum(flag for _, flag in chosen.values()))
+            pinned = {name: _pin(pins, "self", file) for name, (file, _) in chosen.items()}
         if spec.new_uts:
             socket.sethostname(spec.hostname)
         _set_sysctls(spec.sysctls)
-        pinned = {name: _pin(pins, "self", file) for name, (file, _) in chosen.items()}
     finally:
         for home in homes:
             ns.setns(home)
@@ -120,6 +126,15 @@ def _pin_namespaces(spec: SandboxSpec) -> dict[str, str]:
     if spec.shared_pid:
         pinned["pid"] = _pin(pins, str(_start_pause()), "pid")
     return pinned
+
+
+def _pin_below_user_namespace(
+    spec: SandboxSpec, pins: Path, chosen: dict[str, tuple[str, int]]
+) -> dict[str, str]:
+    owned = sum(flag for _, flag in chosen.values())
+    with user_namespace(spec.uid_mappings, spec.gid_mappings, owned) as holder:
+        files = {"user": "user"} | {name: file for name, (file, _) in chosen.items()}
+        return {name: _pin(pins, str(holder), file) for name, file in files.items()}
 
 
 def _pin(pins: Path, process: str, file: str) -> str:
@@ -155,7 +170,9 @@ def _listen(path: Path) -> socket.socket:
     finally:
         os.umask(mask)
         os.close(directory)
-    listener.listen(16)
+    # Each exec and attach is a connection of its own, and many may come at once; beyond this the
+    # kernel refuses instead of letting them wait (unix(7)).
+    listener.listen(1024)
     return listener
 
 

@@ -67,7 +67,8 @@ class SandboxRecord(msgspec.Struct, frozen=True, kw_only=True):
     Times are in nanoseconds since the epoch. ``cgroup`` is the parent of the containers' cgroups;
     ``cgroup_owned`` says that the runtime made it and so has to remove it. ``namespaces`` maps
     OCI names to the paths at which the pod's namespaces are pinned. ``boot_id`` is that of the
-    boot in which the sandbox was made.
+    boot in which the sandbox was made. ``resources`` and ``overhead`` are what the kubelet told of
+    the pod after it was made, as LinuxContainerResources of protobuf; empty if it told nothing.
     """
 
     id: str
@@ -81,13 +82,16 @@ class SandboxRecord(msgspec.Struct, frozen=True, kw_only=True):
     shim_pid: int = 0
     namespaces: dict[str, str] = {}
     ips: list[str] = []
+    resources: bytes = b""
+    overhead: bytes = b""
 
 
 class ContainerRecord(msgspec.Struct, frozen=True, kw_only=True):
     """What is known about one container, apart from its CRI config.
 
     Times are in nanoseconds since the epoch, 0 for "not yet". ``image_id`` is the digest of the
-    image's config, ``stop_signal`` a signal number, ``groups`` the whole supplementary set.
+    image's config, ``stop_signal`` a signal number, ``groups`` the whole supplementary set,
+    ``resources`` the limits if they were changed later (LinuxContainerResources of protobuf).
     """
 
     id: str
@@ -109,6 +113,7 @@ class ContainerRecord(msgspec.Struct, frozen=True, kw_only=True):
     exit_code: int = 0
     reason: str = ""
     message: str = ""
+    resources: bytes = b""
 
 
 def with_process(

@@ -92,6 +92,10 @@ class CgroupV1(Cgroup):
         """Return the directory in each hierarchy, ``name=systemd`` and v2 included."""
         return [root.joinpath(*self._components) for root in self._all_roots]
 
+    def controller_directory(self, controller: str) -> Path | None:
+        """Return the directory in the controller's hierarchy; see :class:`Cgroup`."""
+        return self._below(self._roots.get(controller))
+
     def create(self) -> None:
         """Make the cgroup in every hierarchy; new cpusets start with all that their parent has."""
         made: list[Path] = []

@@ -85,6 +85,10 @@ class CgroupV2(Cgroup):
         """Return the one directory."""
         return [self._directory]
 
+    def controller_directory(self, controller: str) -> Path | None:
+        """Return the directory; see :class:`Cgroup`."""
+        return self._directory
+
     def create(self) -> None:
         """Make the cgroup; each of its parents enables the controllers it can for its children."""
         made: list[Path] = []

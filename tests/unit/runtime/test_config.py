@@ -42,10 +42,29 @@ def test_the_file_is_read_and_flags_win(tmp_path: Path) -> None:
     assert config.limits.start_seconds == 5.5
 
 
+def test_flags_add_to_a_table_of_the_file(tmp_path: Path) -> None:
+    path = write(tmp_path, '[cni]\nconf_dir = "/file"\nplugin_seconds = 5.0\n')
+    given = load_config(path, {"cni": {"conf_dir": "/flag", "bin_dirs": ("/a", "/b")}}).cni
+    assert (given.conf_dir, given.bin_dirs, given.plugin_seconds) == ("/flag", ("/a", "/b"), 5.0)
+    absent = load_config(path, {"cni": {"conf_dir": None, "bin_dirs": None}}).cni
+    assert (absent.conf_dir, absent.bin_dirs) == ("/file", Config().cni.bin_dirs)
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
+        ("[cni]\nconf_dir = 'etc'", r"\[cni\]: 'etc' must be an absolute"),
+        ("[cni]\nbin_dirs = ['/a:/b']", r"without ':'"),
+        ("[cni]\nbin_dirs = []", "names no directory"),
+        ("[cni]\nplugin_seconds = 0.0", "plugin_seconds must be positive"),
+        ("[cni]\npod_cidrs = ['10.0.0.1/8']", "has host bits set"),
+        ("cni = 1", r"\[cni\]: Expected `object`"),
         ("colour = 1", r"unknown key `colour`"),
+        ("[streaming]\naddress = 'localhost'", r"\[streaming\]: address: 'localhost'"),
+        ("[streaming]\naddress = '0.0.0.0'", "none that clients could be told"),
+        ("[streaming]\naddress = '10.0.0.1'", "is not loopback: set tls_cert"),
+        ("[streaming]\nport = 65536", "not within 0 to 65535"),
+        ("[streaming]\nmax_sessions = 0", "max_sessions must be positive"),
         ("[network]\nbrigde = 'x'", r"\[network\]: unknown key `brigde`"),
         ("[network]\nmtu = 'big'", r"\[network\.mtu\]: Expected `int`"),
         ("[registries.x]\nplain = 1", r"unknown key `plain`"),

@@ -31,7 +31,7 @@ Profile = cri.SecurityProfile
         ({"cgroup_parent": "kubepods.slice"}, "systemd"),
         ({"cgroup_parent": "/../../etc"}, ".."),
         ({"cgroup_parent": "relative"}, "absolute"),
-        ({"port_mappings": [cri.PortMapping(container_port=80, host_port=80)]}, "host_port"),
+        ({"port_mappings": [cri.PortMapping(container_port=0, host_port=80)]}, "container port"),
     ],
 )
 def test_sandboxes_that_cannot_be(node: Node, fields: dict[str, Any], words: str) -> None:
@@ -53,8 +53,17 @@ def test_a_sandbox_with_host_namespaces_sets_no_sysctl_of_the_host(node: Node) -
         ({"security": {"run_as_user": cri.Int64Value(value=-1)}}, "out of range"),
         ({"security": {"run_as_username": "nobody-here"}}, "nobody-here"),
         ({"security": {"run_as_group": cri.Int64Value(value=1)}}, "run_as_group"),
-        ({"security": {"seccomp": Profile(profile_type=Profile.RuntimeDefault)}}, "seccomp"),
-        ({"security": {"seccomp": Profile(profile_type=Profile.Localhost)}}, "seccomp"),
+        ({"security": {"seccomp": Profile(profile_type=Profile.Localhost)}}, "absolute path"),
+        (
+            {
+                "security": {
+                    "seccomp": Profile(
+                        profile_type=Profile.Localhost, localhost_ref="/nowhere.json"
+                    )
+                }
+            },
+            "/nowhere.json",
+        ),
         ({"security": {"apparmor": Profile(profile_type=Profile.RuntimeDefault)}}, "apparmor"),
         ({"security": {"selinux_options": cri.SELinuxOption(type="t")}}, "selinux"),
         ({"security": {"privileged": True}}, "privileged"),

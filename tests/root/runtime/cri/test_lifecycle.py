@@ -234,12 +234,11 @@ def test_verbose_shows_the_inside(node: Node) -> None:
         assert [status.id for status in pod.containers_statuses] == [container]
 
 
-def test_rpcs_of_later_versions_answer_unimplemented(node: Node) -> None:
+def test_checkpoints_answer_unimplemented(node: Node) -> None:
     calls = [
-        lambda: node.runtime.Attach(cri.AttachRequest()),
-        lambda: node.runtime.PortForward(cri.PortForwardRequest()),
         lambda: node.runtime.CheckpointContainer(cri.CheckpointContainerRequest()),
-        lambda: list(node.images.StreamImages(cri.StreamImagesRequest())),
+        lambda: node.runtime.CheckpointPod(cri.CheckpointPodRequest()),
+        lambda: node.runtime.RestorePod(cri.RestorePodRequest()),
     ]
     for call in calls:
         error = refused(call)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import socket
+import subprocess
 
+import grpc
 import pytest
 
 from kubeletpy_proto import cri_pb2 as cri
-from tests.root.runtime.cri.node import SLEEP, Node
+from tests.root.runtime.cri.node import SLEEP, Node, refused
 
 pytestmark = pytest.mark.root
 
@@ -93,3 +95,36 @@ def test_sysctls_are_set_in_the_pod_only(node: Node) -> None:
         assert node.shell(container, script).split() == ["1", "2000", "3000"]
     with open("/proc/sys/kernel/shm_rmid_forced") as stream:
         assert stream.read().strip() == "0"
+
+
+def fetched(node: Node, address: str) -> str:
+    """Fetch a page from the node's side, which is where host ports are."""
+    script = f"for i in 1 2 3 4 5 6 7 8 9; do curl -sf --max-time 2 {address} && exit; " \
+             "sleep 0.2; done; exit 1"  # fmt: skip
+    done = subprocess.run(
+        ["nsenter", f"--net={node.place.netns}", "sh", "-c", script],
+        capture_output=True, text=True, timeout=30, check=True,
+    )  # fmt: skip
+    return done.stdout.strip()
+
+
+def test_host_ports_lead_to_the_pod_also_after_a_crash(node: Node) -> None:
+    ports = [cri.PortMapping(container_port=80, host_port=8080)]
+    with node.pod(name="published", port_mappings=ports) as sandbox:
+        node.run(sandbox, *SERVE)
+        assert fetched(node, "http://127.0.0.1:8080/") == "page"
+        node.restart()
+        assert fetched(node, "http://127.0.0.1:8080/") == "page"
+        error = refused(lambda: node.run_pod(port_mappings=ports))
+        assert error.code() is grpc.StatusCode.FAILED_PRECONDITION
+        assert f"pod tests/published (sandbox {sandbox})" in (error.details() or "")
+    with node.pod(port_mappings=ports) as sandbox:
+        node.run(sandbox, *SERVE)
+        assert fetched(node, "http://127.0.0.1:8080/") == "page"
+
+
+def test_host_ports_mean_nothing_in_the_hosts_network(node: Node) -> None:
+    ports = [cri.PortMapping(container_port=80, host_port=8080)]
+    host = cri.NamespaceOption(network=cri.NODE, pid=cri.CONTAINER)
+    with node.pod(namespaces=host, hostname="", port_mappings=ports), node.pod(port_mappings=ports):
+        pass

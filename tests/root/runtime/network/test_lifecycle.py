@@ -208,8 +208,8 @@ async def test_cancelled_attach_is_undone(
     attaching.cancel()
     with pytest.raises(asyncio.CancelledError):
         await attaching
-    while network._tasks:
-        await asyncio.wait(set(network._tasks))
+    while network._turns.tasks:
+        await asyncio.wait(set(network._turns.tasks))
     await settled(network)
     assert owners(network) == {"first"}
     assert "eth0" not in pod.run("ip -o link")

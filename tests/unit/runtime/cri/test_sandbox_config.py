@@ -68,8 +68,7 @@ def test_a_sysctl_of_the_pod_wins_over_the_default() -> None:
         ({"security": options(network=cri.CONTAINER)}, "only POD and NODE"),
         ({"security": options(ipc=cri.TARGET)}, "only POD and NODE"),
         ({"security": options(pid=cri.TARGET)}, "TARGET"),
-        ({"security": options(userns_options=cri.UserNamespace(mode=cri.POD))}, "userns"),
-        ({"port_mappings": [cri.PortMapping(host_port=1)]}, "host_port"),
+        ({"port_mappings": [cri.PortMapping(host_port=1)]}, "container port"),
         ({"windows": cri.WindowsPodSandboxConfig()}, "windows"),
         ({"security": {"selinux_options": cri.SELinuxOption(user="u")}}, "SELinux"),
     ],
@@ -81,9 +80,48 @@ def test_refused(fields: dict[str, Any], words: str) -> None:
 
 def test_the_sandbox_has_no_process_that_a_default_profile_could_confine() -> None:
     needs(security={"seccomp": Profile(profile_type=Profile.RuntimeDefault)})
+    needs(security={"seccomp": Profile(profile_type=Profile.Localhost, localhost_ref="x")})
     needs(security={"apparmor": Profile(profile_type=Profile.Unconfined)})
-    with pytest.raises(TranslationError):
-        needs(security={"seccomp": Profile(profile_type=Profile.Localhost, localhost_ref="x")})
+    with pytest.raises(TranslationError, match="apparmor"):
+        needs(security={"apparmor": Profile(profile_type=Profile.Localhost, localhost_ref="x")})
+
+
+def mapping(host: int, inside: int = 0, length: int = 65536) -> cri.IDMapping:
+    return cri.IDMapping(host_id=host, container_id=inside, length=length)
+
+
+def user_namespace(*ids: cri.IDMapping, mode: Any = cri.POD, **others: Any) -> dict[str, Any]:
+    asked = cri.UserNamespace(mode=mode, uids=ids, gids=ids)
+    return options(userns_options=asked, **others)
+
+
+def test_a_user_namespace() -> None:
+    found = needs(security=user_namespace(mapping(100_000)))
+    assert found.uid_mappings == ({"containerID": 0, "hostID": 100_000, "size": 65536},)
+    assert found.gid_mappings == found.uid_mappings
+    assert (
+        needs(security=options(userns_options=cri.UserNamespace(mode=cri.NODE))).uid_mappings == ()
+    )
+
+
+@pytest.mark.parametrize(
+    ("security", "words"),
+    [
+        (user_namespace(), "0 id mappings"),
+        (user_namespace(mapping(1000), mapping(2000)), "containerID overlap"),
+        (user_namespace(mapping(1000, 1)), "id 0 of the container"),
+        (user_namespace(mapping(0)), "host's root"),
+        (user_namespace(mode=cri.CONTAINER), "only POD and NODE"),
+        (user_namespace(mode=cri.TARGET), "only POD and NODE"),
+        (user_namespace(mapping(1000), mode=cri.NODE), "no sense"),
+        (user_namespace(mapping(1000), network=cri.NODE), "network NODE"),
+        (user_namespace(mapping(1000), ipc=cri.NODE), "ipc NODE"),
+        (user_namespace(mapping(1000), pid=cri.NODE), "pid NODE"),
+    ],
+)
+def test_user_namespaces_that_cannot_be(security: dict[str, Any], words: str) -> None:
+    with pytest.raises((InvalidRequestError, TranslationError), match=words):
+        needs(security=security)
 
 
 def test_container_ports_without_a_host_port_are_fine() -> None:

@@ -1,0 +1,68 @@
+"""The step that mounts a container's root file system."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from kubeletpy_common.linux import mounts as m
+from kubeletpy_common.linux.libc import AT_FDCWD
+from runtime.oci.mappings import Mapping, to_host
+from runtime.oci.steps import Context
+from runtime.oci.user_namespace import map_ids
+from runtime.shim.messages import Rootfs
+
+
+@dataclass(frozen=True)
+class MountRoot:
+    """Mount the overlay that becomes the container's root.
+
+    With a user namespace the layers below are seen through an id-mapped mount, which overlayfs
+    itself cannot be (mount_setattr(2)). The container's own directory is not mapped: overlayfs
+    works in it under the ids of the container's root, which no mapping knows from the outside.
+    """
+
+    rootfs: Rootfs
+    target: str
+    uid_mappings: tuple[Mapping, ...] = ()
+    gid_mappings: tuple[Mapping, ...] = ()
+
+    def describe(self) -> str:
+        """Say it in a line."""
+        return f"mount the overlay of {len(self.rootfs.lower)} layers on {self.target}"
+
+    def execute(self, context: Context) -> None:
+        """Mount it; ``volatile``, for nobody mounts this upper directory a second time."""
+        upper, work = self.rootfs.upper, self.rootfs.work
+        base = -1
+        if context.user_namespace >= 0:
+            base = self._map_layers(context.user_namespace)
+            upper, work = (f"/proc/self/fd/{base}/{name}" for name in (upper, work))
+        os.chdir(self.rootfs.base)
+        data = f"lowerdir={':'.join(self.rootfs.lower)},upperdir={upper},workdir={work},volatile"
+        m.mount("overlay", self.target, "overlay", 0, data)
+        context.root_fd = os.open(self.target, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        os.chdir("/")
+        if base >= 0:
+            os.close(base)
+
+    def _map_layers(self, user_namespace: int) -> int:
+        """Cover the snapshots with an id-mapped mount of themselves; return what is below it."""
+        rootfs = self.rootfs
+        base = os.open(rootfs.base, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        tree = m.open_tree(AT_FDCWD, rootfs.base, m.OPEN_TREE_CLONE)
+        map_ids(tree, user_namespace, rootfs.base)
+        # The root directory shown is the upper one; its owner is that of the image's.
+        owner = os.stat(rootfs.lower[0], dir_fd=base, follow_symlinks=False)
+        uid = to_host(self.uid_mappings, owner.st_uid)
+        gid = to_host(self.gid_mappings, owner.st_gid)
+        os.chown(
+            rootfs.upper,
+            -1 if uid is None else uid,
+            -1 if gid is None else gid,
+            dir_fd=base,
+            follow_symlinks=False,
+        )
+        m.attach(tree, base)
+        os.close(tree)
+        return base
