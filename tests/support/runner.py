@@ -145,7 +145,11 @@ def _pytest(
     limit: float,
     environment: dict[str, str] | None = None,
 ) -> Step:
-    return Step(title, (str(python), "-m", "pytest", folder), limit, environment or {})
+    command: tuple[str, ...] = (str(python), "-m", "pytest", folder)
+    if folder == "tests/unit":
+        # They share nothing, so that every core can take its part; root tests share the machine.
+        command += ("-n", "auto")
+    return Step(title, command, limit, environment or {})
 
 
 def _other_environment() -> bootstrap.Environment | None:
