@@ -53,6 +53,8 @@ def processes(root_pid: int, token: str, *, of_others: bool) -> Entries:
         if _carries(pid, token) or (of_others and (foreign or name.startswith("kubeletpy"))):
             seeds.add(pid)
     ours = {pid for pid in table if any(up in seeds for up in _line_of(pid, table))}
+    # What ended after its parent is init's to reap, whenever it comes to it.
+    ours -= {pid for pid, (parent, _, state, _) in table.items() if (parent, state) == (1, "Z")}
     return {
         f"{pid}:{table[pid][1]}": f"pid {pid} {_command(pid)} (state {table[pid][2]})"
         for pid in ours - {root_pid}
