@@ -77,7 +77,7 @@ def fork_into_cgroup(directory: Path) -> int:
     """Fork by clone3(2), the child being born in a cgroup of version 2.
 
     Moving a process there afterwards takes a lock that waits for every other fork and exit of the
-    machine, more than 10 ms on an idle one. Only a process with a single thread may call this:
+    machine: 11 ms where measured. Only a process with a single thread may call this:
     nothing of what os.fork() repairs in the child is repaired, and there nothing needs it.
 
     Returns:

@@ -229,7 +229,7 @@ def split_cgroups(procs_files: tuple[Path, ...]) -> tuple[Path | None, tuple[Pat
     """Sort cgroups by how a child gets into them without waiting for all forks of the machine.
 
     Writing to ``cgroup.procs`` takes the lock that guards thread groups against changes, which
-    costs more than 10 ms on an idle machine. Writing the writer's own thread to ``tasks``, of
+    costs more than 10 ms where measured. Writing the writer's own thread to ``tasks``, of
     version 1, does not (kernel: cgroup_procs_write_start()), and with one thread it is the same;
     into a cgroup of version 2 a process can be born instead.
 
