@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from kubeletpy_common.linux import mounts, namespaces
+from runtime.oci.confinement import shared_confinement
 from runtime.shim.client import ShimClient
 from runtime.shim.messages import ExitRecord, Rootfs, SandboxSpec, StartRequest
 from runtime.spawner.client import Spawner
@@ -90,10 +91,11 @@ class Ours:
             sandbox.socket, on_exit=ended.set_result, on_lost=lambda: None
         )
         pins = {kind: str(path) for kind, path in sandbox.namespaces.items()}
-        (bundle / "config.json").write_text(json.dumps(oci_config(pins, "rootfs")))
+        config = oci_config(pins, "rootfs")
+        (bundle / "config.json").write_text(json.dumps(config))
         rootfs = Rootfs(("1/fs",), f"u{number}", f"w{number}", str(snapshots))
         between = time.perf_counter()
-        await client.start(StartRequest(str(number), bundle, rootfs))
+        await client.start(StartRequest(str(number), bundle, rootfs, shared_confinement(config)))
         executed = time.perf_counter()
         await asyncio.wait_for(ended, 10)
         exited = time.perf_counter()

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
+
+# Type checkers take this name for true; see kubeletpy_common/record.py.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from os import PathLike
 
 
 def write_atomic(
-    path: Path | str, data: bytes | str, *, mode: int = 0o600, sync: bool = False
+    path: str | PathLike[str], data: bytes | str, *, mode: int = 0o600, sync: bool = False
 ) -> None:
     """Replace ``path`` by a file with the content ``data`` in one step.
 

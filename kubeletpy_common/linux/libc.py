@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import os
-from typing import Final
+
+# Type checkers take this name for true; see kubeletpy_common/record.py.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
 
 libc: Final = ctypes.CDLL(None, use_errno=True)
 libc.syscall.restype = ctypes.c_long

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import ctypes
-from typing import Final
 
 from kubeletpy_common.linux.libc import AT_EMPTY_PATH, Path, check, encode, libc, syscall
+
+# Type checkers take this name for true; see kubeletpy_common/record.py.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
 
 # mount(2) flags
 MS_RDONLY: Final = 1

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
 
 from kubeletpy_common.linux.libc import Path, check, libc
+
+# Type checkers take this name for true; see kubeletpy_common/record.py.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Final
 
 CLONE_NEWTIME: Final = 0x00000080
 CLONE_NEWNS: Final = 0x00020000

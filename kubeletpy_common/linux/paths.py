@@ -5,9 +5,13 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-from typing import Final
 
 from kubeletpy_common.linux.libc import Path, encode, syscall
+
+# Type checkers take this name for true; see kubeletpy_common/record.py.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
 
 RESOLVE_NO_XDEV: Final = 0x01
 RESOLVE_NO_MAGICLINKS: Final = 0x02

@@ -6,10 +6,14 @@ import ctypes
 import functools
 import os
 import signal
-from collections.abc import Iterable
-from typing import Final
 
 from kubeletpy_common.linux.libc import NUMBERS, Path, check, libc, syscall
+
+# Type checkers take this name for true; see kubeletpy_common/record.py.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Final
 
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_DUMPABLE: Final = 4

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import ctypes
-from typing import Final
 
 from kubeletpy_common.linux.libc import syscall
+
+# Type checkers take this name for true; see kubeletpy_common/record.py.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
 
 _SET_MODE_FILTER: Final = 1
 INSTRUCTION_SIZE: Final = 8

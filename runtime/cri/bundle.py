@@ -7,9 +7,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from runtime.oci.confinement import FILTER_FILE
+from runtime.oci.confinement import CONFIG_FILE, FILTER_FILE
 from runtime.oci.seccomp_compile import compile_profile
-from runtime.shim.containers import CONFIG_FILE, EXIT_FILE
+from runtime.shim.containers import EXIT_FILE
 from runtime.shim.messages import ExitRecord
 
 

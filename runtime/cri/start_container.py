@@ -11,6 +11,7 @@ from runtime.cri.bundle import read_config
 from runtime.cri.errors import NotReadyError, StartError
 from runtime.cri.lifecycle import apply_exit, finish, publish
 from runtime.cri.runtime import Runtime
+from runtime.oci.confinement import shared_confinement
 from runtime.shim.client import ShimError
 from runtime.shim.messages import StartRequest
 from runtime.state import records
@@ -70,6 +71,7 @@ async def _start(runtime: Runtime, container: Container) -> None:
             container_id=container.id,
             bundle=bundle,
             rootfs=record.rootfs,
+            linux=shared_confinement(oci),
             log_path=Path(record.log_path) if record.log_path else None,
             terminal=config.tty,
             stdin=config.stdin,

@@ -26,7 +26,7 @@ from runtime.cri.resource_updates import (
 )
 from runtime.cri.runtime import Runtime, describe
 from runtime.cri.statuses import current_resources
-from runtime.shim.containers import CONFIG_FILE
+from runtime.oci.confinement import CONFIG_FILE
 from runtime.state.records import ContainerState
 from runtime.state.store import Container
 

@@ -17,10 +17,6 @@ import socket
 import stat
 import struct
 import termios
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final, NoReturn
 
 from kubeletpy_common.linux import mounts as m
 from kubeletpy_common.linux import namespaces as ns
@@ -32,16 +28,27 @@ from kubeletpy_common.linux.paths import (
     open_in_root,
     openat2,
 )
-from runtime.oci.confinement import CompiledFilter
+from kubeletpy_common.record import Record
+from runtime.oci.confinement import CONFIG_FILE, read_compiled_filter
 from runtime.oci.credentials import become_user, drop_to_final_capabilities, set_limits
 from runtime.oci.mappings import host_owner
-from runtime.oci.steps import Context, Step, open_file
+from runtime.oci.plan import plan_file_system
+from runtime.oci.steps import Context, open_file
 from runtime.oci.user_namespace import (
     become_owner,
     become_root_inside,
     enter_user_namespace,
     open_user_namespace,
 )
+
+# Type checkers take this name for true; see kubeletpy_common/record.py.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, Final, NoReturn
+
+    from runtime.oci.confinement import CompiledFilter
+    from runtime.shim.messages import Rootfs, StrPath
 
 # OCI runtime specification, config-linux.md "Namespaces"
 NAMESPACE_FLAGS: Final = {
@@ -73,8 +80,7 @@ _SIGNALS: Final = (
 )
 
 
-@dataclass(frozen=True)
-class Stdio:
+class Stdio(Record):
     """The descriptors that become 0, 1 and 2."""
 
     stdin: int
@@ -82,31 +88,31 @@ class Stdio:
     stderr: int
 
 
-@dataclass(frozen=True)
-class Launch:
+class Launch(Record):
     """All that a child needs to become a container's first process.
 
     Attributes:
-        config: the OCI configuration.
-        steps: the plan of its file system.
+        bundle: where its OCI configuration is, which only the child reads: what that takes of
+            memory ends with its execve.
+        rootfs: the overlay that becomes its root.
         cgroup_files: the cgroups' files to write to.
         stdio: its standard streams; None for a terminal, which it makes itself.
         report: where failure is told; close-on-exec, so that its end means success.
     """
 
-    config: dict[str, Any]
-    steps: list[Step]
-    cgroup_files: tuple[Path, ...]
+    bundle: StrPath
+    rootfs: Rootfs
+    cgroup_files: tuple[str, ...]
     stdio: Stdio | None
     report: socket.socket
 
 
-@dataclass(frozen=True)
-class ExecLaunch:
+class ExecLaunch(Record):
     """All that a child needs to become one more process of a container.
 
     Attributes:
-        config: the container's OCI configuration.
+        config: the part of the container's OCI configuration that its processes share.
+        bundle: where its system call filter is.
         process: the OCI ``process`` to run.
         init_pidfd: pidfd of the container's first process.
         cgroup_files: the cgroups' files to write to.
@@ -115,9 +121,10 @@ class ExecLaunch:
     """
 
     config: dict[str, Any]
+    bundle: StrPath
     process: dict[str, Any]
     init_pidfd: int
-    cgroup_files: tuple[Path, ...]
+    cgroup_files: tuple[str, ...]
     stdio: Stdio | None
     report: socket.socket
 
@@ -159,9 +166,13 @@ def _run(report: socket.socket, become: Callable[[_Progress], None]) -> NoReturn
 
 
 def _become_container(launch: Launch, progress: _Progress) -> None:
-    config = launch.config
-    process = config["process"]
     _leave_parent()
+    progress.step = "read the configuration"
+    with open(os.path.join(launch.bundle, CONFIG_FILE), "rb") as stream:
+        config = json.loads(stream.read())
+    process = config["process"]
+    system_calls = read_compiled_filter(config["linux"], launch.bundle)
+    steps = plan_file_system(config, launch.rootfs, os.path.join(launch.bundle, "rootfs"))
     progress.step = "join the cgroups"
     join_cgroups(launch.cgroup_files)
     progress.step = "set the limits"
@@ -174,7 +185,7 @@ def _become_container(launch: Launch, progress: _Progress) -> None:
         become_owner(config)
     # Modes of what is made are as asked, not as the daemon's umask would have them.
     os.umask(0)
-    for step in launch.steps:
+    for step in steps:
         progress.step = step.describe()
         step.execute(context)
     stdio = launch.stdio
@@ -190,11 +201,13 @@ def _become_container(launch: Launch, progress: _Progress) -> None:
     if context.user_namespace >= 0:
         progress.step = "enter the user namespace"
         enter_user_namespace(context.user_namespace)
-    _execute(process, config["linux"].get("seccomp"), stdio, launch.report, progress)
+    _execute(process, system_calls, stdio, launch.report, progress)
 
 
 def _become_exec(launch: ExecLaunch, progress: _Progress) -> None:
     _leave_parent()
+    progress.step = "read the system call filter"
+    system_calls = read_compiled_filter(launch.config["linux"], launch.bundle)
     progress.step = "join the cgroups"
     join_cgroups(launch.cgroup_files)
     progress.step = "set the limits"
@@ -212,7 +225,7 @@ def _become_exec(launch: ExecLaunch, progress: _Progress) -> None:
     if stdio is None:
         progress.step = "open the terminal"
         stdio = _open_exec_terminal(launch.process, launch.report)
-    _execute(launch.process, launch.config["linux"].get("seccomp"), stdio, launch.report, progress)
+    _execute(launch.process, system_calls, stdio, launch.report, progress)
 
 
 def _leave_parent() -> None:
@@ -225,7 +238,7 @@ def _leave_parent() -> None:
     os.setsid()
 
 
-def split_cgroups(procs_files: tuple[Path, ...]) -> tuple[Path | None, tuple[Path, ...]]:
+def split_cgroups(procs_files: tuple[StrPath, ...]) -> tuple[str | None, tuple[str, ...]]:
     """Sort cgroups by how a child gets into them without waiting for all forks of the machine.
 
     Writing to ``cgroup.procs`` takes the lock that guards thread groups against changes, which
@@ -239,18 +252,19 @@ def split_cgroups(procs_files: tuple[Path, ...]) -> tuple[Path | None, tuple[Pat
     Returns:
         the directory of the version 2 cgroup to fork into, if any, and the files to write to.
     """
-    unified: Path | None = None
-    tasks: list[Path] = []
+    unified: str | None = None
+    tasks: list[str] = []
     for path in procs_files:
-        file = path.with_name("tasks")
-        if file.exists():
+        directory = os.path.dirname(path)
+        file = f"{directory}/tasks"
+        if os.path.exists(file):
             tasks.append(file)
         else:
-            unified = path.parent
+            unified = directory
     return unified, tuple(tasks)
 
 
-def join_cgroups(files: tuple[Path, ...]) -> None:
+def join_cgroups(files: tuple[StrPath, ...]) -> None:
     """Move this process, with its one thread, into the cgroup of each file.
 
     Raises:

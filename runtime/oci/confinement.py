@@ -1,4 +1,4 @@
-"""The compiled system call filter of a container: from its bundle into the process.
+"""What confines a container beyond its first process: what an exec shares, and the compiled filter.
 
 The daemon compiles; what runs in the shim and its children knows neither libseccomp nor profiles.
 """
@@ -6,18 +6,26 @@ The daemon compiles; what runs in the shim and its children knows neither libsec
 from __future__ import annotations
 
 import errno
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final
+import os
 
 from kubeletpy_common.linux import seccomp
+from kubeletpy_common.record import Record
 
+# Type checkers take this name for true; see kubeletpy_common/record.py.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any, Final
+
+    from runtime.shim.messages import StrPath
+
+CONFIG_FILE: Final = "config.json"
+"""Name of the OCI configuration in a bundle."""
 FILTER_FILE: Final = "seccomp.bpf"
 """Name of the compiled program in a bundle."""
 
 
-@dataclass(frozen=True)
-class CompiledFilter:
+class CompiledFilter(Record):
     """A system call filter as the kernel takes it.
 
     Attributes:
@@ -37,23 +45,35 @@ class CompiledFilter:
         seccomp.load_filter(self.program, self.flags)
 
 
-def take_compiled_filter(config: dict[str, Any], bundle: Path) -> None:
-    """Replace ``linux.seccomp`` of an OCI configuration by its :class:`CompiledFilter`.
+def shared_confinement(config: dict[str, Any]) -> dict[str, Any]:
+    """Return what further processes of a container need of its configuration's ``linux``.
 
-    The rules themselves would cost memory in each shim, and nobody there reads them.
+    A shim keeps it for as long as the container runs: the rules of the seccomp profile, which
+    nobody there reads, are left out.
+    """
+    linux = config["linux"]
+    kept = ("namespaces", "uidMappings", "gidMappings")
+    shared = {key: linux[key] for key in kept if linux.get(key)}
+    profile = linux.get("seccomp")
+    return shared if profile is None else {**shared, "seccomp": {"flags": profile.get("flags", [])}}
+
+
+def read_compiled_filter(linux: Mapping[str, Any], bundle: StrPath) -> CompiledFilter | None:
+    """Return the filter that stands for ``linux.seccomp``, None for a container without.
 
     Raises:
         OSError: the bundle has no program for it: nothing may run unconfined instead.
     """
-    profile = config["linux"].get("seccomp")
+    profile = linux.get("seccomp")
     if profile is None:
-        return
-    path = bundle / FILTER_FILE
+        return None
+    path = os.path.join(bundle, FILTER_FILE)
     try:
-        program = path.read_bytes()
+        with open(path, "rb") as stream:
+            program = stream.read()
     except FileNotFoundError as error:
         raise OSError(
             errno.ENOENT, f"{path}: the compiled seccomp profile is gone; make the container anew"
         ) from error
     flags = sum(seccomp.FILTER_FLAGS[flag] for flag in set(profile.get("flags", [])))
-    config["linux"]["seccomp"] = CompiledFilter(program, flags)
+    return CompiledFilter(program, flags)

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import resource
-from typing import Any, Final
 
 from kubeletpy_common.linux import processes
+
+# Type checkers take this name for true; see kubeletpy_common/record.py.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Final
 
 _LIMITS: Final[dict[str, int]] = {
     name: getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
-
 from kubeletpy_common.linux import mounts as m
+from kubeletpy_common.record import Record
+
+# Type checkers take this name for true; see kubeletpy_common/record.py.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
 
 # OCI runtime specification, config.md "Linux mount options": word -> (attributes set, cleared).
 _ATTRIBUTES: Final[dict[str, tuple[int, int]]] = {
@@ -41,8 +44,7 @@ _PROPAGATIONS: Final[dict[str, tuple[int, bool]]] = {
 _IGNORED: Final = frozenset({"defaults", "async", "nolazytime", "nouser"})
 
 
-@dataclass(frozen=True)
-class MountOptions:
+class MountOptions(Record):
     """What the ``options`` of one mount ask for.
 
     Attributes:

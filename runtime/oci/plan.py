@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import replace
-from typing import Any, Final
 
 from kubeletpy_common.linux import mounts as m
 from runtime.oci.mappings import host_owner
-from runtime.oci.options import MountOptions, parse_options
+from runtime.oci.options import parse_options
 from runtime.oci.root_steps import MountRoot
 from runtime.oci.steps import (
     IsolateMounts,
@@ -23,9 +21,16 @@ from runtime.oci.steps import (
     OpenSource,
     ProtectPath,
     ProtectRoot,
-    Step,
 )
-from runtime.shim.messages import Rootfs
+
+# Type checkers take this name for true; see kubeletpy_common/record.py.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Final
+
+    from runtime.oci.options import MountOptions
+    from runtime.oci.steps import Step
+    from runtime.shim.messages import Rootfs
 
 # OCI runtime specification, config-linux.md "Default Devices".
 _DEFAULT_DEVICES: Final = {
@@ -121,7 +126,7 @@ def _own_by_container(config: dict[str, Any], options: MountOptions) -> MountOpt
         else (key, value)
         for key, value in options.parameters
     )
-    return replace(options, parameters=parameters)
+    return options.replaced(parameters=parameters)
 
 
 def _plan_devices(config: dict[str, Any], devices: list[dict[str, Any]]) -> list[Step]:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 
 from kubeletpy_common.linux import mounts as m
 from kubeletpy_common.linux.libc import AT_FDCWD
-from runtime.oci.mappings import Mapping, to_host
-from runtime.oci.steps import Context
+from kubeletpy_common.record import Record
+from runtime.oci.mappings import to_host
 from runtime.oci.user_namespace import map_ids
-from runtime.shim.messages import Rootfs
+
+# Type checkers take this name for true; see kubeletpy_common/record.py.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from runtime.oci.mappings import Mapping
+    from runtime.oci.steps import Context
+    from runtime.shim.messages import Rootfs
 
 
-@dataclass(frozen=True)
-class MountRoot:
+class MountRoot(Record):
     """Mount the overlay that becomes the container's root.
 
     With a user namespace the layers below are seen through an id-mapped mount, which overlayfs

@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass, field
-from typing import Final, Protocol
 
 from kubeletpy_common.linux import mounts as m
 from kubeletpy_common.linux.libc import AT_EMPTY_PATH, AT_FDCWD, AT_RECURSIVE
@@ -26,8 +24,30 @@ from kubeletpy_common.linux.paths import (
     open_in_root,
     openat2,
 )
+from kubeletpy_common.record import Record
 from runtime.oci.options import MountOptions
 from runtime.oci.user_namespace import map_ids
+
+# Type checkers take this name for true; see kubeletpy_common/record.py.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final, Protocol
+
+    class Step(Protocol):
+        """One thing to do."""
+
+        def describe(self) -> str:
+            """Say it in a line, for errors and for people."""
+            ...
+
+        def execute(self, context: Context) -> None:
+            """Do it.
+
+            Raises:
+                OSError: the kernel refused.
+            """
+            ...
+
 
 _DEV_NULL: Final = os.makedev(1, 3)
 
@@ -38,7 +58,6 @@ _HARMLESS_ON_PROCFS: Final = frozenset(
 )
 
 
-@dataclass
 class Context:
     """What the steps of one container hand on to each other.
 
@@ -47,34 +66,18 @@ class Context:
         sources: detached clones of bind mounts' sources, by the number of the mount.
         file_systems: descriptors of the kernel file systems just mounted, by type.
         null_fd: the host's /dev/null.
-        user_namespace: the pod's user namespace, if it has one.
+        user_namespace: the pod's user namespace, -1 for the host's.
     """
 
-    root_fd: int = -1
-    sources: dict[int, int] = field(default_factory=dict)
-    file_systems: dict[str, int] = field(default_factory=dict)
-    null_fd: int = -1
-    user_namespace: int = -1
+    def __init__(self, user_namespace: int = -1) -> None:
+        self.root_fd = -1
+        self.sources: dict[int, int] = {}
+        self.file_systems: dict[str, int] = {}
+        self.null_fd = -1
+        self.user_namespace = user_namespace
 
 
-class Step(Protocol):
-    """One thing to do."""
-
-    def describe(self) -> str:
-        """Say it in a line, for errors and for people."""
-        ...
-
-    def execute(self, context: Context) -> None:
-        """Do it.
-
-        Raises:
-            OSError: the kernel refused.
-        """
-        ...
-
-
-@dataclass(frozen=True)
-class OpenSource:
+class OpenSource(Record):
     """Clone a bind mount's source while the host's tree still has its shared peers."""
 
     number: int
@@ -91,8 +94,7 @@ class OpenSource:
         context.sources[self.number] = m.open_tree(AT_FDCWD, self.source, flags)
 
 
-@dataclass(frozen=True)
-class IsolateMounts:
+class IsolateMounts(Record):
     """Cut this mount namespace off from the host's, so that nothing mounted here shows there."""
 
     propagation: int
@@ -110,8 +112,7 @@ class IsolateMounts:
             raise OSError("/dev/null of the host is not the null device (character device 1:3)")
 
 
-@dataclass(frozen=True)
-class MountFileSystem:
+class MountFileSystem(Record):
     """Mount a new instance of a kernel file system (proc, tmpfs, devpts, ...)."""
 
     fstype: str
@@ -133,8 +134,7 @@ class MountFileSystem:
         context.file_systems[self.fstype] = mount_fd
 
 
-@dataclass(frozen=True)
-class MountCgroups:
+class MountCgroups(Record):
     """Show the container its own cgroups, read-only unless asked otherwise."""
 
     target: str
@@ -181,8 +181,7 @@ class MountCgroups:
                 os.symlink(name, word, dir_fd=holder)
 
 
-@dataclass(frozen=True)
-class MountBind:
+class MountBind(Record):
     """Attach a source taken by :class:`OpenSource`."""
 
     number: int
@@ -217,8 +216,7 @@ class MountBind:
         os.close(tree)
 
 
-@dataclass(frozen=True)
-class MakeDevice:
+class MakeDevice(Record):
     """Make a device node."""
 
     path: str
@@ -244,8 +242,7 @@ class MakeDevice:
         os.close(parent)
 
 
-@dataclass(frozen=True)
-class MakeLink:
+class MakeLink(Record):
     """Make a symbolic link."""
 
     path: str
@@ -265,8 +262,7 @@ class MakeLink:
         os.close(parent)
 
 
-@dataclass(frozen=True)
-class MakeDirectory:
+class MakeDirectory(Record):
     """Make a directory that the process will start in, as every OCI runtime does."""
 
     path: str
@@ -280,8 +276,7 @@ class MakeDirectory:
         os.close(make_directories_in_root(context.root_fd, self.path))
 
 
-@dataclass(frozen=True)
-class MaskPath:
+class MaskPath(Record):
     """Hide a path: a file behind /dev/null, a directory behind an empty read-only tmpfs."""
 
     path: str
@@ -304,8 +299,7 @@ class MaskPath:
         os.close(target)
 
 
-@dataclass(frozen=True)
-class ProtectPath:
+class ProtectPath(Record):
     """Make a path read-only."""
 
     path: str
@@ -326,8 +320,7 @@ class ProtectPath:
         os.close(target)
 
 
-@dataclass(frozen=True)
-class ProtectRoot:
+class ProtectRoot(Record):
     """Make the root file system read-only; what is mounted on it keeps its own attributes."""
 
     def describe(self) -> str:

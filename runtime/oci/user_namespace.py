@@ -11,13 +11,17 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import Any
 
 from kubeletpy_common.linux import mounts as m
 from kubeletpy_common.linux import namespaces as ns
 from kubeletpy_common.linux import processes
 from kubeletpy_common.linux.libc import AT_EMPTY_PATH
 from runtime.oci.mappings import host_owner
+
+# Type checkers take this name for true; see kubeletpy_common/record.py.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def open_user_namespace(config: dict[str, Any]) -> int:

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Callable
-from typing import Final
 
-from runtime.shim.containers import Container
-from runtime.shim.loop import WRITE, Loop
+from runtime.shim.loop import WRITE
+
+# Type checkers take this name for true; see kubeletpy_common/record.py.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Final
+
+    from runtime.shim.containers import Container
+    from runtime.shim.loop import Loop
 
 _PIPE_SIZE: Final = 1 << 20
 _MAX_WAITING: Final = 8 << 20

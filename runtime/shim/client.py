@@ -7,20 +7,22 @@ import itertools
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runtime.shim.messages import (
     ContainerReport,
     Decoder,
     ExecResult,
     ExitRecord,
-    Message,
     ProtocolError,
     Started,
     StartRequest,
     encode,
     to_message,
 )
+
+if TYPE_CHECKING:
+    from runtime.shim.messages import Message
 
 _CHUNK = 256 << 10
 _REQUEST_TIMEOUT = 10.0

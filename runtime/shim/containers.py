@@ -14,13 +14,9 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable
-from typing import Any, NoReturn
 
 from kubeletpy_common.atomic import write_atomic
 from runtime.oci.child import Launch, Stdio, run_container, split_cgroups
-from runtime.oci.confinement import take_compiled_filter
-from runtime.oci.plan import plan_file_system
 from runtime.shim.forking import LaunchError, PidNamespace, Report, fork
 from runtime.shim.logs import LogFile
 from runtime.shim.loop import Loop, exit_code
@@ -31,9 +27,16 @@ from runtime.shim.messages import (
     StartRequest,
     to_message,
 )
-from runtime.shim.streams import Reader, Sink, log_reader
+from runtime.shim.streams import Reader, log_reader
 
-CONFIG_FILE = "config.json"
+# Type checkers take this name for true; see kubeletpy_common/record.py.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, NoReturn
+
+    from runtime.shim.streams import Sink
+
 EXIT_FILE = "exit.json"
 
 
@@ -47,6 +50,7 @@ class Container:
         on_exit: called once, after the record of the exit is on disk.
 
     Attributes:
+        config: the part of its OCI configuration that further processes share.
         stdin: the writing end of its standard input; -1 if that is closed or a terminal.
         terminal: the master of its terminal; -1 without one.
     """
@@ -62,7 +66,7 @@ class Container:
         self.request = request
         self._on_started = on_started
         self._on_exit = on_exit
-        self.config: dict[str, Any] = {}
+        self.config: dict[str, Any] = {"linux": request.linux}
         self.pid = 0
         self.started_at_ns = 0
         self.exit: ExitRecord | None = None
@@ -85,14 +89,11 @@ class Container:
             OSError, ValueError: it did not come to a fork; nothing is left of it.
         """
         request = self.request
-        self.config = json.loads((request.bundle / CONFIG_FILE).read_bytes())
-        take_compiled_filter(self.config, request.bundle)
-        steps = plan_file_system(self.config, request.rootfs, str(request.bundle / "rootfs"))
         self.log = LogFile(request.log_path)
         report = self._report = Report(self._loop, self._launched, self._take_terminal)
         stdio = None if request.terminal else self._open_stdio()
         unified, cgroup_files = split_cgroups(request.cgroup_procs)
-        launch = Launch(self.config, steps, cgroup_files, stdio, report.child)
+        launch = Launch(request.bundle, request.rootfs, cgroup_files, stdio, report.child)
 
         def child() -> NoReturn:
             run_container(launch)
@@ -130,7 +131,7 @@ class Container:
         self._close_inputs()
         code = exit_code(status)
         record = ExitRecord(self.request.container_id, code, time.time_ns(), self._oom_killed())
-        write_atomic(self.request.bundle / EXIT_FILE, json.dumps(to_message(record)))
+        write_atomic(os.path.join(self.request.bundle, EXIT_FILE), json.dumps(to_message(record)))
         self.exit = record
         self._on_exit(record)
 
@@ -204,7 +205,8 @@ class Container:
             return False
         try:
             # memory.oom_control (v1) and memory.events (v2) are both lines of "key value".
-            lines = self.request.oom_file.read_text().splitlines()
+            with open(self.request.oom_file) as stream:
+                lines = stream.readlines()
         except OSError:
             return False
         counts = dict(line.split(maxsplit=1) for line in lines)

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
-from typing import Any, NoReturn
 
 from runtime.oci.child import ExecLaunch, Stdio, run_exec, split_cgroups
-from runtime.shim.containers import Container
 from runtime.shim.forking import LaunchError, PidNamespace, Report, fork
-from runtime.shim.loop import Loop, Timer, exit_code
+from runtime.shim.loop import exit_code
 from runtime.shim.messages import OUTPUT_LIMIT, ExecResult
 from runtime.shim.streams import Capture, Reader
+
+# Type checkers take this name for true; see kubeletpy_common/record.py.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, NoReturn
+
+    from runtime.shim.containers import Container
+    from runtime.shim.loop import Loop, Timer
 
 
 class Command:
@@ -61,8 +67,10 @@ class Command:
         try:
             pidfd = os.pidfd_open(self.container.pid)
             unified, cgroup_files = split_cgroups(self.container.request.cgroup_procs)
-            config = self.container.config
-            launch = ExecLaunch(config, self._process, pidfd, cgroup_files, stdio, report.child)
+            launch = ExecLaunch(
+                self.container.config, self.container.request.bundle, self._process, pidfd,
+                cgroup_files, stdio, report.child,
+            )  # fmt: skip
 
             def child() -> NoReturn:
                 run_exec(launch)

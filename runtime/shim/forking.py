@@ -5,14 +5,19 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, Final, NoReturn
 
 from kubeletpy_common.linux import namespaces as ns
 from kubeletpy_common.linux.processes import fork_into_cgroup
-from runtime.shim.loop import READ, Loop
+from runtime.shim.loop import READ
+
+# Type checkers take this name for true; see kubeletpy_common/record.py.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any, Final, NoReturn
+
+    from runtime.shim.loop import Loop
 
 _REPORT_SIZE: Final = 16 << 10
 _UNWOUND: Final = 125
@@ -78,7 +83,7 @@ class PidNamespace:
             ns.setns(self._own, ns.CLONE_NEWPID)
 
 
-def fork(child: Callable[[], NoReturn], cgroup: Path | None = None) -> int:
+def fork(child: Callable[[], NoReturn], cgroup: str | None = None) -> int:
     """Fork; the child runs ``child`` and nothing after it. Returns the child's pid.
 
     Args:

@@ -9,8 +9,13 @@ from __future__ import annotations
 import errno
 import os
 import time
-from pathlib import Path
-from typing import Final
+
+# Type checkers take this name for true; see kubeletpy_common/record.py.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
+    from runtime.shim.messages import StrPath
 
 MAX_LINE: Final = 16 << 10
 """Bytes of text in one entry at most; what is longer is split, as containerd's default does."""
@@ -65,7 +70,7 @@ class LogFile:
     A full disk costs log lines, never the container: it must not block on its own output.
     """
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: StrPath | None) -> None:
         self._path = path
         self._fd = -1
         self.dropped = 0

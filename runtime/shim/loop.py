@@ -11,8 +11,12 @@ import os
 import selectors
 import signal
 import time
-from collections.abc import Callable
-from typing import Final
+
+# Type checkers take this name for true; see kubeletpy_common/record.py.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Final
 
 READ: Final = selectors.EVENT_READ
 WRITE: Final = selectors.EVENT_WRITE

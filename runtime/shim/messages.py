@@ -2,17 +2,26 @@
 
 A frame is two big-endian 32-bit lengths, a JSON object of the first length, and raw bytes of the
 second. Requests carry ``id`` and ``op``; the answer carries the same ``id`` and ``result`` or
-``error``; an object with ``event`` answers nothing. Only the standard library is used: the shim's
-memory is paid once per pod.
+``error``; an object with ``event`` answers nothing. Paths may be given as objects and arrive as
+text.
 """
 
 from __future__ import annotations
 
 import json
 import struct
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any, Final
+
+from kubeletpy_common.record import Record
+
+# Type checkers take this name for true; see kubeletpy_common/record.py.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from os import PathLike
+    from typing import Any, Final
+
+    Message = dict[str, Any]
+    StrPath = str | PathLike[str]
 
 MAX_HEADER: Final = 4 << 20
 MAX_PAYLOAD: Final = 64 << 20
@@ -21,15 +30,12 @@ OUTPUT_LIMIT: Final = 16 << 20
 
 _LENGTHS: Final = struct.Struct(">II")
 
-Message = dict[str, Any]
-
 
 class ProtocolError(Exception):
     """The other side sent something that is no frame of this protocol."""
 
 
-@dataclass(frozen=True)
-class Rootfs:
+class Rootfs(Record):
     """The overlay that becomes a container's root.
 
     All directories are relative to ``base``, which keeps the mount option below its limit of one
@@ -49,12 +55,11 @@ class Rootfs:
 
     @classmethod
     def from_message(cls, message: Message) -> Rootfs:
-        """Build from what :func:`dataclasses.asdict` and JSON made of one."""
+        """Build from what :func:`to_message` and JSON made of one."""
         return cls(tuple(message["lower"]), message["upper"], message["work"], message["base"])
 
 
-@dataclass(frozen=True)
-class SandboxSpec:
+class SandboxSpec(Record):
     """What the spawner needs to make the process side of a pod sandbox.
 
     Attributes:
@@ -74,14 +79,14 @@ class SandboxSpec:
     """
 
     sandbox_id: str
-    directory: Path
+    directory: StrPath
     hostname: str = ""
     new_network: bool = True
     new_ipc: bool = True
     new_uts: bool = True
     shared_pid: bool = False
-    sysctls: dict[str, str] = field(default_factory=dict)
-    cgroup_procs: tuple[Path, ...] = ()
+    sysctls: Mapping[str, str] | None = None
+    cgroup_procs: tuple[StrPath, ...] = ()
     shm_size: int = 64 << 20
     uid_mappings: tuple[dict[str, int], ...] = ()
     gid_mappings: tuple[dict[str, int], ...] = ()
@@ -90,31 +95,12 @@ class SandboxSpec:
     def from_message(cls, message: Message) -> SandboxSpec:
         """Build from what :func:`to_message` and JSON made of one."""
         values = dict(message)
-        values["directory"] = Path(values["directory"])
-        values["cgroup_procs"] = tuple(Path(p) for p in values["cgroup_procs"])
-        for key in ("uid_mappings", "gid_mappings"):
+        for key in ("cgroup_procs", "uid_mappings", "gid_mappings"):
             values[key] = tuple(values[key])
         return cls(**values)
 
 
-@dataclass(frozen=True)
-class SandboxProcess:
-    """The process side of a sandbox, as the spawner made it.
-
-    Attributes:
-        shim_pid: process id of the shim, in the daemon's PID namespace.
-        socket: the shim's Unix socket.
-        namespaces: where each namespace of the pod's own is pinned, by its name in an OCI
-            configuration: ``network``, ``ipc``, ``uts``, ``pid``, ``user``.
-    """
-
-    shim_pid: int
-    socket: Path
-    namespaces: dict[str, Path]
-
-
-@dataclass(frozen=True)
-class StartRequest:
+class StartRequest(Record):
     """What the shim needs to start a container.
 
     Attributes:
@@ -122,6 +108,8 @@ class StartRequest:
         bundle: ``<state>/containers/<id>``, holding ``config.json`` (OCI runtime specification) and
             the empty directory ``rootfs``; ``exit.json`` is written there.
         rootfs: the overlay to mount on ``rootfs``, inside the container's mount namespace.
+        linux: what :func:`runtime.oci.confinement.shared_confinement` takes from the configuration:
+            the shim keeps no more of it, for as long as the container runs.
         log_path: the CRI log file; None drops the output.
         terminal: connect the process to a new pseudo terminal.
         stdin: keep a pipe (or the terminal) open for the process's standard input.
@@ -131,29 +119,26 @@ class StartRequest:
     """
 
     container_id: str
-    bundle: Path
+    bundle: StrPath
     rootfs: Rootfs
-    log_path: Path | None = None
+    linux: Mapping[str, Any]
+    log_path: StrPath | None = None
     terminal: bool = False
     stdin: bool = False
     stdin_once: bool = False
-    cgroup_procs: tuple[Path, ...] = ()
-    oom_file: Path | None = None
+    cgroup_procs: tuple[StrPath, ...] = ()
+    oom_file: StrPath | None = None
 
     @classmethod
     def from_message(cls, message: Message) -> StartRequest:
         """Build from what :func:`to_message` and JSON made of one."""
         values = dict(message)
-        values["bundle"] = Path(values["bundle"])
         values["rootfs"] = Rootfs.from_message(values["rootfs"])
-        values["cgroup_procs"] = tuple(Path(p) for p in values["cgroup_procs"])
-        for key in ("log_path", "oom_file"):
-            values[key] = Path(values[key]) if values[key] is not None else None
+        values["cgroup_procs"] = tuple(values["cgroup_procs"])
         return cls(**values)
 
 
-@dataclass(frozen=True)
-class Started:
+class Started(Record):
     """A container's first process runs.
 
     Attributes:
@@ -165,8 +150,7 @@ class Started:
     started_at_ns: int
 
 
-@dataclass(frozen=True)
-class ExitRecord:
+class ExitRecord(Record):
     """How a container's first process ended.
 
     Attributes:
@@ -182,8 +166,7 @@ class ExitRecord:
     oom_killed: bool = False
 
 
-@dataclass(frozen=True)
-class ContainerReport:
+class ContainerReport(Record):
     """What a shim knows of one container.
 
     Attributes:
@@ -199,8 +182,7 @@ class ContainerReport:
     exit: ExitRecord | None = None
 
 
-@dataclass(frozen=True)
-class ExecResult:
+class ExecResult(Record):
     """What came of a command run by ExecSync.
 
     Attributes:
@@ -216,19 +198,17 @@ class ExecResult:
     timed_out: bool = False
 
 
-def to_message(value: Any) -> Message:
-    """Turn one of the data classes above into what JSON can carry."""
-    return {key: _plain(item) for key, item in asdict(value).items()}
+def to_message(value: Record) -> Message:
+    """Turn one of the records above into what JSON can carry."""
+    return {key: _plain(item) for key, item in value.to_dict().items()}
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, tuple | list):
+    if isinstance(value, Record):
+        return to_message(value)
+    if isinstance(value, tuple):
         return [_plain(item) for item in value]
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return value
+    return value.__fspath__() if hasattr(value, "__fspath__") else value
 
 
 def encode(message: Message, payload: bytes = b"") -> bytes:

@@ -8,9 +8,6 @@ from __future__ import annotations
 import os
 import signal
 import socket
-from collections.abc import Callable
-from dataclasses import asdict
-from typing import Any, Final
 
 from runtime.shim.attachments import Attachment
 from runtime.shim.containers import Container
@@ -19,15 +16,20 @@ from runtime.shim.forking import LaunchError, PidNamespace
 from runtime.shim.loop import READ, WRITE, Loop
 from runtime.shim.messages import (
     Decoder,
-    ExecResult,
-    ExitRecord,
-    Message,
     ProtocolError,
     Started,
     StartRequest,
     encode,
     to_message,
 )
+
+# Type checkers take this name for true; see kubeletpy_common/record.py.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, Final
+
+    from runtime.shim.messages import ExecResult, ExitRecord, Message
 
 _CHUNK: Final = 256 << 10
 _LAST_WAIT: Final = 5
@@ -314,7 +316,7 @@ class ShimServer:
         return {}
 
     def _list(self, connection: Connection, message: Message) -> Message:
-        reports = [asdict(c.report()) for c in self._containers.values() if c.started_at_ns]
+        reports = [to_message(c.report()) for c in self._containers.values() if c.started_at_ns]
         return {"containers": reports}
 
     def _shutdown(self, connection: Connection, message: Message) -> Message:
@@ -334,9 +336,11 @@ class ShimServer:
 def _signal_all(container: Container, number: int) -> None:
     if not container.request.cgroup_procs:
         return
-    for line in container.request.cgroup_procs[0].read_text().split():
+    with open(container.request.cgroup_procs[0]) as stream:
+        processes = stream.read().split()
+    for process in processes:
         try:
-            os.kill(int(line), number)
+            os.kill(int(process), number)
         except ProcessLookupError:
             continue
 

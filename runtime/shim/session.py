@@ -9,10 +9,13 @@ import socket
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from runtime.shim.client import ShimError
-from runtime.shim.messages import Decoder, Message, ProtocolError, encode
+from runtime.shim.messages import Decoder, ProtocolError, encode
+
+if TYPE_CHECKING:
+    from runtime.shim.messages import Message
 
 _CHUNK: Final = 64 << 10
 _MAX_DESCRIPTORS: Final = 4

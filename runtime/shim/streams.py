@@ -5,25 +5,32 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Callable
-from typing import Protocol
 
-from runtime.shim.logs import LineCutter, LogFile
-from runtime.shim.loop import READ, Loop
+from runtime.shim.logs import LineCutter
+from runtime.shim.loop import READ
+
+# Type checkers take this name for true; see kubeletpy_common/record.py.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Protocol
+
+    from runtime.shim.logs import LogFile
+    from runtime.shim.loop import Loop
+
+    class Sink(Protocol):
+        """Where a copy of a stream goes."""
+
+        def write(self, data: bytes) -> None:
+            """Take one more piece; never waits."""
+
+        def finish(self) -> None:
+            """Nothing more will come."""
+
 
 _CHUNK = 64 << 10
 _MAX_LEFT = 1 << 20
 """Bytes that an ended writer can have left in a pipe (/proc/sys/fs/pipe-max-size)."""
-
-
-class Sink(Protocol):
-    """Where a copy of a stream goes."""
-
-    def write(self, data: bytes) -> None:
-        """Take one more piece; never waits."""
-
-    def finish(self) -> None:
-        """Nothing more will come."""
 
 
 class Reader:

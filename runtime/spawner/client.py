@@ -12,13 +12,14 @@ import signal
 import socket
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import kubeletpy_common
 import runtime
 from kubeletpy_common.logs import event
-from runtime.shim.messages import SandboxProcess, SandboxSpec, to_message
+from runtime.shim.messages import SandboxSpec, to_message
 from runtime.spawner.sandbox import SOCKET_NAME
 
 _log = logging.getLogger(__name__)
@@ -29,6 +30,22 @@ _BOOT: Final = (
     "import sys; sys.path[:0] = sys.argv[2:]; "
     "from runtime.spawner.main import main; main(int(sys.argv[1]))"
 )
+
+
+@dataclass(frozen=True)
+class SandboxProcess:
+    """The process side of a sandbox, as the spawner made it.
+
+    Attributes:
+        shim_pid: process id of the shim, in the daemon's PID namespace.
+        socket: the shim's Unix socket.
+        namespaces: where each namespace of the pod's own is pinned, by its name in an OCI
+            configuration: ``network``, ``ipc``, ``uts``, ``pid``, ``user``.
+    """
+
+    shim_pid: int
+    socket: Path
+    namespaces: dict[str, Path]
 
 
 class SpawnError(Exception):
@@ -101,7 +118,7 @@ class Spawner:
         if "error" in answer:
             raise SpawnError(f"sandbox {spec.sandbox_id}: {answer['error']}")
         pins = {name: Path(path) for name, path in answer["namespaces"].items()}
-        return SandboxProcess(answer["pid"], spec.directory / SOCKET_NAME, pins)
+        return SandboxProcess(answer["pid"], Path(spec.directory) / SOCKET_NAME, pins)
 
     async def close(self) -> None:
         """End the spawner; the shims go on."""

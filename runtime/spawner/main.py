@@ -13,11 +13,15 @@ import os
 import select
 import signal
 import socket
-from typing import Any, Final, NoReturn
 
 from kubeletpy_common.linux import processes
 from runtime.shim.messages import SandboxSpec
 from runtime.spawner.sandbox import run_shim
+
+# Type checkers take this name for true; see kubeletpy_common/record.py.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Final, NoReturn
 
 _REQUEST_SIZE: Final = 64 << 10
 

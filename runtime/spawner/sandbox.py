@@ -10,18 +10,22 @@ import errno
 import os
 import signal
 import socket
-from collections.abc import Callable
-from pathlib import Path
-from typing import Final, NoReturn
 
 from kubeletpy_common.linux import mounts as m
 from kubeletpy_common.linux import namespaces as ns
 from kubeletpy_common.linux import processes
 from runtime.oci.child import join_cgroups
 from runtime.shim.forking import PidNamespace, fork
-from runtime.shim.messages import SandboxSpec
 from runtime.shim.server import ShimServer
 from runtime.spawner.user_namespace import user_namespace
+
+# Type checkers take this name for true; see kubeletpy_common/record.py.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Final, NoReturn
+
+    from runtime.shim.messages import SandboxSpec, StrPath
 
 SOCKET_NAME: Final = "shim.sock"
 LOG_NAME: Final = "shim.log"
@@ -52,14 +56,14 @@ def run_shim(spec: SandboxSpec, on_ready: Callable[[dict[str, str]], None]) -> N
     processes.set_name("kubeletpy-shim")
     processes.set_title(f"kubeletpy-shim {spec.sandbox_id}")
     processes.set_child_subreaper()
-    _connect_to_log(spec.directory / LOG_NAME)
+    _connect_to_log(os.path.join(spec.directory, LOG_NAME))
     # The shim itself may wait for the lock: nobody but the sandbox's own making waits for it.
     join_cgroups(spec.cgroup_procs)
     try:
         namespaces = _pin_namespaces(spec)
         if spec.new_ipc:
             _mount_shm(spec)
-        listener = _listen(spec.directory / SOCKET_NAME)
+        listener = _listen(spec.directory, SOCKET_NAME)
     except BaseException:
         destroy_sandbox_mounts(spec.directory)
         raise
@@ -68,19 +72,19 @@ def run_shim(spec: SandboxSpec, on_ready: Callable[[dict[str, str]], None]) -> N
     os._exit(0)
 
 
-def destroy_sandbox_mounts(directory: Path) -> None:
+def destroy_sandbox_mounts(directory: StrPath) -> None:
     """Unmount what :func:`run_shim` mounted below ``directory``; safe to repeat.
 
     Raises:
         OSError: the kernel refused for another reason than that nothing is mounted.
     """
-    pins = directory / "ns"
-    names = [pins / name for name in os.listdir(pins)] if pins.is_dir() else []
-    for path in [*names, directory / "shm"]:
+    pins = os.path.join(directory, "ns")
+    names = [f"{pins}/{name}" for name in os.listdir(pins)] if os.path.isdir(pins) else []
+    for path in [*names, os.path.join(directory, "shm")]:
         _unmount_all(path)
 
 
-def _unmount_all(path: Path) -> None:
+def _unmount_all(path: str) -> None:
     for _ in range(_MAX_STACKED):
         try:
             m.umount(path, m.MNT_DETACH | m.UMOUNT_NOFOLLOW)
@@ -90,7 +94,7 @@ def _unmount_all(path: Path) -> None:
             raise
 
 
-def _connect_to_log(path: Path) -> None:
+def _connect_to_log(path: str) -> None:
     # Neither the daemon's stderr nor its terminal may be held open by a process that outlives it.
     null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
     log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
@@ -104,15 +108,15 @@ def _connect_to_log(path: Path) -> None:
 def _pin_namespaces(spec: SandboxSpec) -> dict[str, str]:
     wanted = {"network": spec.new_network, "ipc": spec.new_ipc, "uts": spec.new_uts}
     chosen = {name: facts for name, facts in _NAMESPACES.items() if wanted[name]}
-    pins = spec.directory / "ns"
-    pins.mkdir(mode=0o700, exist_ok=True)
+    pins = os.path.join(spec.directory, "ns")
+    _make_directory(pins)
     homes = [os.open(f"/proc/self/ns/{file}", os.O_RDONLY | os.O_CLOEXEC)
              for file, _ in chosen.values()]  # fmt: skip
     try:
         if spec.uid_mappings:
             pinned = _pin_below_user_namespace(spec, pins, chosen)
             for file, flag in chosen.values():
-                ns.enter(pins / file, flag)
+                ns.enter(f"{pins}/{file}", flag)
         else:
             ns.unshare(sum(flag for _, flag in chosen.values()))
             pinned = {name: _pin(pins, "self", file) for name, (file, _) in chosen.items()}
@@ -129,7 +133,7 @@ def _pin_namespaces(spec: SandboxSpec) -> dict[str, str]:
 
 
 def _pin_below_user_namespace(
-    spec: SandboxSpec, pins: Path, chosen: dict[str, tuple[str, int]]
+    spec: SandboxSpec, pins: str, chosen: dict[str, tuple[str, int]]
 ) -> dict[str, str]:
     owned = sum(flag for _, flag in chosen.values())
     with user_namespace(spec.uid_mappings, spec.gid_mappings, owned) as holder:
@@ -137,15 +141,15 @@ def _pin_below_user_namespace(
         return {name: _pin(pins, str(holder), file) for name, file in files.items()}
 
 
-def _pin(pins: Path, process: str, file: str) -> str:
-    target = pins / file
+def _pin(pins: str, process: str, file: str) -> str:
+    target = f"{pins}/{file}"
     os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
     m.mount(f"/proc/{process}/ns/{file}", target, None, m.MS_BIND)
-    return str(target)
+    return target
 
 
-def _set_sysctls(sysctls: dict[str, str]) -> None:
-    for name, value in sysctls.items():
+def _set_sysctls(sysctls: Mapping[str, str] | None) -> None:
+    for name, value in (sysctls or {}).items():
         # sysctl(8): dots separate, but a slash in a name stands for a dot of a link's name.
         path = "/proc/sys/" + name.translate(str.maketrans("./", "/."))
         with open(path, "w") as stream:
@@ -153,20 +157,31 @@ def _set_sysctls(sysctls: dict[str, str]) -> None:
 
 
 def _mount_shm(spec: SandboxSpec) -> None:
-    target = spec.directory / "shm"
-    target.mkdir(mode=0o700, exist_ok=True)
+    target = os.path.join(spec.directory, "shm")
+    _make_directory(target)
     flags = m.MS_NOSUID | m.MS_NODEV | m.MS_NOEXEC
     m.mount("shm", target, "tmpfs", flags, f"mode=1777,size={spec.shm_size}")
 
 
-def _listen(path: Path) -> socket.socket:
-    path.unlink(missing_ok=True)
+def _make_directory(path: str) -> None:
+    try:
+        os.mkdir(path, 0o700)
+    except FileExistsError:
+        # A daemon that died in between made it.
+        pass
+
+
+def _listen(path: StrPath, name: str) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-    directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    directory = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     mask = os.umask(0o177)
     try:
+        try:
+            os.unlink(name, dir_fd=directory)
+        except FileNotFoundError:
+            pass
         # Through the descriptor, a path of any length fits into a socket's address.
-        listener.bind(f"/proc/self/fd/{directory}/{path.name}")
+        listener.bind(f"/proc/self/fd/{directory}/{name}")
     finally:
         os.umask(mask)
         os.close(directory)

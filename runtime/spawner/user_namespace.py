@@ -9,13 +9,19 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import NoReturn
 
 from kubeletpy_common.linux import namespaces as ns
-from runtime.oci.mappings import Mapping, check_mappings, map_text
+from runtime.oci.mappings import check_mappings, map_text
 from runtime.shim.forking import fork
+
+# Type checkers take this name for true; see kubeletpy_common/record.py.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from typing import NoReturn
+
+    from runtime.oci.mappings import Mapping
 
 
 @contextmanager

@@ -12,10 +12,11 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
+from runtime.shim.messages import Rootfs, to_message
 from runtime.state.records import ContainerRecord, SandboxRecord, StateError
 
 SCHEMA_VERSION = 1
@@ -73,14 +74,14 @@ class Database:
         """Write a new sandbox. The name must be unused."""
         self._run(
             "INSERT INTO sandboxes (id, name, config, record) VALUES (?, ?, ?, ?)",
-            (record.id, record.name, config, msgspec.json.encode(record)),
+            (record.id, record.name, config, _encode(record)),
         )
 
     def update_sandbox(self, record: SandboxRecord) -> None:
         """Replace the record of a known sandbox; its config never changes."""
         self._run(
             "UPDATE sandboxes SET record = ? WHERE id = ?",
-            (msgspec.json.encode(record), record.id),
+            (_encode(record), record.id),
         )
 
     def delete_sandbox(self, sandbox_id: str) -> None:
@@ -91,14 +92,14 @@ class Database:
         """Write a new container of a known sandbox. The name must be unused."""
         self._run(
             "INSERT INTO containers (id, sandbox_id, name, config, record) VALUES (?, ?, ?, ?, ?)",
-            (record.id, record.sandbox_id, record.name, config, msgspec.json.encode(record)),
+            (record.id, record.sandbox_id, record.name, config, _encode(record)),
         )
 
     def update_container(self, record: ContainerRecord) -> None:
         """Replace the record of a known container."""
         self._run(
             "UPDATE containers SET record = ? WHERE id = ?",
-            (msgspec.json.encode(record), record.id),
+            (_encode(record), record.id),
         )
 
     def delete_container(self, container_id: str) -> None:
@@ -128,8 +129,8 @@ class Database:
 
     def _decode(self, identifier: str, record: bytes, kind: type[_Record]) -> _Record:
         try:
-            return msgspec.json.decode(record, type=kind)
-        except msgspec.DecodeError as error:
+            return msgspec.json.decode(record, type=kind, dec_hook=_to_rootfs)
+        except (msgspec.DecodeError, KeyError) as error:
             raise StateError(
                 f"the row of {identifier} in the state file {self._path} is damaged: {error}"
             ) from error
@@ -139,3 +140,13 @@ class Database:
             self._connection.execute(statement, parameters)
         except sqlite3.Error as error:
             raise StateError(f"write to the state file {self._path}: {error}") from error
+
+
+def _encode(record: SandboxRecord | ContainerRecord) -> bytes:
+    return msgspec.json.encode(record, enc_hook=to_message)
+
+
+def _to_rootfs(kind: type[Any], value: dict[str, Any]) -> Rootfs:
+    # The one type of a record that msgspec does not know.
+    assert kind is Rootfs
+    return Rootfs.from_message(value)

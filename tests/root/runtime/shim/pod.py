@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from runtime.oci.confinement import shared_confinement
 from runtime.shim.client import ShimClient
-from runtime.shim.messages import ExitRecord, Rootfs, SandboxProcess, SandboxSpec, StartRequest
-from runtime.spawner.client import Spawner
+from runtime.shim.messages import ExitRecord, Rootfs, SandboxSpec, StartRequest
+from runtime.spawner.client import SandboxProcess, Spawner
 from runtime.spawner.sandbox import destroy_sandbox_mounts
 
 BUSYBOX = Path("/bin/busybox")
@@ -108,7 +109,9 @@ class Pod:
             self.sandbox.socket, on_exit=self._on_exit, on_lost=self.lost.set
         )
 
-    def request(self, name: str, proc: dict[str, Any], **more: Any) -> StartRequest:
+    def request(
+        self, name: str, proc: dict[str, Any], *, own_pid: bool = True, **more: Any
+    ) -> StartRequest:
         """Write a bundle and return the request to start it."""
         config = {
             "ociVersion": "1.2.0",
@@ -117,11 +120,10 @@ class Pod:
             "mounts": MOUNTS + more.pop("mounts", []),
             "linux": {
                 "namespaces": [
-                    {"type": "pid"},
+                    {"type": "pid"} if own_pid else self._pinned("pid"),
                     {"type": "mount"},
                     {"type": "cgroup"},
-                    *({"type": k, "path": str(p)} for k, p in self.sandbox.namespaces.items()
-                      if k != "pid"),
+                    *(self._pinned(kind) for kind in self.sandbox.namespaces if kind != "pid"),
                 ],
                 "maskedPaths": ["/proc/keys", "/sys/firmware"],
                 "readonlyPaths": ["/proc/sys"],
@@ -135,7 +137,9 @@ class Pod:
         for kind in ("upper", "work"):
             (snapshots / f"{kind}-{name}").mkdir()
         rootfs = Rootfs(("1/fs",), f"upper-{name}", f"work-{name}", str(snapshots))
-        return StartRequest(name, bundle, rootfs, log_path=bundle / "log", **more)
+        return StartRequest(
+            name, bundle, rootfs, shared_confinement(config), log_path=bundle / "log", **more
+        )
 
     async def run(self, name: str, proc: dict[str, Any], **more: Any) -> ExitRecord:
         """Start a container and wait for its end."""
@@ -160,6 +164,9 @@ class Pod:
         await self.client.shutdown()
         destroy_sandbox_mounts(self.sandbox.socket.parent)
         await self.spawner.close()
+
+    def _pinned(self, kind: str) -> dict[str, str]:
+        return {"type": kind, "path": str(self.sandbox.namespaces[kind])}
 
     def _exit(self, name: str) -> asyncio.Future[ExitRecord]:
         loop = asyncio.get_running_loop()

@@ -271,12 +271,7 @@ async def test_a_sandbox_that_cannot_be_made_leaves_nothing(tmp_path: Path) -> N
 async def test_a_shared_pid_namespace(tmp_path: Path) -> None:
     pod = await Pod.create(tmp_path, shared_pid=True)
     for name in ("a", "b"):
-        request = pod.request(name, process("sleep", "100"))
-        config = json.loads((request.bundle / "config.json").read_text())
-        entry = {"type": "pid", "path": str(pod.sandbox.namespaces["pid"])}
-        config["linux"]["namespaces"][0] = entry
-        (request.bundle / "config.json").write_text(json.dumps(config))
-        await pod.client.start(request)
+        await pod.client.start(pod.request(name, process("sleep", "100"), own_pid=False))
     command = process("sh", "-c", "cat /proc/[0-9]*/comm")
     result = await pod.client.exec_sync("b", command, timeout=5)
     assert result.stdout.split()[:3] == [b"pause", b"sleep", b"sleep"]

@@ -16,7 +16,12 @@ import pytest
 
 from kubeletpy_common.linux.libseccomp import architecture, number_on
 from kubeletpy_proto import cri_pb2 as cri
-from runtime.oci.confinement import FILTER_FILE, CompiledFilter, take_compiled_filter
+from runtime.oci.confinement import (
+    FILTER_FILE,
+    CompiledFilter,
+    read_compiled_filter,
+    shared_confinement,
+)
 from runtime.oci.defaults import DEFAULT_CAPABILITIES
 from runtime.oci.request import TranslationError
 from runtime.oci.seccomp import PROFILE_LIMIT, default_profile, parse_profile, requested_profile
@@ -216,9 +221,11 @@ def test_which_profile_is_asked_for(security: dict[str, Any], expected: tuple[in
 
 
 def test_a_missing_program_never_means_unconfined(tmp_path: Any) -> None:
-    config: dict[str, Any] = {"linux": {"seccomp": {"flags": ["SECCOMP_FILTER_FLAG_LOG"]}}}
+    linux: dict[str, Any] = {"seccomp": {"flags": ["SECCOMP_FILTER_FLAG_LOG"], "syscalls": [{}]}}
+    linux = shared_confinement({"linux": linux})
+    assert linux == {"seccomp": {"flags": ["SECCOMP_FILTER_FLAG_LOG"]}}
     with pytest.raises(OSError, match=r"seccomp\.bpf"):
-        take_compiled_filter(config, tmp_path)
+        read_compiled_filter(linux, tmp_path)
     (tmp_path / FILTER_FILE).write_bytes(b"x" * 8)
-    take_compiled_filter(config, tmp_path)
-    assert config == {"linux": {"seccomp": CompiledFilter(b"x" * 8, 2)}}
+    assert read_compiled_filter(linux, tmp_path) == CompiledFilter(b"x" * 8, 2)
+    assert read_compiled_filter({}, tmp_path) is None

@@ -55,7 +55,12 @@ def test_a_frame_beyond_the_limits_is_not_sent() -> None:
 
 def test_requests_survive_the_wire() -> None:
     rootfs = Rootfs(("2/fs", "1/fs"), "3/fs", "3/work", "/base")
-    request = StartRequest("c", Path("/b"), rootfs, Path("/log"), cgroup_procs=(Path("/p"),))
-    assert StartRequest.from_message(json.loads(json.dumps(to_message(request)))) == request
+    linux = {"namespaces": [{"type": "pid"}]}
+    request = StartRequest("c", Path("/b"), rootfs, linux, Path("/l"), cgroup_procs=(Path("/p"),))
+    assert StartRequest.from_message(json.loads(json.dumps(to_message(request)))) == (
+        request.replaced(bundle="/b", log_path="/l", cgroup_procs=("/p",))
+    )
     spec = SandboxSpec("s", Path("/d"), "host", sysctls={"a.b": "1"}, cgroup_procs=(Path("/p"),))
-    assert SandboxSpec.from_message(json.loads(json.dumps(to_message(spec)))) == spec
+    assert SandboxSpec.from_message(json.loads(json.dumps(to_message(spec)))) == (
+        spec.replaced(directory="/d", cgroup_procs=("/p",))
+    )
