@@ -97,10 +97,9 @@ async def test_added_changed_removed(bench: Bench) -> None:
     await until(lambda: bench.running() == {"u1"})
     bench.source.queue.put_nowait(PodUpdates(changed=(PodChange(one, two),)))
     await until(lambda: bench.running() == {"u2"})
-    assert bench.uids() == {"u2"}
+    await until(lambda: bench.uids() == {"u2"})
     bench.source.queue.put_nowait(PodUpdates(removed=(two,)))
-    await until(lambda: not bench.runtime.sandboxes)
-    assert bench.manager.pods() == []
+    await until(lambda: not bench.runtime.sandboxes and not bench.manager.pods())
 
 
 async def test_of_many_changes_the_last_counts_and_no_two_run_together(bench: Bench) -> None:
