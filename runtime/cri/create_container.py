@@ -16,6 +16,7 @@ from kubeletpy_proto import cri_pb2 as cri
 from runtime.cri.bundle import write_bundle
 from runtime.cri.errors import InvalidRequestError, NotReadyError
 from runtime.cri.host_paths import look_at_sources, prepare_log
+from runtime.cri.image_volumes import keep_volume_images, note_volume_images
 from runtime.cri.lifecycle import publish
 from runtime.cri.runtime import Runtime
 from runtime.cri.seccomp_files import read_localhost_profile
@@ -54,6 +55,7 @@ async def create_container(
         NotFoundError: there is no such pod.
         NotReadyError: the pod is down.
         ImageNotFound: the image is not here.
+        ImageVolumeError: an image volume.
         NameTakenError: the pod has a container with this name and attempt.
         OSError: it could not be made; nothing of it is left.
     """
@@ -66,6 +68,7 @@ async def create_container(
         image = runtime.images.get(config.image.image)
         if image is None:
             raise ImageNotFound(f"image {config.image.image!r} is not here: pull it first")
+        note_volume_images(runtime, config)
         record = _new_record(pod, config, image)
         container = runtime.store.add_container(record, config, pod)
         async with AsyncExitStack() as undo:
@@ -139,6 +142,7 @@ def _make_bundle(runtime: Runtime, container: Container, image: Image, rootfs: R
         namespaces=pod.record.namespaces,
         target_pid_namespace=_target_namespace(pod, config),
         volumes=make_volumes(runtime, container, image, rootfs),
+        image_volumes=keep_volume_images(runtime, container),
         sources=look_at_sources(list(config.mounts)),
         devices=requested_devices(config),
         cgroup=container.record.cgroup,

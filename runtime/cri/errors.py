@@ -26,6 +26,20 @@ class InvalidRequestError(ValueError):
     """A field of the request is missing, malformed or not supported."""
 
 
+class ImageVolumeError(InvalidRequestError):
+    """An image cannot be mounted into a container as asked for.
+
+    The text begins with the word that clients know such errors by (cri-api ``errors.go``).
+    """
+
+    def __str__(self) -> str:
+        return f"ImageVolumeMountFailed: {super().__str__()}"
+
+
+class MissingVolumeImageError(ImageVolumeError):
+    """The image that a container wants to mount is not here."""
+
+
 class NotReadyError(Exception):
     """The pod or container is not in the state that the call needs."""
 
@@ -55,6 +69,7 @@ _TABLE: Final[tuple[tuple[type[BaseException], StatusCode], ...]] = (
     (NotFoundError, StatusCode.NOT_FOUND),
     (AmbiguousIdError, StatusCode.INVALID_ARGUMENT),
     (NameTakenError, StatusCode.ALREADY_EXISTS),
+    (MissingVolumeImageError, StatusCode.NOT_FOUND),
     (InvalidRequestError, StatusCode.INVALID_ARGUMENT),
     (TranslationError, StatusCode.INVALID_ARGUMENT),
     (UserError, StatusCode.INVALID_ARGUMENT),

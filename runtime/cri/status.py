@@ -40,7 +40,7 @@ async def status(runtime: Runtime, request: cri.StatusRequest) -> cri.StatusResp
             ]
         ),
         runtime_handlers=[cri.RuntimeHandler(name=name, features=features) for name in HANDLERS],
-        features=cri.RuntimeFeatures(supplemental_groups_policy=True),
+        features=cri.RuntimeFeatures(supplemental_groups_policy=True, mount_options=True),
         info={"config": _info(runtime)} if request.verbose else {},
     )
 

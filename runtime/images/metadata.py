@@ -292,16 +292,30 @@ class Metadata:
             kind,
             key,
         )
-        return [
-            Snapshot(
-                number=int(str(number)),
-                kind=str(found),
-                key=str(name),
-                ready=bool(ready),
-                bytes=int(str(used)),
-                inodes=int(str(inodes)),
-                opaque=bool(opaque),
-                lower=tuple(json.loads(str(lower))),
-            )
-            for number, found, name, ready, used, inodes, opaque, lower in rows
-        ]
+        return _snapshots(rows)
+
+    def container_snapshots(self, container_id: str) -> list[Snapshot]:
+        """Return the snapshots of a container: its own, and those of its image volumes."""
+        rows = self._rows(
+            "SELECT number, kind, key, ready, bytes, inodes, opaque, lower FROM snapshots "
+            "WHERE kind = 'container' AND (key = ?1 OR (key > ?1 || ':' AND key < ?1 || ';')) "
+            "ORDER BY number",
+            container_id,
+        )
+        return _snapshots(rows)
+
+
+def _snapshots(rows: list[tuple[object, ...]]) -> list[Snapshot]:
+    return [
+        Snapshot(
+            number=int(str(number)),
+            kind=str(found),
+            key=str(name),
+            ready=bool(ready),
+            bytes=int(str(used)),
+            inodes=int(str(inodes)),
+            opaque=bool(opaque),
+            lower=tuple(json.loads(str(lower))),
+        )
+        for number, found, name, ready, used, inodes, opaque, lower in rows
+    ]

@@ -6,6 +6,7 @@ import os
 import stat
 
 from kubeletpy_common.linux import mounts as m
+from runtime.oci.image_steps import OpenImage
 from runtime.oci.mappings import host_owner
 from runtime.oci.options import parse_options
 from runtime.oci.root_steps import MountRoot
@@ -69,9 +70,13 @@ def plan_file_system(config: dict[str, Any], rootfs: Rootfs, target: str) -> lis
     """
     linux = config.get("linux", {})
     binds: list[Step] = []
+    images: list[Step] = []
     mounts: list[Step] = []
     for number, mount in enumerate(config.get("mounts", [])):
-        _plan_mount(number, mount, config, binds, mounts)
+        if mount.get("type") == "image":
+            images.append(_plan_image(number, mount, target, mounts))
+        else:
+            _plan_mount(number, mount, config, binds, mounts)
     return [
         *binds,
         IsolateMounts(m.MS_PRIVATE),
@@ -81,6 +86,7 @@ def plan_file_system(config: dict[str, Any], rootfs: Rootfs, target: str) -> lis
             tuple(linux.get("uidMappings", [])),
             tuple(linux.get("gidMappings", [])),
         ),
+        *images,
         *mounts,
         *_plan_devices(config, linux.get("devices", [])),
         MakeDirectory(config["process"].get("cwd", "/")),
@@ -88,6 +94,14 @@ def plan_file_system(config: dict[str, Any], rootfs: Rootfs, target: str) -> lis
         *(ProtectPath(path) for path in linux.get("readonlyPaths", [])),
         *([ProtectRoot()] if config.get("root", {}).get("readonly") else []),
     ]
+
+
+def _plan_image(number: int, mount: dict[str, Any], place: str, mounts: list[Step]) -> Step:
+    """Plan a mount of an image; returns the step that makes it ready."""
+    options = parse_options(mount["options"])
+    mounts.append(MountBind(number, "an image", mount["destination"], options))
+    layers = tuple(mount["layers"])
+    return OpenImage(number, mount["source"], layers, mount["subPath"], place)
 
 
 def _plan_mount(

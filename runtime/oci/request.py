@@ -79,6 +79,21 @@ class BindSource:
 
 
 @dataclass(frozen=True)
+class ImageVolume:
+    """An image to be mounted.
+
+    Attributes:
+        base: absolute path of the directory that holds its layers.
+        layers: directories relative to ``base``, the topmost first; the last one is empty.
+        sub_path: the file or directory of the image that is meant; "" for its root.
+    """
+
+    base: str
+    layers: tuple[str, ...]
+    sub_path: str = ""
+
+
+@dataclass(frozen=True)
 class HostFacts:
     """What the translation depends on of the machine.
 
@@ -134,6 +149,7 @@ class TranslationRequest:
         target_pid_namespace: of the container named by ``target_id``, for mode TARGET.
         volumes: host directories of the image's VOLUME paths, by their path in the container.
         sources: the mounts' host paths, looked at.
+        image_volumes: images to be mounted, by the number of the mount.
         devices: the devices asked for; all of the host for a privileged container.
         cgroup: path of the container's cgroup, as from the root of each hierarchy.
         host: the machine.
@@ -151,6 +167,7 @@ class TranslationRequest:
     target_pid_namespace: str = ""
     volumes: Mapping[str, str] = field(default_factory=dict)
     sources: Mapping[str, BindSource] = field(default_factory=dict)
+    image_volumes: Mapping[int, ImageVolume] = field(default_factory=dict)
     devices: tuple[HostDevice, ...] = ()
     cgroup: str = ""
     host: HostFacts = field(default_factory=HostFacts)

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import posixpath
-from typing import Any
+from typing import Any, Final
 
 from kubeletpy_proto import cri_pb2 as cri
 from runtime.oci.defaults import CGROUP_OPTIONS, DEFAULT_MOUNTS, SYS_OPTIONS
 from runtime.oci.request import BindSource, TranslationError, TranslationRequest
 from runtime.oci.translate_process import check_text
 from runtime.oci.translate_users import check_volume, linux_mappings
+
+BIND_OPTIONS: Final = ("noexec", "nodev", "nosuid")
+"""What ``mount_options`` of a mount may hold (KEP-5855)."""
+
+IMAGE_TYPE: Final = "image"
+"""The ``type`` of an image volume in our OCI configurations."""
 
 
 def translate_mounts(request: TranslationRequest) -> list[dict[str, Any]]:
@@ -104,24 +110,56 @@ def _client_mount(number: int, mount: cri.Mount, request: TranslationRequest) ->
     target = normal_path(mount.container_path, f"{what}.container_path")
     _refuse_unsupported(what, mount, request)
     source = request.sources.get(mount.host_path)
+    if target == "/proc" and (source is None or source.path != "/proc"):
+        # The runtime writes to procfs on the container's behalf (CVE-2019-16884).
+        given = repr(source.path) if source else "an image"
+        raise TranslationError(
+            f"{what}: only the host's /proc can be mounted on /proc, not {given}"
+        )
+    if mount.HasField("image"):
+        return _image_mount(number, mount, request, target)
     if source is None:
         raise TranslationError(f"{what}.host_path {mount.host_path!r} was not looked at")
-    if target == "/proc" and source.path != "/proc":
-        # The runtime writes to procfs on the container's behalf (CVE-2019-16884).
-        raise TranslationError(
-            f"{what}: only the host's /proc can be mounted on /proc, not {source.path!r}"
-        )
-    options = ["rbind", _propagation(what, mount, source)]
+    options = ["rbind", _propagation(what, mount, source), *_access(what, mount)]
+    bind = _bind(target, source.path, options)
+    return _mapped([bind], request)[0] if check_volume(what, mount, request) else bind
+
+
+def _image_mount(
+    number: int, mount: cri.Mount, request: TranslationRequest, target: str
+) -> dict[str, Any]:
+    """Return the mount of an image: of a type that no specification knows, for the executor."""
+    what = f"mounts[{number}]"
+    volume = request.image_volumes.get(number)
+    if volume is None:
+        raise TranslationError(f"{what}.image {mount.image.image!r} was not looked at")
+    # The layers are mapped with the container's own; the mappings must fit all the same.
+    check_volume(what, mount, request)
+    return {
+        "destination": target,
+        "type": IMAGE_TYPE,
+        "source": volume.base,
+        "options": _access(what, mount),
+        "layers": list(volume.layers),
+        "subPath": volume.sub_path,
+    }
+
+
+def _access(what: str, mount: cri.Mount) -> list[str]:
+    """Return the options that restrict what can be done through a mount."""
+    options = ["ro"] if mount.readonly else []
     if mount.recursive_read_only:
         if not mount.readonly or mount.propagation != cri.PROPAGATION_PRIVATE:
             raise TranslationError(
                 f"{what}: recursive_read_only needs readonly and private propagation"
             )
-        options += ["ro", "rro"]
-    elif mount.readonly:
-        options.append("ro")
-    bind = _bind(target, source.path, options)
-    return _mapped([bind], request)[0] if check_volume(what, mount, request) else bind
+        options.append("rro")
+    for option in mount.mount_options:
+        if option not in BIND_OPTIONS:
+            raise TranslationError(
+                f"{what}.mount_options {option!r} is none of {', '.join(BIND_OPTIONS)}"
+            )
+    return options + list(mount.mount_options)
 
 
 def _propagation(what: str, mount: cri.Mount, source: BindSource) -> str:
@@ -146,16 +184,13 @@ def _propagation(what: str, mount: cri.Mount, source: BindSource) -> str:
 
 def _refuse_unsupported(what: str, mount: cri.Mount, request: TranslationRequest) -> None:
     unsupported = {
-        "image": mount.HasField("image") and bool(mount.image.image),
-        "image_sub_path": bool(mount.image_sub_path),
-        "mount_options": bool(mount.mount_options),
         # Without SELinux there are no labels that could be changed.
         "selinux_relabel": mount.selinux_relabel and request.host.selinux,
     }
     found = [name for name, given in unsupported.items() if given]
     if found:
         raise TranslationError(f"{what}: {', '.join(found)} is not supported yet; leave it out")
-    if not mount.host_path:
+    if not mount.host_path and not mount.HasField("image"):
         raise TranslationError(f"{what}.host_path is empty")
 
 

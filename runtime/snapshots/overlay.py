@@ -2,7 +2,10 @@
 
     <base>/<n>/fs     a layer's files, or a container's writable directory
     <base>/<n>/work   overlayfs' scratch directory; containers only
-    <base>/<n>/lower  an empty directory; only for containers of images without layers
+    <base>/<n>/lower  an empty directory; for containers of images without layers, and below the
+                      layers of an image volume: overlayfs wants two lower directories
+
+The row of a container is named by its id, that of an image volume of it by ``<id>:<name>``.
 
 Numbers are short on purpose: all lower directories have to fit into one page of mount options. A
 directory without a row in the database, or whose row is not ready, is a leftover and removed at
@@ -15,6 +18,8 @@ import logging
 import os
 import stat
 from collections.abc import Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -24,13 +29,26 @@ from runtime.images.errors import ImageNotFound, StoreError
 from runtime.images.image import Image
 from runtime.images.metadata import Metadata, Snapshot
 from runtime.shim.messages import Rootfs
-from runtime.snapshots.lookup import read_file
+from runtime.snapshots.lookup import MergedTree, read_file
 from runtime.snapshots.trees import remove_entry, usage
 
 log = logging.getLogger(__name__)
 
 MAX_OPTIONS: Final = 4096 - 256
 """Bytes for the lower directories in the mount options' page, with room for upper and work."""
+
+
+@dataclass(frozen=True)
+class VolumeLayers:
+    """What an image volume is made of.
+
+    Attributes:
+        base: absolute path of the directory that holds the layers.
+        layers: directories relative to ``base``, the topmost first; the last one is empty.
+    """
+
+    base: str
+    layers: tuple[str, ...]
 
 
 class Snapshots:
@@ -175,24 +193,78 @@ class Snapshots:
         existing = self.rootfs(container_id)
         if existing is not None:
             return existing
-        layers = self.layers_top_first(image.chain)
-        lower = [row.number for row in layers]
-        if sum(len(f"{number}/fs:") for number in lower) > MAX_OPTIONS:
-            raise StoreError(
-                f"image {image.id} has {len(lower)} layers: their names exceed overlayfs' page of "
-                "mount options; squash the image"
-            )
+        lower = self._lower_of(image)
         number = self._metadata.new_snapshot("container", container_id, lower)
         try:
             with disk_errors(f"making the writable layer of container {container_id}"):
-                self._make_writable(number, layers[0] if layers else None)
+                self._make_writable(number, lower[0] if lower else None)
             self._metadata.ready_snapshot(number)
         except BaseException:
             self._discard(number)
             raise
         return self._rootfs(number, tuple(lower))
 
-    def _make_writable(self, number: int, top: Snapshot | None) -> None:
+    def prepare_volume(self, container_id: str, name: str, image: Image) -> VolumeLayers:
+        """Keep the layers of an image that a container mounts, for as long as the container is.
+
+        Preparing the same volume twice gives the same directories again.
+
+        Args:
+            container_id: whose volume.
+            name: which of its volumes; without ``:``.
+            image: what is mounted.
+
+        Raises:
+            ImageNotFound: a layer of the image is not unpacked.
+            NoSpace, StoreError: the disk or the database failed.
+        """
+        key = f"{container_id}:{name}"
+        lower = self._lower_of(image)
+        found = [row for row in self._metadata.snapshots("container", key) if row.ready]
+        if found:
+            return self._volume(found[0].number, found[0].lower)
+        number = self._metadata.new_snapshot("container", key, lower)
+        try:
+            with disk_errors(f"making image volume {name} of container {container_id}"):
+                directory = self.base / str(number)
+                directory.mkdir(mode=0o700)
+                (directory / "lower").mkdir(mode=0o755)
+                os.chmod(directory / "lower", 0o755)
+            self._metadata.ready_snapshot(number)
+        except BaseException:
+            self._discard(number)
+            raise
+        return self._volume(number, tuple(lower))
+
+    def _volume(self, number: int, lower: tuple[int, ...]) -> VolumeLayers:
+        layers = tuple(f"{layer}/fs" for layer in lower)
+        return VolumeLayers(base=str(self.base), layers=(*layers, f"{number}/lower"))
+
+    def find_in_image(self, image: Image, path: str) -> int | None:
+        """Return the mode (``st_mode``) of what is at ``path`` of an image; None if nothing is.
+
+        Links are followed inside the image.
+
+        Raises:
+            ImageNotFound: a layer of the image is not unpacked.
+            StoreError: it cannot be read.
+        """
+        layers = [self.path(row.number) for row in self.layers_top_first(image.chain)]
+        with disk_errors(f"looking up {path} of image {image.id}"), ExitStack() as resources:
+            found = MergedTree(layers).find(path, resources)
+            return found.status.st_mode if found else None
+
+    def _lower_of(self, image: Image) -> list[int]:
+        """Return the numbers of an image's layers, the topmost first."""
+        lower = [row.number for row in self.layers_top_first(image.chain)]
+        if sum(len(f"{number}/fs:") for number in lower) > MAX_OPTIONS:
+            raise StoreError(
+                f"image {image.id} has {len(lower)} layers: their names exceed overlayfs' page of "
+                "mount options; squash the image"
+            )
+        return lower
+
+    def _make_writable(self, number: int, top: int | None) -> None:
         directory = self.base / str(number)
         directory.mkdir(mode=0o700)
         (directory / "work").mkdir(mode=0o700)
@@ -203,7 +275,7 @@ class Snapshots:
             os.chmod(upper, 0o755)
             return
         # The merged root shows the attributes of the upper directory, not the image's.
-        status = os.stat(self.path(top.number), follow_symlinks=False)
+        status = os.stat(self.path(top), follow_symlinks=False)
         os.chown(upper, status.st_uid, status.st_gid)
         os.chmod(upper, stat.S_IMODE(status.st_mode))
 
@@ -223,12 +295,12 @@ class Snapshots:
         return self._rootfs(found[0].number, found[0].lower)
 
     def remove(self, container_id: str) -> None:
-        """Remove a container's writable directory; idempotent.
+        """Remove a container's writable directory and let go of its volumes; idempotent.
 
         Raises:
             StoreError: the disk or the database failed, or it is still mounted.
         """
-        for row in self._metadata.snapshots("container", container_id):
+        for row in self._metadata.container_snapshots(container_id):
             self._discard(row.number, durable=False)
 
     def reconcile(self, known: set[str]) -> list[str]:
@@ -237,9 +309,8 @@ class Snapshots:
         Raises:
             StoreError: the disk or the database failed.
         """
-        unknown = sorted(
-            row.key for row in self._metadata.snapshots("container") if row.key not in known
-        )
+        owners = {row.key.partition(":")[0] for row in self._metadata.snapshots("container")}
+        unknown = sorted(owners - known)
         for container_id in unknown:
             event(log, logging.INFO, "writable layer of an unknown container removed",
                   container=container_id)  # fmt: skip

@@ -14,6 +14,7 @@ from runtime.oci.request import (
     BindSource,
     HostDevice,
     HostFacts,
+    ImageVolume,
     PodPaths,
     TranslationError,
     TranslationRequest,
@@ -42,6 +43,7 @@ def request(
     sources: dict[str, BindSource] | None = None,
     devices: tuple[HostDevice, ...] = (),
     volumes: dict[str, str] | None = None,
+    image_volumes: dict[int, ImageVolume] | None = None,
     target: str = "",
     user: ResolvedUser | None = None,
     **fields: Any,
@@ -65,6 +67,7 @@ def request(
         target_pid_namespace=target,
         volumes=volumes or {},
         sources=sources or {},
+        image_volumes=image_volumes or {},
         devices=devices,
         cgroup="/pods/p/c1",
         host=host,
@@ -275,7 +278,8 @@ def test_mount_options(fields: dict[str, Any], source: BindSource, expected: lis
         ({"propagation": cri.PROPAGATION_HOST_TO_CONTAINER}, "shared or slave"),
         ({"propagation": cri.PROPAGATION_BIDIRECTIONAL}, "shared mount"),
         ({"recursive_read_only": True}, "needs readonly"),
-        ({"image": cri.ImageSpec(image="i")}, "image is not supported"),
+        ({"image": cri.ImageSpec(image="i")}, "was not looked at"),
+        ({"image": cri.ImageSpec(image="i"), "container_path": "/proc"}, "only the host's /proc"),
         ({"uidMappings": [cri.IDMapping(length=1)]}, "uidMappings"),
         ({"mount_options": ["x"]}, "mount_options"),
     ],
@@ -305,6 +309,29 @@ def test_a_relabel_flag_means_nothing_without_selinux_and_is_refused_with_it() -
 def test_image_volumes_stay_inside(path: str) -> None:
     config = translate(request(volumes={path: "/volumes/c1/0"}))
     assert mounts_of(config)["/data"]["source"] == "/volumes/c1/0"
+
+
+def test_a_mounted_image_becomes_layers_for_the_executor() -> None:
+    mount = cri.Mount(
+        container_path="/vol", readonly=True, image=cri.ImageSpec(image="i"),
+        mount_options=["noexec"],
+    )  # fmt: skip
+    volume = ImageVolume("/snapshots", ("2/fs", "1/fs", "3/lower"), "data")
+    asked = request(mounts=[mount], image_volumes={0: volume})
+    config = translate(asked)
+    assert mounts_of(config)["/vol"] == {
+        "destination": "/vol",
+        "type": "image",
+        "source": "/snapshots",
+        "options": ["ro", "noexec"],
+        "layers": ["2/fs", "1/fs", "3/lower"],
+        "subPath": "data",
+    }
+    steps = plan_file_system(config, Rootfs(("1/fs",), "2/fs", "2/work", "/snapshots"), "/target")
+    described = [step.describe() for step in steps]
+    taken = described.index("take data of an image of 2 layers")
+    mounted = described.index("mount the overlay of 1 layers on /target")
+    assert mounted < taken < described.index("bind an image on /vol")
 
 
 def test_namespaces() -> None:
