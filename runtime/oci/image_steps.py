@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 
 from kubeletpy_common.linux import mounts as m
 from kubeletpy_common.linux.libc import AT_EMPTY_PATH
 from kubeletpy_common.linux.paths import open_in_root
-from runtime.oci.steps import Context
+from kubeletpy_common.record import Record
+
+# Type checkers take this name for true; see kubeletpy_common/record.py.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from runtime.oci.steps import Context
 
 
-@dataclass(frozen=True)
-class OpenImage:
+class OpenImage(Record):
     """Stack an image's layers, read-only, and keep what is to be mounted of it as a bind source.
 
     It comes after the root is mounted: with a user namespace the layers are then seen through an
