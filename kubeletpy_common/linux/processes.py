@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_DUMPABLE: Final = 4
 _PR_SET_KEEPCAPS: Final = 8
-_PR_SET_NAME: Final = 15
 _PR_CAPBSET_DROP: Final = 24
 _PR_SET_SECUREBITS: Final = 28
 # capabilities(7): SECBIT_NO_SETUID_FIXUP
@@ -138,25 +137,34 @@ def keep_capabilities_over_setuid() -> None:
     _prctl(_PR_SET_SECUREBITS, "PR_SET_SECUREBITS", _NO_SETUID_FIXUP)
 
 
-def set_name(name: str) -> None:
-    """Name this thread (15 bytes at most are kept), as ps and /proc/PID/comm show it."""
-    buffer = ctypes.create_string_buffer(name.encode()[:15])
-    check(libc.prctl(_PR_SET_NAME, buffer, 0, 0, 0), "prctl", "PR_SET_NAME", name)
+def title_room() -> tuple[int, int]:
+    """Return where the kernel finds this process's command line: address and size in bytes.
 
-
-def set_title(title: str) -> None:
-    """Overwrite this process's command line as ps shows it; at most as long as the original.
-
-    A forked child would otherwise show its parent's.
+    Both are the same in every forked child.
     """
     with open("/proc/self/stat", "rb") as stream:
         # proc_pid_stat(5): fields 48 and 49 (arg_start, arg_end), counted behind the name.
         fields = stream.read().rpartition(b")")[2].split()
-    start, end = int(fields[45]), int(fields[46])
-    if start and end > start:
-        room = end - start
-        raw = title.encode()[: room - 1].ljust(room, b"\0")
-        ctypes.memmove(start, raw, room)
+    return int(fields[45]), int(fields[46]) - int(fields[45])
+
+
+def set_title(name: str, title: str, room: tuple[int, int]) -> None:
+    """Change what ps and top show of this process; a forked child would show its parent's.
+
+    Written by files and not by prctl(2), which takes more of a shim's memory.
+
+    Args:
+        name: of the thread, 15 bytes at most.
+        title: of the command line, cut to its room.
+        room: from :func:`title_room`.
+    """
+    start, size = room
+    comm = os.open("/proc/self/comm", os.O_WRONLY | os.O_CLOEXEC)
+    os.write(comm, name.encode())
+    os.close(comm)
+    memory = os.open("/proc/self/mem", os.O_WRONLY | os.O_CLOEXEC)
+    os.pwrite(memory, title.encode()[: size - 1].ljust(size, b"\0"), start)
+    os.close(memory)
 
 
 @functools.cache

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from runtime.shim.messages import ExecResult, ExitRecord, Message
 
 _CHUNK: Final = 256 << 10
+_REQUEST_CHUNK: Final = 32 << 10
 _LAST_WAIT: Final = 5
 """Seconds that killed containers have to end when the shim is shut down."""
 _MAX_UNSENT: Final = 128 << 20
@@ -107,7 +108,7 @@ class Connection:
         if self._unsent:
             self._flush()
         try:
-            data = self._socket.recv(_CHUNK)
+            data = self._socket.recv(_REQUEST_CHUNK)
         except BlockingIOError:
             return
         except OSError:

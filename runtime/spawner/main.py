@@ -15,8 +15,7 @@ import signal
 import socket
 
 from kubeletpy_common.linux import processes
-from runtime.shim.messages import SandboxSpec
-from runtime.spawner.sandbox import run_shim
+from runtime.spawner.sandbox import describe, run_shim
 
 # Type checkers take this name for true; see kubeletpy_common/record.py.
 TYPE_CHECKING = False
@@ -37,8 +36,8 @@ def main(descriptor: int) -> None:
     os.setsid()
     os.chdir("/")
     os.umask(0o022)
-    processes.set_name("kubeletpy-spawn")
-    processes.set_title("kubeletpy-spawner")
+    room = processes.title_room()
+    processes.set_title("kubeletpy-spawn", "kubeletpy-spawner", room)
     # Others must not reach this interpreter, or what it holds open, through /proc from within a
     # container that it is about to become (CVE-2019-5736).
     processes.set_dumpable(False)
@@ -57,10 +56,11 @@ def main(descriptor: int) -> None:
     gc.collect()
     # The collector would otherwise write into every page that the shims share with this process.
     gc.freeze()
-    _serve(channel, wake_read, wake_write)
+    _serve(channel, (wake_read, wake_write), room)
 
 
-def _serve(channel: socket.socket, wake_read: int, wake_write: int) -> None:
+def _serve(channel: socket.socket, wake: tuple[int, int], room: tuple[int, int]) -> None:
+    wake_read = wake[0]
     poller = select.poll()
     poller.register(channel, select.POLLIN)
     poller.register(wake_read, select.POLLIN)
@@ -77,30 +77,29 @@ def _serve(channel: socket.socket, wake_read: int, wake_write: int) -> None:
                 return
             if not data:
                 return
-            _fork_shim(channel, json.loads(data), (wake_read, wake_write))
+            request = json.loads(data)
+            pid = os.fork()
+            if pid:
+                _send(channel, {"event": "forked", "id": request["id"], "pid": pid})
+                continue
+            signal.set_wakeup_fd(-1)
+            for end in wake:
+                os.close(end)
+            _become_shim(channel, request, room)
 
 
-def _fork_shim(channel: socket.socket, request: dict[str, Any], wake: tuple[int, int]) -> None:
-    pid = os.fork()
-    if pid:
-        _send(channel, {"event": "forked", "id": request["id"], "pid": pid})
-        return
-    signal.set_wakeup_fd(-1)
-    for end in wake:
-        os.close(end)
-    _become_shim(channel, request)
-
-
-def _become_shim(channel: socket.socket, request: dict[str, Any]) -> NoReturn:
+def _become_shim(
+    channel: socket.socket, request: dict[str, Any], room: tuple[int, int]
+) -> NoReturn:
     def ready(namespaces: dict[str, str]) -> None:
         _send(channel, {"id": request["id"], "pid": os.getpid(), "namespaces": namespaces})
         channel.close()
 
     try:
-        run_shim(SandboxSpec.from_message(request["spec"]), ready)
+        run_shim(request["spec"], room, ready)
     except BaseException as error:
         if channel.fileno() >= 0:
-            _send(channel, {"id": request["id"], "error": f"{type(error).__name__}: {error}"})
+            _send(channel, {"id": request["id"], "error": describe(error)})
         else:
             _log_last_words()
     os._exit(1)

@@ -7,6 +7,7 @@ process is needed, but for a PID namespace, which ends with its first process.
 from __future__ import annotations
 
 import errno
+import json
 import os
 import signal
 import socket
@@ -16,6 +17,7 @@ from kubeletpy_common.linux import namespaces as ns
 from kubeletpy_common.linux import processes
 from runtime.oci.child import join_cgroups
 from runtime.shim.forking import PidNamespace, fork
+from runtime.shim.messages import SandboxSpec
 from runtime.shim.server import ShimServer
 from runtime.spawner.user_namespace import user_namespace
 
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Final, NoReturn
 
-    from runtime.shim.messages import SandboxSpec, StrPath
+    from runtime.shim.messages import Message, StrPath
 
 SOCKET_NAME: Final = "shim.sock"
 LOG_NAME: Final = "shim.log"
@@ -36,40 +38,91 @@ _NAMESPACES: Final = {
 }
 # A pin's unmount is retried only for mounts stacked by a daemon that died in between.
 _MAX_STACKED: Final = 16
+_ANSWER_SIZE: Final = 16 << 10
 
 
-def run_shim(spec: SandboxSpec, on_ready: Callable[[dict[str, str]], None]) -> NoReturn:
-    """Become the shim of ``spec``; runs in a fresh fork of the spawner and never returns.
+class SandboxError(Exception):
+    """The process side of a sandbox could not be made; nothing of it is left."""
+
+
+def run_shim(
+    message: Message, room: tuple[int, int], on_ready: Callable[[dict[str, str]], None]
+) -> NoReturn:
+    """Become the shim of a sandbox; runs in a fresh fork of the spawner and never returns.
 
     Args:
-        spec: the sandbox.
+        message: the :class:`SandboxSpec`, as it came.
+        room: of this process's title, as :func:`processes.title_room` gave it to the spawner.
         on_ready: called with the pinned namespaces once the shim listens.
 
     Raises:
-        OSError: the sandbox could not be made; its mounts are undone.
+        SandboxError, OSError: the sandbox could not be made; its mounts are undone.
     """
     os.setsid()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         # Only the daemon's word, or SIGKILL, ends a shim: a signal to the process group of the
         # daemon's service must not take the pods along.
         signal.signal(number, signal.SIG_IGN)
-    processes.set_name("kubeletpy-shim")
-    processes.set_title(f"kubeletpy-shim {spec.sandbox_id}")
+    processes.set_title("kubeletpy-shim", f"kubeletpy-shim {message['sandbox_id']}", room)
     processes.set_child_subreaper()
-    _connect_to_log(os.path.join(spec.directory, LOG_NAME))
+    directory = message["directory"]
+    _connect_to_log(os.path.join(directory, LOG_NAME))
     # The shim itself may wait for the lock: nobody but the sandbox's own making waits for it.
-    join_cgroups(spec.cgroup_procs)
+    join_cgroups(message["cgroup_procs"])
+    try:
+        listener, namespaces = _make_in_child(message)
+        if message["shared_pid"]:
+            namespaces["pid"] = _pin(os.path.join(directory, "ns"), str(_start_pause(room)), "pid")
+    except BaseException:
+        destroy_sandbox_mounts(directory)
+        raise
+    on_ready(namespaces)
+    ShimServer(listener).serve()
+    os._exit(0)
+
+
+def describe(error: BaseException) -> str:
+    """Return what the daemon is told of a failure."""
+    return str(error) if isinstance(error, SandboxError) else f"{type(error).__name__}: {error}"
+
+
+def _make_in_child(message: Message) -> tuple[socket.socket, dict[str, str]]:
+    """Have a child make the sandbox; return the shim's listening socket and the pins.
+
+    What the work takes of memory, half a megabyte that was shared with the spawner before, ends
+    with the child instead of staying with the shim.
+
+    Raises:
+        SandboxError: it could not be made.
+    """
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+
+    def make() -> NoReturn:
+        processes.set_parent_death_signal(signal.SIGKILL)
+        ours.close()
+        _make(SandboxSpec.from_message(message), theirs)
+        os._exit(0)
+
+    pid = fork(make)
+    theirs.close()
+    data, descriptors, _, _ = socket.recv_fds(ours, _ANSWER_SIZE, 1)
+    ours.close()
+    os.waitpid(pid, 0)
+    if not descriptors:
+        raise SandboxError(data.decode() or "the process that makes the sandbox was killed")
+    return socket.socket(fileno=descriptors[0]), json.loads(data)
+
+
+def _make(spec: SandboxSpec, answer: socket.socket) -> None:
     try:
         namespaces = _pin_namespaces(spec)
         if spec.new_ipc:
             _mount_shm(spec)
         listener = _listen(spec.directory, SOCKET_NAME)
-    except BaseException:
-        destroy_sandbox_mounts(spec.directory)
-        raise
-    on_ready(namespaces)
-    ShimServer(listener).serve()
-    os._exit(0)
+    except BaseException as error:
+        answer.send(describe(error).encode()[:_ANSWER_SIZE])
+        return
+    socket.send_fds(answer, [json.dumps(namespaces).encode()], [listener.fileno()])
 
 
 def destroy_sandbox_mounts(directory: StrPath) -> None:
@@ -127,8 +180,6 @@ def _pin_namespaces(spec: SandboxSpec) -> dict[str, str]:
         for home in homes:
             ns.setns(home)
             os.close(home)
-    if spec.shared_pid:
-        pinned["pid"] = _pin(pins, str(_start_pause()), "pid")
     return pinned
 
 
@@ -191,23 +242,26 @@ def _listen(path: StrPath, name: str) -> socket.socket:
     return listener
 
 
-def _start_pause() -> int:
+def _start_pause(room: tuple[int, int]) -> int:
     """Fork the first process of a PID namespace that the pod's containers share.
 
     It reaps what its containers leave behind and ends by SIGKILL, or with the shim.
     """
     config = {"linux": {"namespaces": [{"type": "pid"}]}}
     namespace = PidNamespace()
+
+    def pause() -> NoReturn:
+        processes.set_title("pause", "kubeletpy-pause", room)
+        _pause()
+
     try:
         with namespace.of_container(config):
-            return fork(_pause)
+            return fork(pause)
     finally:
         namespace.close()
 
 
 def _pause() -> NoReturn:
-    processes.set_name("pause")
-    processes.set_title("kubeletpy-pause")
     processes.set_parent_death_signal(signal.SIGKILL)
     processes.close_from(3)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
