@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from kubeletpy_common.sysctls import SAFE_SYSCTLS
+
 from .container import Capabilities, SecurityContext, SecurityProfile
 from .fields import Errors, stays_inside
 from .pod import PodSecurityContext, PodSpec
@@ -12,24 +14,6 @@ _MAX_ID = 2**31 - 1
 _PROFILES = ("Localhost", "RuntimeDefault", "Unconfined")
 _SYSCTL = re.compile(r"[a-z0-9]([-_a-z0-9]*[a-z0-9])?([./][a-z0-9]([-_a-z0-9]*[a-z0-9])?)*")
 _SYSCTL_LENGTH = 253
-
-SAFE_SYSCTLS = frozenset(
-    {
-        "kernel.shm_rmid_forced",
-        "net.ipv4.ip_local_port_range",
-        "net.ipv4.ip_local_reserved_ports",
-        "net.ipv4.ip_unprivileged_port_start",
-        "net.ipv4.ping_group_range",
-        "net.ipv4.tcp_fin_timeout",
-        "net.ipv4.tcp_keepalive_intvl",
-        "net.ipv4.tcp_keepalive_probes",
-        "net.ipv4.tcp_keepalive_time",
-        "net.ipv4.tcp_rmem",
-        "net.ipv4.tcp_syncookies",
-        "net.ipv4.tcp_wmem",
-    }
-)
-"""Sysctls that belong to a namespace and harm nobody else; the rest needs an allow list."""
 
 
 def validate_id(path: str, value: int | None, errors: Errors) -> None:

@@ -138,7 +138,12 @@ def _make_bundle(runtime: Runtime, container: Container, image: Image, rootfs: R
         container=config,
         image=image.config,
         user=user,
-        pod_paths=PodPaths(str(directory / "hostname"), str(directory / "resolv.conf"), shm),
+        pod_paths=PodPaths(
+            hostname=str(directory / "hostname"),
+            resolv_conf=str(directory / "resolv.conf"),
+            hosts=str(directory / "hosts"),
+            shm=shm,
+        ),
         namespaces=pod.record.namespaces,
         target_pid_namespace=_target_namespace(pod, config),
         volumes=make_volumes(runtime, container, image, rootfs),

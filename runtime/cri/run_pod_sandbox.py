@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import socket
@@ -9,6 +10,7 @@ import time
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+from kubeletpy_common.logs import event
 from kubeletpy_proto import cri_pb2 as cri
 from runtime.cri.lifecycle import connect, publish
 from runtime.cri.runtime import Runtime
@@ -20,7 +22,10 @@ from runtime.state.records import SandboxRecord, SandboxState
 from runtime.state.store import Pod, sandbox_name
 
 HOST_RESOLV_CONF = Path("/etc/resolv.conf")
-_MAX_RESOLV_CONF = 64 << 10
+HOST_HOSTS = Path("/etc/hosts")
+_MAX_FILE = 1 << 20
+
+_log = logging.getLogger("runtime.cri")
 
 
 async def run_pod_sandbox(
@@ -37,6 +42,10 @@ async def run_pod_sandbox(
     needs = read_sandbox_config(
         config, request.runtime_handler, runtime.host, runtime.config.sysctls
     )
+    if not needs.own_uts and config.hostname not in ("", runtime.host.hostname):
+        event(_log, logging.WARNING, "a pod in the host's network has the host's name: the one it "
+              "asks for is told in its /etc/hostname and $HOSTNAME alone, as with containerd",
+              pod=config.metadata.name, hostname=config.hostname)  # fmt: skip
     pod = runtime.store.add_pod(_new_record(runtime, request), config)
     async with pod.lock, AsyncExitStack() as undo:
         undo.push_async_callback(destroy_pod, runtime, pod)
@@ -99,19 +108,28 @@ async def _make(runtime: Runtime, pod: Pod, needs: SandboxNeeds) -> None:
 
 
 def _write_files(directory: Path, needs: SandboxNeeds) -> None:
-    """Write what containers see as /etc/hostname and /etc/resolv.conf."""
-    content = needs.resolv_conf
-    if content is None:
-        try:
-            with open(HOST_RESOLV_CONF, "rb") as stream:
-                content = stream.read(_MAX_RESOLV_CONF).decode("utf-8", "replace")
-        except FileNotFoundError:
-            content = ""
+    """Write what containers see as /etc/hostname, /etc/hosts and /etc/resolv.conf.
+
+    /etc/hosts is a copy of the host's, as with containerd; a kubelet mounts one of its own.
+    """
+    resolv = needs.resolv_conf
+    content = _read_host_file(HOST_RESOLV_CONF) if resolv is None else resolv.encode()
     _write_public(directory / "resolv.conf", content)
-    _write_public(directory / "hostname", f"{needs.hostname or socket.gethostname()}\n")
+    _write_public(directory / "hosts", _read_host_file(HOST_HOSTS))
+    _write_public(directory / "hostname", f"{needs.hostname or socket.gethostname()}\n".encode())
 
 
-def _write_public(path: Path, content: str) -> None:
+def _read_host_file(path: Path) -> bytes:
+    """Return a file of the host; empty if there is none, cut after a line where it is too long."""
+    try:
+        with open(path, "rb") as stream:
+            content = stream.read(_MAX_FILE)
+            return content if not stream.read(1) else content[: content.rfind(b"\n") + 1]
+    except FileNotFoundError:
+        return b""
+
+
+def _write_public(path: Path, content: bytes) -> None:
     # Users of the container read these, whatever the daemon's umask is; new, so needs no rename.
-    path.write_text(content)
+    path.write_bytes(content)
     os.chmod(path, 0o644)

@@ -12,23 +12,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-# Kubernetes, "Using sysctls in a Kubernetes Cluster", safe set.
-SAFE: Final = frozenset(
-    {
-        "kernel.shm_rmid_forced",
-        "net.ipv4.ip_local_port_range",
-        "net.ipv4.ip_local_reserved_ports",
-        "net.ipv4.ip_unprivileged_port_start",
-        "net.ipv4.ping_group_range",
-        "net.ipv4.tcp_fin_timeout",
-        "net.ipv4.tcp_keepalive_intvl",
-        "net.ipv4.tcp_keepalive_probes",
-        "net.ipv4.tcp_keepalive_time",
-        "net.ipv4.tcp_rmem",
-        "net.ipv4.tcp_syncookies",
-        "net.ipv4.tcp_wmem",
-    }
-)
+from kubeletpy_common.sysctls import SAFE_SYSCTLS
+
 # ipc_namespaces(7): System V IPC and POSIX message queues.
 _IPC: Final = frozenset(
     {
@@ -63,7 +48,7 @@ def check_sysctls(
         sysctls: as the client gave them.
         own_network: the pod has a network namespace of its own.
         own_ipc: likewise for IPC.
-        allowed_unsafe: names beyond :data:`SAFE`; a trailing ``*`` stands for any rest.
+        allowed_unsafe: names beyond the safe set; a trailing ``*`` stands for any rest.
 
     Raises:
         SysctlError: naming the sysctl and the reason.
@@ -78,7 +63,7 @@ def check_sysctls(
         if not _VALUE.fullmatch(value):
             raise SysctlError(f"value {value[:80]!r} of sysctl {name} is not one line of text")
         _check_namespace(name, own_network=own_network, own_ipc=own_ipc)
-        if name not in SAFE and not _allowed(name, allowed_unsafe):
+        if name not in SAFE_SYSCTLS and not _allowed(name, allowed_unsafe):
             raise SysctlError(
                 f"sysctl {name} is not in Kubernetes' safe list; the operator can allow it under "
                 "[sysctls] allowed_unsafe"

@@ -124,11 +124,13 @@ class PodPaths:
     Attributes:
         hostname: becomes /etc/hostname.
         resolv_conf: becomes /etc/resolv.conf.
+        hosts: becomes /etc/hosts.
         shm: the directory that becomes /dev/shm.
     """
 
     hostname: str
     resolv_conf: str
+    hosts: str
     shm: str
 
 

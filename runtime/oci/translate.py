@@ -4,8 +4,9 @@ The configuration is the whole truth about the process: the built-in executor ru
 runtime binary could. Defaults are those that containerd's CRI plugin documents. What the request
 asks for and this runtime does not do yet is an error here, never left out in silence.
 
-Masked and read-only paths are exactly those of the request, since the protocol cannot tell an
-empty list ("unmasked") from none: the kubelet sends its default lists itself.
+Masked and read-only paths are those of the request, since the protocol cannot tell an empty list
+("unmasked") from none: the kubelet sends its default lists itself. Only sysctls of the host are
+never writable, privileged containers aside.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from runtime.oci.translate_process import translate_process
 from runtime.oci.translate_users import linux_mappings
 
 OCI_VERSION = "1.2.0"
+PROC_SYS = "/proc/sys"
 
 
 def translate(request: TranslationRequest) -> dict[str, Any]:
@@ -51,7 +53,7 @@ def translate(request: TranslationRequest) -> dict[str, Any]:
         linux["seccomp"] = profile
     if not security.privileged:
         linux["maskedPaths"] = _paths(security.masked_paths, "masked_paths")
-        linux["readonlyPaths"] = _paths(security.readonly_paths, "readonly_paths")
+        linux["readonlyPaths"] = _read_only_paths(request)
     return {
         "ociVersion": OCI_VERSION,
         "process": process,
@@ -126,6 +128,18 @@ def _seccomp(request: TranslationRequest, process: dict[str, Any]) -> Mapping[st
     if request.localhost_profile is None:
         raise TranslationError(f"seccomp profile {path!r} was not read")
     return request.localhost_profile
+
+
+def _read_only_paths(request: TranslationRequest) -> list[str]:
+    """Return the read-only paths asked for, and sysctls where those are the host's.
+
+    Root needs no capability to write /proc/sys/kernel/hostname, nor those of the network and of
+    IPC: the namespace that the writer is in counts, which here is the host's.
+    """
+    paths = _paths(request.security.readonly_paths, "readonly_paths")
+    shared = {"network", "ipc", "uts"} - request.namespaces.keys()
+    covered = {"/proc", PROC_SYS} & set(paths)
+    return [*paths, PROC_SYS] if shared and not covered else paths
 
 
 def _root_propagation(request: TranslationRequest) -> str:

@@ -91,7 +91,11 @@ def _pod_mounts(request: TranslationRequest) -> list[dict[str, Any]]:
     if request.security.readonly_rootfs:
         options.append("ro")
     paths = request.pod_paths
-    files = (("/etc/hostname", paths.hostname), ("/etc/resolv.conf", paths.resolv_conf))
+    files = (
+        ("/etc/hostname", paths.hostname),
+        ("/etc/hosts", paths.hosts),
+        ("/etc/resolv.conf", paths.resolv_conf),
+    )
     mounts = [_bind(target, source, options) for target, source in files]
     # Memory to write to is no change of the root file system: never read-only.
     shm = ["rbind", "rprivate", "nosuid", "nodev", "noexec"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +138,53 @@ def test_the_host_is_not_to_be_seen(node: Node) -> None:
         )
         assert node.shell(container, write) == ""
         assert node.shell(container, "grep -v '/$' /proc/self/cgroup || echo own") == "own"
+
+
+def test_sysctls_of_the_host_cannot_be_written(node: Node) -> None:
+    # Each with a value that would change nothing, should the write succeed.
+    paths = {"network": "net/ipv4/tcp_fin_timeout", "uts": "kernel/hostname", "ipc": "kernel/sem"}
+    network = cri.NamespaceOption(pid=cri.CONTAINER, network=cri.NODE)
+    ipc = cri.NamespaceOption(pid=cri.CONTAINER, ipc=cri.NODE)
+    for options, shared in ((network, ("network", "uts")), (ipc, ("ipc",))):
+        with node.pod(namespaces=options) as sandbox:
+            container = node.run(sandbox, *SLEEP, security={"namespace_options": options})
+            for name in shared:
+                path = f"/proc/sys/{paths[name]}"
+                result = node.exec(
+                    container, "sh", "-c", f"cat {path} > /tmp/x; cat /tmp/x > {path}"
+                )
+                assert b"Read-only file system" in result.stderr, name
+    with node.pod() as sandbox:
+        container = node.run(sandbox, *SLEEP)
+        node.shell(container, "echo 33 > /proc/sys/net/ipv4/tcp_fin_timeout")
+
+
+def test_the_pods_files(node: Node, tmp_path: Path) -> None:
+    with node.pod() as sandbox:
+        container = node.run(sandbox, *SLEEP)
+        hosts = Path("/etc/hosts").read_text()
+        assert node.shell(container, "cat /etc/hosts") == hosts.strip()
+        assert node.shell(container, "cat /etc/hostname") == node.shell(container, "hostname")
+        # A change is the pod's alone, and seen by all of it.
+        node.shell(container, "echo 10.0.0.1 other >> /etc/hosts")
+        assert Path("/etc/hosts").read_text() == hosts
+        second = node.run(sandbox, *SLEEP, name="second")
+        assert node.shell(second, "tail -n 1 /etc/hosts") == "10.0.0.1 other"
+        (tmp_path / "hosts").write_text("127.0.0.1 given\n")
+        mount = cri.Mount(container_path="/etc/hosts", host_path=str(tmp_path / "hosts"))
+        third = node.run(sandbox, *SLEEP, name="third", mounts=[mount])
+        assert node.shell(third, "cat /etc/hosts") == "127.0.0.1 given"
+
+
+def test_a_host_name_beside_that_of_the_host(node: Node) -> None:
+    options = cri.NamespaceOption(pid=cri.CONTAINER, network=cri.NODE)
+    with node.pod(namespaces=options, hostname="asked-for") as sandbox:
+        container = node.run(sandbox, *SLEEP, security={"namespace_options": options})
+        assert node.shell(container, "hostname") == socket.gethostname()
+        assert node.shell(container, "cat /etc/hostname; echo $HOSTNAME").split() == [
+            "asked-for", "asked-for",
+        ]  # fmt: skip
+    assert '"hostname": "asked-for"' in node.daemon.log()
 
 
 def test_mounts(node: Node, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
@@ -261,3 +262,22 @@ def test_the_image_file_system_agrees_with_du(node: Node) -> None:
     # Directories of the store itself, and the rest of each blob's last block, are not counted.
     assert usage.used_bytes.value == pytest.approx(on_disk, rel=0.03)
     assert usage.used_bytes.value <= on_disk
+
+
+def test_the_containers_part_of_the_file_system_is_their_writable_layers(node: Node) -> None:
+    def ask() -> cri.FilesystemUsage:
+        request = cri.ImageFsInfoRequest()
+        answer = node.images.ImageFsInfo(request, timeout=CALL_SECONDS)
+        [usage] = answer.container_filesystems
+        assert usage.fs_id == answer.image_filesystems[0].fs_id
+        return usage
+
+    assert ask().used_bytes.value == 0
+    with node.pod() as sandbox:
+        # Its layer is measured at the first call, when the file is there.
+        status = node.run_to_end(sandbox, "dd", "if=/dev/zero", "of=/file", "bs=1M", "count=3")
+        assert status.exit_code == 0
+        usage = ask()
+        assert 3 * MIB <= usage.used_bytes.value < 4 * MIB
+        assert usage.inodes_used.value >= 1
+        assert usage.timestamp <= time.time_ns()

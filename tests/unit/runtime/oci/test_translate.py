@@ -62,7 +62,7 @@ def request(
         container=cri.ContainerConfig(linux=linux, **{"command": ["run"], **fields}),
         image=image or ImageConfig(),
         user=user or ResolvedUser(0, 0, (0,)),
-        pod_paths=PodPaths("/p/hostname", "/p/resolv.conf", "/p/shm"),
+        pod_paths=PodPaths("/p/hostname", "/p/resolv.conf", "/p/hosts", "/p/shm"),
         namespaces=NAMESPACES if namespaces is None else namespaces,
         target_pid_namespace=target,
         volumes=volumes or {},
@@ -207,7 +207,7 @@ def test_default_mounts_in_order() -> None:
     config = translate(request())
     assert [mount["destination"] for mount in config["mounts"]] == [
         "/proc", "/dev", "/dev/pts", "/dev/mqueue", "/sys", "/sys/fs/cgroup",
-        "/etc/hostname", "/etc/resolv.conf", "/dev/shm",
+        "/etc/hostname", "/etc/hosts", "/etc/resolv.conf", "/dev/shm",
     ]  # fmt: skip
     assert "ro" in mounts_of(config)["/sys"]["options"]
     assert "ro" in mounts_of(config)["/sys/fs/cgroup"]["options"]
@@ -422,6 +422,24 @@ def test_masked_and_read_only_paths_are_exactly_those_asked_for() -> None:
     linux = translate(request(security={"masked_paths": ["/proc/kcore/"]}))["linux"]
     assert linux["maskedPaths"] == ["/proc/kcore"]
     assert linux["readonlyPaths"] == []
+
+
+@pytest.mark.parametrize(
+    ("left_out", "asked", "expected"),
+    [
+        ((), [], []),
+        (("network", "uts"), [], ["/proc/sys"]),
+        (("ipc",), ["/proc/bus"], ["/proc/bus", "/proc/sys"]),
+        (("ipc",), ["/proc/sys"], ["/proc/sys"]),
+        (("ipc",), ["/proc"], ["/proc"]),
+    ],
+)
+def test_sysctls_of_the_host_are_never_writable(
+    left_out: tuple[str, ...], asked: list[str], expected: list[str]
+) -> None:
+    namespaces = {name: path for name, path in NAMESPACES.items() if name not in left_out}
+    config = translate(request(namespaces=namespaces, security={"readonly_paths": asked}))
+    assert config["linux"]["readonlyPaths"] == expected
 
 
 @pytest.mark.parametrize(
