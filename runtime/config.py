@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
+
+BUILT_IN: Final = "kubeletpy"
+"""Name of the runtime handler that needs no other program."""
+
+# Kubernetes takes a RuntimeClass' handler only as a DNS label (RFC 1123).
+_HANDLER: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 
 class ConfigError(ValueError):
@@ -144,6 +151,22 @@ class Limits(_Strict, frozen=True):
     shutdown_seconds: float = 5.0
 
 
+class RuntimeSettings(_Strict, frozen=True):
+    """An external OCI runtime, which pods name as their runtime handler.
+
+    Attributes:
+        path: of its program. It may be absent as long as no pod asks for it.
+        root: directory for the state of its containers; absent: one in each pod's directory.
+        systemd_cgroup: have it make cgroups by systemd (``--systemd-cgroup``).
+        args: further global options, given before the operation.
+    """
+
+    path: Path
+    root: Path | None = None
+    systemd_cgroup: bool = False
+    args: tuple[str, ...] = ()
+
+
 class Config(_Strict, frozen=True):
     """All settings; each has a default, so that the file may be empty or absent.
 
@@ -152,6 +175,8 @@ class Config(_Strict, frozen=True):
         root: what survives a reboot: images, the state file.
         state: what need not: pods' directories, sockets.
         log_level: ``debug``, ``info``, ``warning`` or ``error``.
+        default_runtime: the handler of pods that name none.
+        runtimes: external OCI runtimes by their handler's name.
     """
 
     address: str = "unix:///run/kubeletpy/runtime.sock"
@@ -165,6 +190,8 @@ class Config(_Strict, frozen=True):
     sysctls: SysctlSettings = SysctlSettings()
     limits: Limits = Limits()
     streaming: StreamingSettings = StreamingSettings()
+    default_runtime: str = BUILT_IN
+    runtimes: dict[str, RuntimeSettings] = {}
 
     @property
     def socket(self) -> Path:
@@ -248,8 +275,27 @@ def _check(config: Config, where: str) -> None:
     for name in Limits.__struct_fields__:
         if getattr(config.limits, name) <= 0:
             raise ConfigError(f"{where}: [limits]: {name} must be positive")
+    _check_runtimes(config, where)
     _check_cni(config.cni, f"{where}: [cni]")
     _check_streaming(config.streaming, f"{where}: [streaming]")
+
+
+def _check_runtimes(config: Config, where: str) -> None:
+    for name, settings in config.runtimes.items():
+        table = f"{where}: [runtimes.{name}]"
+        if not _HANDLER.fullmatch(name) or name == BUILT_IN:
+            raise ConfigError(
+                f"{table}: a handler's name is a DNS label other than {BUILT_IN!r}, which is the "
+                "built-in one"
+            )
+        for key, path in (("path", settings.path), ("root", settings.root)):
+            if path is not None and not path.is_absolute():
+                raise ConfigError(f"{table}: {key} {str(path)!r} must be absolute")
+    if config.default_runtime != BUILT_IN and config.default_runtime not in config.runtimes:
+        raise ConfigError(
+            f"{where}: default_runtime {config.default_runtime!r} has no table "
+            f"[runtimes.{config.default_runtime}]"
+        )
 
 
 def _check_cni(cni: CniSettings, where: str) -> None:

@@ -13,17 +13,18 @@ from runtime.shim.containers import EXIT_FILE
 from runtime.shim.messages import ExitRecord
 
 
-def write_bundle(directory: Path, config: dict[str, Any]) -> None:
+def write_bundle(directory: Path, config: dict[str, Any], *, external: bool = False) -> None:
     """Make the directory with its configuration and the empty mount point of the root.
 
-    A seccomp profile is compiled here, so that no start of the container has to.
+    A seccomp profile is compiled here, so that no start of the container has to; an external
+    runtime compiles it itself.
 
     Raises:
         OSError: it exists, or the disk is full.
         TranslationError: the seccomp profile cannot be compiled.
     """
     profile = config["linux"].get("seccomp")
-    program = compile_profile(profile) if profile is not None else None
+    program = compile_profile(profile) if profile is not None and not external else None
     directory.mkdir(mode=0o700)
     (directory / "rootfs").mkdir(mode=0o755)
     if program is not None:

@@ -7,6 +7,7 @@ import secrets
 import time
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -22,6 +23,7 @@ from runtime.cri.runtime import Runtime
 from runtime.cri.seccomp_files import read_localhost_profile
 from runtime.cri.teardown import destroy_container
 from runtime.cri.volumes import make_volumes
+from runtime.handlers.configuration import external_configuration
 from runtime.images.errors import ImageNotFound
 from runtime.oci.devices import requested_devices
 from runtime.oci.request import PodPaths, TranslationRequest
@@ -155,7 +157,12 @@ def _make_bundle(runtime: Runtime, container: Container, image: Image, rootfs: R
         localhost_profile=read_localhost_profile(config.linux.security_context),
     )
     oci = translate(request)
-    write_bundle(runtime.container_directory(container.id), oci)
+    external = pod.record.external
+    if external is not None:
+        line = external.command_line(directory)
+        oci = external_configuration(oci, Path(line.roots) / container.id)
+    bundle = runtime.container_directory(container.id)
+    write_bundle(bundle, oci, external=external is not None)
     return _Made(user, oci)
 
 

@@ -9,6 +9,7 @@ from grpc import StatusCode
 
 from kubeletpy_common.cgroups import CgroupError
 from runtime.cri.sysctls import SysctlError
+from runtime.handlers.table import MissingProgramError, UnknownHandlerError
 from runtime.images import errors as images
 from runtime.network.errors import NetworkError, PortConflict, SubnetExhausted
 from runtime.oci.request import TranslationError
@@ -75,6 +76,8 @@ _TABLE: Final[tuple[tuple[type[BaseException], StatusCode], ...]] = (
     (UserError, StatusCode.INVALID_ARGUMENT),
     (SysctlError, StatusCode.INVALID_ARGUMENT),
     (NotReadyError, StatusCode.FAILED_PRECONDITION),
+    (UnknownHandlerError, StatusCode.INVALID_ARGUMENT),
+    (MissingProgramError, StatusCode.FAILED_PRECONDITION),
     (ExecTimeoutError, StatusCode.DEADLINE_EXCEEDED),
     (SlowClientError, StatusCode.RESOURCE_EXHAUSTED),
     (TooManyTokensError, StatusCode.RESOURCE_EXHAUSTED),

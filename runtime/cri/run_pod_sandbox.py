@@ -12,10 +12,12 @@ from pathlib import Path
 
 from kubeletpy_common.logs import event
 from kubeletpy_proto import cri_pb2 as cri
+from runtime.cri.handlers import choose_handler
 from runtime.cri.lifecycle import connect, publish
 from runtime.cri.runtime import Runtime
 from runtime.cri.sandbox_config import SandboxNeeds, read_sandbox_config
 from runtime.cri.teardown import destroy_pod
+from runtime.handlers.external import ExternalRuntime
 from runtime.shim.messages import SandboxSpec
 from runtime.state import records
 from runtime.state.records import SandboxRecord, SandboxState
@@ -35,18 +37,18 @@ async def run_pod_sandbox(
 
     Raises:
         InvalidRequestError, SysctlError, TranslationError: the request.
+        UnknownHandlerError, MissingProgramError: its runtime handler.
         NameTakenError: a sandbox with this name, namespace, uid and attempt exists.
         SpawnError, NetworkError, CgroupError, OSError: it could not be made; nothing is left.
     """
     config = request.config
-    needs = read_sandbox_config(
-        config, request.runtime_handler, runtime.host, runtime.config.sysctls
-    )
+    needs = read_sandbox_config(config, runtime.host, runtime.config.sysctls)
+    external = await choose_handler(runtime, request.runtime_handler, needs)
     if not needs.own_uts and config.hostname not in ("", runtime.host.hostname):
         event(_log, logging.WARNING, "a pod in the host's network has the host's name: the one it "
               "asks for is told in its /etc/hostname and $HOSTNAME alone, as with containerd",
               pod=config.metadata.name, hostname=config.hostname)  # fmt: skip
-    pod = runtime.store.add_pod(_new_record(runtime, request), config)
+    pod = runtime.store.add_pod(_new_record(runtime, request, external), config)
     async with pod.lock, AsyncExitStack() as undo:
         undo.push_async_callback(destroy_pod, runtime, pod)
         await _make(runtime, pod, needs)
@@ -56,7 +58,9 @@ async def run_pod_sandbox(
     return cri.RunPodSandboxResponse(pod_sandbox_id=pod.id)
 
 
-def _new_record(runtime: Runtime, request: cri.RunPodSandboxRequest) -> SandboxRecord:
+def _new_record(
+    runtime: Runtime, request: cri.RunPodSandboxRequest, external: ExternalRuntime | None
+) -> SandboxRecord:
     sandbox_id = secrets.token_hex(32)
     asked = request.config.linux.cgroup_parent
     path = asked.rstrip("/") or f"{runtime.config.cgroups.parent}/{sandbox_id}"
@@ -69,6 +73,7 @@ def _new_record(runtime: Runtime, request: cri.RunPodSandboxRequest) -> SandboxR
         cgroup=path,
         cgroup_owned=not runtime.cgroups.cgroup(path).exists(),
         runtime_handler=request.runtime_handler,
+        external=external,
     )
 
 
@@ -92,6 +97,7 @@ async def _make(runtime: Runtime, pod: Pod, needs: SandboxNeeds) -> None:
             shm_size=runtime.config.limits.shm_bytes,
             uid_mappings=needs.uid_mappings,
             gid_mappings=needs.gid_mappings,
+            external=pod.record.external is not None,
         ),
         timeout=runtime.config.limits.sandbox_seconds,
     )

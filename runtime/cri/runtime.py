@@ -13,6 +13,8 @@ from kubeletpy_common.logs import event
 from runtime.config import Config
 from runtime.cri.events import EventBroker
 from runtime.cri.stats_sampling import CpuRates, LayerSizes
+from runtime.handlers.features import FeatureReader
+from runtime.handlers.table import Handlers
 from runtime.oci.request import HostFacts
 from runtime.state.store import Container, Pod, Store
 
@@ -46,6 +48,8 @@ class Runtime:
         background: tasks that are under way.
         cpu_rates: how much CPU containers and pods use at present.
         layer_sizes: how large containers' writable layers are.
+        handlers: the runtime handlers.
+        features: asks their programs what they can do.
     """
 
     config: Config
@@ -62,9 +66,12 @@ class Runtime:
     background: set[asyncio.Future[Any]] = field(default_factory=set)
     cpu_rates: CpuRates = field(default_factory=CpuRates)
     layer_sizes: LayerSizes = field(init=False)
+    handlers: Handlers = field(init=False)
+    features: FeatureReader = field(default_factory=FeatureReader)
 
     def __post_init__(self) -> None:
         self.layer_sizes = LayerSizes(self.snapshots.usage)
+        self.handlers = Handlers(self.config)
 
     def sandbox_directory(self, sandbox_id: str) -> Path:
         """Return where a pod's files, pins and shim socket are."""

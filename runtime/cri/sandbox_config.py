@@ -18,9 +18,6 @@ from runtime.oci.request import HostFacts
 from runtime.oci.translate import refuse_apparmor
 from runtime.oci.translate_users import read_mappings
 
-HANDLERS: Final = ("", "kubeletpy")
-"""Names of the built-in runtime handler, the default first."""
-
 # The kernel's limit (__NEW_UTS_LEN); what is a good name beyond that is DNS's affair.
 _HOSTNAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _WORD: Final = re.compile(r"[!-~]{1,255}")
@@ -57,7 +54,7 @@ class SandboxNeeds:
 
 
 def read_sandbox_config(
-    config: cri.PodSandboxConfig, handler: str, host: HostFacts, settings: SysctlSettings
+    config: cri.PodSandboxConfig, host: HostFacts, settings: SysctlSettings
 ) -> SandboxNeeds:
     """Check a request and return what it needs.
 
@@ -65,7 +62,7 @@ def read_sandbox_config(
         InvalidRequestError, SysctlError, TranslationError: naming the field and the reason.
     """
     _check_metadata(config)
-    _refuse_unsupported(config, handler, host)
+    _refuse_unsupported(config, host)
     options = config.linux.security_context.namespace_options
     own_network = _own("network", options.network)
     own_ipc = _own("ipc", options.ipc)
@@ -143,11 +140,7 @@ def _check_metadata(config: cri.PodSandboxConfig) -> None:
         )
 
 
-def _refuse_unsupported(config: cri.PodSandboxConfig, handler: str, host: HostFacts) -> None:
-    if handler not in HANDLERS:
-        raise InvalidRequestError(
-            f"runtime_handler {handler!r} is not configured; known are {HANDLERS!r}"
-        )
+def _refuse_unsupported(config: cri.PodSandboxConfig, host: HostFacts) -> None:
     security = config.linux.security_context
     unsupported = {
         "windows": config.HasField("windows"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 from kubeletpy_common.cgroups import LinuxResources
 from kubeletpy_proto import cri_pb2 as cri
@@ -11,6 +12,7 @@ from runtime.cri.bundle import read_config
 from runtime.cri.errors import NotReadyError, StartError
 from runtime.cri.lifecycle import apply_exit, finish, publish
 from runtime.cri.runtime import Runtime
+from runtime.handlers.table import check_program
 from runtime.oci.confinement import shared_confinement
 from runtime.shim.client import ShimError
 from runtime.shim.messages import StartRequest
@@ -56,6 +58,14 @@ def _check(container: Container) -> None:
         raise NotReadyError(f"pod sandbox {container.pod.id} is not ready: make a new one")
 
 
+def _external(runtime: Runtime, container: Container) -> dict[str, Any] | None:
+    external = container.pod.record.external
+    if external is None:
+        return None
+    check_program(external)
+    return external.command_line(runtime.sandbox_directory(container.pod.id)).to_message()
+
+
 async def _start(runtime: Runtime, container: Container) -> None:
     record, config = container.record, container.config
     bundle = runtime.container_directory(container.id)
@@ -78,6 +88,7 @@ async def _start(runtime: Runtime, container: Container) -> None:
             stdin_once=config.stdin_once,
             cgroup_procs=tuple(cgroup.procs_files()),
             oom_file=cgroup.oom_file(),
+            runtime=_external(runtime, container),
         ),
         timeout=runtime.config.limits.start_seconds,
     )

@@ -166,7 +166,7 @@ def _run(report: socket.socket, become: Callable[[_Progress], None]) -> NoReturn
 
 
 def _become_container(launch: Launch, progress: _Progress) -> None:
-    _leave_parent()
+    leave_parent()
     progress.step = "read the configuration"
     with open(os.path.join(launch.bundle, CONFIG_FILE), "rb") as stream:
         config = json.loads(stream.read())
@@ -205,7 +205,7 @@ def _become_container(launch: Launch, progress: _Progress) -> None:
 
 
 def _become_exec(launch: ExecLaunch, progress: _Progress) -> None:
-    _leave_parent()
+    leave_parent()
     progress.step = "read the system call filter"
     system_calls = read_compiled_filter(launch.config["linux"], launch.bundle)
     progress.step = "join the cgroups"
@@ -228,7 +228,8 @@ def _become_exec(launch: ExecLaunch, progress: _Progress) -> None:
     _execute(launch.process, system_calls, stdio, launch.report, progress)
 
 
-def _leave_parent() -> None:
+def leave_parent() -> None:
+    """Undo, in a fresh fork, what the shim set up for itself, and lead a session of its own."""
     signal.set_wakeup_fd(-1)
     # execve(2) keeps ignored signals ignored. The spawner has reset what it inherited; these are
     # what Python, the spawner and the shim ignore or handle themselves.

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 _CHUNK = 256 << 10
 _REQUEST_TIMEOUT = 10.0
+_EXTERNAL_SECONDS = 10.0
+"""That an external runtime may take in addition."""
 
 
 class ShimError(Exception):
@@ -151,7 +153,24 @@ class ShimClient:
         Raises:
             ShimError: it still runs.
         """
-        await self._call("forget", {"container_id": container_id})
+        timeout = _REQUEST_TIMEOUT + _EXTERNAL_SECONDS
+        await self._call("forget", {"container_id": container_id}, timeout)
+
+    async def update(self, container_id: str, resources: dict[str, Any]) -> None:
+        """Tell a container's external runtime of other limits.
+
+        Args:
+            container_id: a running container.
+            resources: OCI ``linux.resources``.
+
+        Raises:
+            ShimError: the container does not run, or the runtime refused.
+        """
+        await self._call(
+            "update",
+            {"container_id": container_id, "resources": resources},
+            _REQUEST_TIMEOUT + _EXTERNAL_SECONDS,
+        )
 
     async def containers(self) -> list[ContainerReport]:
         """Return what the shim knows of its containers."""

@@ -16,7 +16,7 @@ import signal
 import time
 
 from kubeletpy_common.atomic import write_atomic
-from runtime.oci.child import Launch, Stdio, run_container, split_cgroups
+from runtime.oci.child import ExecLaunch, Launch, Stdio, run_container, run_exec, split_cgroups
 from runtime.shim.forking import LaunchError, PidNamespace, Report, fork
 from runtime.shim.logs import LogFile
 from runtime.shim.loop import Loop, exit_code
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, NoReturn
 
+    from runtime.shim.execs import Command
     from runtime.shim.streams import Sink
 
 EXIT_FILE = "exit.json"
@@ -48,6 +49,7 @@ class Container:
         request: what to start.
         on_started: called once, with what runs or why nothing does.
         on_exit: called once, after the record of the exit is on disk.
+        children: who hears of the end of which child of the shim, by its pid.
 
     Attributes:
         config: the part of its OCI configuration that further processes share.
@@ -61,11 +63,13 @@ class Container:
         request: StartRequest,
         on_started: Callable[[Started | LaunchError], None],
         on_exit: Callable[[ExitRecord], None],
+        children: dict[int, Any],
     ) -> None:
         self._loop = loop
         self.request = request
         self._on_started = on_started
         self._on_exit = on_exit
+        self._children = children
         self.config: dict[str, Any] = {"linux": request.linux}
         self.pid = 0
         self.started_at_ns = 0
@@ -106,7 +110,44 @@ class Container:
             if stdio is not None:
                 for fd in (stdio.stdin, stdio.stdout, stdio.stderr):
                     os.close(fd)
+        self._children[self.pid] = self
         self._loop.call_after(timeout, lambda: self._give_up(timeout))
+
+    def launch(
+        self,
+        command: Command,
+        process: dict[str, Any],
+        stdio: Stdio | None,
+        report: Report,
+        namespaces: PidNamespace,
+    ) -> None:
+        """Fork one more process in it, which ``command`` gets to know the pid and the end of.
+
+        Args:
+            command: whose process it is.
+            process: the OCI ``process`` to run.
+            stdio: its standard streams; None for a terminal.
+            report: where it tells of its failure.
+            namespaces: of this process's children.
+
+        Raises:
+            OSError: it did not come to a fork, for instance because the container has ended.
+        """
+        pidfd = os.pidfd_open(self.pid)
+        try:
+            unified, cgroup_files = split_cgroups(self.request.cgroup_procs)
+            launch = ExecLaunch(
+                self.config, self.request.bundle, process, pidfd, cgroup_files, stdio, report.child
+            )
+
+            def child() -> NoReturn:
+                run_exec(launch)
+
+            with namespaces.of_process(pidfd):
+                command.pid = fork(child, unified)
+        finally:
+            os.close(pidfd)
+        self._children[command.pid] = command
 
     def signal(self, number: int) -> None:
         """Send a signal to its first process.
@@ -157,6 +198,20 @@ class Container:
     def close(self) -> None:
         """Let go of its streams and log."""
         self._close()
+
+    def update(self, resources: dict[str, Any], on_done: Callable[[str], None]) -> None:
+        """Take note of other limits, which its cgroup has already; ``on_done`` gets an error."""
+        on_done("")
+
+    def forget(self, on_done: Callable[[], None]) -> None:
+        """Let go of it, ended as it is; ``on_done`` is called once nothing of it is left."""
+        self._close()
+        on_done()
+
+    def wait(self) -> None:
+        """Wait for its end, as the last that this process does."""
+        if self.exit is None:
+            os.waitpid(self.pid, 0)
 
     def _open_stdio(self) -> Stdio:
         if self.request.stdin:

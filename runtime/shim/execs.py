@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import signal
 
-from runtime.oci.child import ExecLaunch, Stdio, run_exec, split_cgroups
-from runtime.shim.forking import LaunchError, PidNamespace, Report, fork
+from runtime.oci.child import Stdio
+from runtime.shim.forking import LaunchError, Report
 from runtime.shim.loop import exit_code
 from runtime.shim.messages import OUTPUT_LIMIT, ExecResult
 from runtime.shim.streams import Capture, Reader
@@ -15,9 +15,10 @@ from runtime.shim.streams import Capture, Reader
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, NoReturn
+    from typing import Any
 
     from runtime.shim.containers import Container
+    from runtime.shim.forking import PidNamespace
     from runtime.shim.loop import Loop, Timer
 
 
@@ -28,6 +29,10 @@ class Command:
         loop: the shim's event loop.
         container: where it runs.
         process: the OCI ``process`` to run.
+
+    Attributes:
+        pid: its process id; 0 until it is known.
+        unwanted: it is to be killed as soon as its process id is known.
     """
 
     def __init__(self, loop: Loop, container: Container, process: dict[str, Any]) -> None:
@@ -35,11 +40,15 @@ class Command:
         self.container = container
         self._process = process
         self.pid = 0
+        self.unwanted = False
         self._error: LaunchError | None = None
         self._report: Report | None = None
 
     def kill(self) -> None:
         """Kill it and what it started in its session; it is reaped after that."""
+        if not self.pid:
+            self.unwanted = True
+            return
         # The child leads its own session, and so its own process group, once it has called setsid.
         for send in (os.killpg, os.kill):
             try:
@@ -62,28 +71,15 @@ class Command:
         Raises:
             OSError: it did not come to a fork, for instance because the container has ended.
         """
-        pidfd = -1
         report = self._report = Report(self._loop, self._launched, on_terminal)
         try:
-            pidfd = os.pidfd_open(self.container.pid)
-            unified, cgroup_files = split_cgroups(self.container.request.cgroup_procs)
-            launch = ExecLaunch(
-                self.container.config, self.container.request.bundle, self._process, pidfd,
-                cgroup_files, stdio, report.child,
-            )  # fmt: skip
-
-            def child() -> NoReturn:
-                run_exec(launch)
-
-            with namespaces.of_process(pidfd):
-                self.pid = fork(child, unified)
+            self.container.launch(self, self._process, stdio, report, namespaces)
         except OSError:
             report.close()
             raise
         finally:
             report.child.close()
-            inputs = (stdio.stdin, stdio.stdout, stdio.stderr) if stdio is not None else ()
-            for fd in {*inputs, pidfd} - {-1}:
+            for fd in (stdio.stdin, stdio.stdout, stdio.stderr) if stdio is not None else ():
                 os.close(fd)
 
     def _launched(self, error: LaunchError | None) -> None:

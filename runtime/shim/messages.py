@@ -76,6 +76,7 @@ class SandboxSpec(Record):
         uid_mappings: of the pod's own user namespace, as in an OCI configuration; empty: the
             host's is used.
         gid_mappings: likewise.
+        external: its containers are run by an external OCI runtime.
     """
 
     sandbox_id: str
@@ -90,6 +91,7 @@ class SandboxSpec(Record):
     shm_size: int = 64 << 20
     uid_mappings: tuple[dict[str, int], ...] = ()
     gid_mappings: tuple[dict[str, int], ...] = ()
+    external: bool = False
 
     @classmethod
     def from_message(cls, message: Message) -> SandboxSpec:
@@ -116,6 +118,8 @@ class StartRequest(Record):
         stdin_once: close it after the first attached client leaves.
         cgroup_procs: ``cgroup.procs`` files that the process joins.
         oom_file: the file whose ``oom_kill`` count tells of OOM kills.
+        runtime: None, or how to call the external OCI runtime that is to run it:
+            :class:`runtime.shim.external.command_line.CommandLine` as a message.
     """
 
     container_id: str
@@ -128,6 +132,7 @@ class StartRequest(Record):
     stdin_once: bool = False
     cgroup_procs: tuple[StrPath, ...] = ()
     oom_file: StrPath | None = None
+    runtime: Message | None = None
 
     @classmethod
     def from_message(cls, message: Message) -> StartRequest:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, Final
 
+    from runtime.shim.external.strays import Strays
     from runtime.shim.messages import ExecResult, ExitRecord, Message
 
 _CHUNK: Final = 256 << 10
@@ -136,7 +137,8 @@ class ShimServer:
         self._namespaces = PidNamespace()
         self._connections: set[Connection] = set()
         self._containers: dict[str, Container] = {}
-        self._by_pid: dict[int, Container | Command] = {}
+        self._by_pid: dict[int, Any] = {}
+        self._strays: Strays | None = None
         self._sessions: dict[tuple[Connection, int], Command | Attachment] = {}
         self._operations: dict[str, Callable[[Connection, Message], Message | None]] = {
             "start": self._start,
@@ -148,6 +150,7 @@ class ShimServer:
             "kill": self._kill,
             "reopen_log": self._reopen_log,
             "forget": self._forget,
+            "update": self._update,
             "containers": self._list,
             "shutdown": self._shutdown,
         }
@@ -160,8 +163,7 @@ class ShimServer:
         # One that the kernel cannot end keeps no shim: the alarm's default action ends it.
         signal.alarm(_LAST_WAIT)
         for container in self._containers.values():
-            if container.exit is None:
-                os.waitpid(container.pid, 0)
+            container.wait()
 
     def _accept(self) -> None:
         try:
@@ -198,6 +200,8 @@ class ShimServer:
         known = self._by_pid.pop(pid, None)
         if known is not None:
             known.reaped(status)
+        elif self._strays is not None:
+            self._strays.ended(pid, status)
 
     def _start(self, connection: Connection, message: Message) -> None:
         request = StartRequest.from_message(message["request"])
@@ -212,14 +216,28 @@ class ShimServer:
             else:
                 connection.send({"id": number, "result": to_message(outcome)})
 
-        container = Container(self._loop, request, started, self._on_exit)
+        container = self._new_container(request, started)
         try:
             container.start(self._namespaces, message["timeout"])
         except BaseException:
             container.close()
             raise
         self._containers[identifier] = container
-        self._by_pid[container.pid] = container
+
+    def _new_container(
+        self, request: StartRequest, on_started: Callable[[Started | LaunchError], None]
+    ) -> Container:
+        if request.runtime is None:
+            return Container(self._loop, request, on_started, self._on_exit, self._by_pid)
+        # In pods of an external runtime only; the others need not pay for its memory.
+        from runtime.shim.external.container import ExternalContainer
+        from runtime.shim.external.strays import Strays
+
+        if self._strays is None:
+            self._strays = Strays(self._by_pid)
+        return ExternalContainer(
+            self._loop, request, on_started, self._on_exit, self._by_pid, self._strays
+        )
 
     def _on_exit(self, record: ExitRecord) -> None:
         for connection in list(self._connections):
@@ -243,7 +261,6 @@ class ShimServer:
 
         execution = Exec(self._loop, container, message["process"], message["timeout"], done)
         execution.start(self._namespaces)
-        self._by_pid[execution.pid] = execution
         self._sessions[key] = execution
 
     def _exec(self, connection: Connection, message: Message) -> None:
@@ -264,7 +281,6 @@ class ShimServer:
         streams = frozenset(message["streams"])
         command = StreamedExec(self._loop, container, message["process"], streams, started, done)
         command.start(self._namespaces)
-        self._by_pid[command.pid] = command
         self._sessions[key] = command
 
     def _attach(self, connection: Connection, message: Message) -> None:
@@ -307,14 +323,25 @@ class ShimServer:
             container.log.reopen()
         return {}
 
-    def _forget(self, connection: Connection, message: Message) -> Message:
+    def _forget(self, connection: Connection, message: Message) -> Message | None:
         container = self._containers.get(message["container_id"])
-        if container is not None:
-            if container.exit is None:
-                raise LaunchError("running", f"container {message['container_id']} still runs")
-            container.close()
-            del self._containers[message["container_id"]]
-        return {}
+        if container is None:
+            return {}
+        if container.exit is None:
+            raise LaunchError("running", f"container {message['container_id']} still runs")
+        del self._containers[message["container_id"]]
+        answer = {"id": message["id"], "result": {}}
+        container.forget(lambda: connection.send(answer))
+        return None
+
+    def _update(self, connection: Connection, message: Message) -> None:
+        container, number = self._running(message), message["id"]
+
+        def done(error: str) -> None:
+            answer = {"error": {"code": "refused", "message": error}} if error else {"result": {}}
+            connection.send({"id": number, **answer})
+
+        container.update(message["resources"], done)
 
     def _list(self, connection: Connection, message: Message) -> Message:
         reports = [to_message(c.report()) for c in self._containers.values() if c.started_at_ns]

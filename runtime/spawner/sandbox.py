@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 SOCKET_NAME: Final = "shim.sock"
 LOG_NAME: Final = "shim.log"
+ROOTS_NAME: Final = "roots"
 _NAMESPACES: Final = {
     "network": ("net", ns.CLONE_NEWNET),
     "ipc": ("ipc", ns.CLONE_NEWIPC),
@@ -118,6 +119,8 @@ def _make(spec: SandboxSpec, answer: socket.socket) -> None:
         namespaces = _pin_namespaces(spec)
         if spec.new_ipc:
             _mount_shm(spec)
+        if spec.external:
+            _prepare_roots(os.path.join(spec.directory, ROOTS_NAME))
         listener = _listen(spec.directory, SOCKET_NAME)
     except BaseException as error:
         answer.send(describe(error).encode()[:_ANSWER_SIZE])
@@ -133,7 +136,7 @@ def destroy_sandbox_mounts(directory: StrPath) -> None:
     """
     pins = os.path.join(directory, "ns")
     names = [f"{pins}/{name}" for name in os.listdir(pins)] if os.path.isdir(pins) else []
-    for path in [*names, os.path.join(directory, "shm")]:
+    for path in [*names, *(os.path.join(directory, name) for name in ("shm", ROOTS_NAME))]:
         _unmount_all(path)
 
 
@@ -212,6 +215,20 @@ def _mount_shm(spec: SandboxSpec) -> None:
     _make_directory(target)
     flags = m.MS_NOSUID | m.MS_NODEV | m.MS_NOEXEC
     m.mount("shm", target, "tmpfs", flags, f"mode=1777,size={spec.shm_size}")
+
+
+def _prepare_roots(path: str) -> None:
+    """Make the place where an external runtime finds its containers' root file systems.
+
+    A private mount: what is mounted below it, in a mount namespace that is a copy of this one, does
+    not come back to the host.
+    """
+    # Now, not with the first container: by then the code on disk may be another version's.
+    import runtime.shim.external.container  # noqa: F401
+
+    _make_directory(path)
+    m.mount(path, path, None, m.MS_BIND)
+    m.mount(None, path, None, m.MS_PRIVATE)
 
 
 def _make_directory(path: str) -> None:

@@ -30,6 +30,7 @@ import enum
 
 import msgspec
 
+from runtime.handlers.external import ExternalRuntime
 from runtime.shim.messages import Rootfs
 
 START_ERROR_CODE = 128  # what containerd reports for a container that could not be started
@@ -69,6 +70,8 @@ class SandboxRecord(msgspec.Struct, frozen=True, kw_only=True):
     OCI names to the paths at which the pod's namespaces are pinned. ``boot_id`` is that of the
     boot in which the sandbox was made. ``resources`` and ``overhead`` are what the kubelet told of
     the pod after it was made, as LinuxContainerResources of protobuf; empty if it told nothing.
+    ``runtime_handler`` is the name that the client gave, ``external`` the OCI runtime that it stood
+    for at that time, None for the built-in one.
     """
 
     id: str
@@ -84,6 +87,7 @@ class SandboxRecord(msgspec.Struct, frozen=True, kw_only=True):
     ips: list[str] = []
     resources: bytes = b""
     overhead: bytes = b""
+    external: ExternalRuntime | None = None
 
 
 class ContainerRecord(msgspec.Struct, frozen=True, kw_only=True):

@@ -18,7 +18,7 @@ Profile = cri.SecurityProfile
 
 def needs(
     *, security: dict[str, Any] | None = None, linux: dict[str, Any] | None = None,
-    handler: str = "", **fields: Any,
+    **fields: Any,
 ) -> SandboxNeeds:  # fmt: skip
     config = cri.PodSandboxConfig(
         linux=cri.LinuxPodSandboxConfig(
@@ -26,7 +26,7 @@ def needs(
         ),
         **{"metadata": cri.PodSandboxMetadata(name="web"), **fields},
     )
-    return read_sandbox_config(config, handler, HostFacts(hostname="node1"), SysctlSettings())
+    return read_sandbox_config(config, HostFacts(hostname="node1"), SysctlSettings())
 
 
 def options(**modes: Any) -> dict[str, Any]:
@@ -62,7 +62,6 @@ def test_a_sysctl_of_the_pod_wins_over_the_default() -> None:
         ({"metadata": cri.PodSandboxMetadata()}, "name is empty"),
         ({"hostname": "a/b"}, "hostname"),
         ({"hostname": "a\nb"}, "hostname"),
-        ({"handler": "gvisor"}, "gvisor"),
         ({"log_directory": "logs"}, "log_directory"),
         ({"linux": {"cgroup_parent": "a.slice"}}, "systemd"),
         ({"security": options(network=cri.CONTAINER)}, "only POD and NODE"),
