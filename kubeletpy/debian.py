@@ -49,6 +49,7 @@ TESTS = (
     Package("skopeo", "checks our images with a tool that is not ours", "skopeo"),
     Package("util-linux", "provides unshare, nsenter and setpriv", "setpriv"),
     Package("containernetworking-plugins", "gives pods a network by CNI", "/usr/lib/cni/bridge"),
+    Package("runc", "runs pods of an external runtime handler", "runc"),
     Package("umoci", "unpacks our images with a tool that is not ours", "umoci"),
 )
 VENV = Package("python3-venv", "makes the virtual environment", "python3 -m ensurepip")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 _PROGRAMS = (
     *("busybox", "docker-registry", "ip", "iptables", "nsenter"),
-    *("setpriv", "skopeo", "umoci", "unshare"),
+    *("runc", "setpriv", "skopeo", "umoci", "unshare"),
 )
 _OVERLAY = (
     "mount -t tmpfs tmpfs /mnt && mkdir /mnt/l /mnt/u /mnt/w /mnt/m && "

@@ -68,12 +68,14 @@ class Place:
 
     def write_config(self, extra: str = "") -> Path:
         path = self.directory / "runtime.toml"
+        # Keys of no table come before the first table (TOML).
+        top, bracket, tables = extra.partition("[")
         path.write_text(
-            f'address = "unix://{self.socket}"\nroot = "{self.root}"\nstate = "{self.state}"\n'
+            f'{top}address = "unix://{self.socket}"\nroot = "{self.root}"\nstate = "{self.state}"\n'
             'log_level = "debug"\n'
             f'[network]\nbridge = "{self.bridge}"\n'
             'subnet_v4 = "10.87.0.0/24"\nsubnet_v6 = "fd87::/64"\n'
-            f'[cgroups]\nparent = "{self.cgroup}"\n{extra}'
+            f'[cgroups]\nparent = "{self.cgroup}"\n{bracket}{tables}'
         )
         return path
 
