@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from kubeletpy_proto import cri_pb2 as cri
 from tests.root.runtime.cri.node import SLEEP, Node
 
 pytestmark = pytest.mark.root
