@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import functools
 import os
 import signal
@@ -27,6 +28,8 @@ _PR_SET_NO_NEW_PRIVS: Final = 38
 _PR_CAP_AMBIENT: Final = 47
 _PR_CAP_AMBIENT_RAISE: Final = 2
 _PR_CAP_AMBIENT_CLEAR_ALL: Final = 4
+# keyctl(2)
+_KEYCTL_JOIN_SESSION_KEYRING: Final = 1
 
 CLOSE_RANGE_CLOEXEC: Final = 4
 
@@ -116,6 +119,22 @@ def set_dumpable(dumpable: bool) -> None:
 def set_child_subreaper() -> None:
     """Make this process the parent of its orphaned descendants."""
     _prctl(_PR_SET_CHILD_SUBREAPER, "PR_SET_CHILD_SUBREAPER", 1)
+
+
+def join_new_session_keyring() -> None:
+    """Begin a session keyring of one's own, empty (keyrings(7)), instead of the inherited one.
+
+    A kernel without keyrings, or a filter that forbids them here and in all children, has none to
+    share.
+
+    Raises:
+        OSError: ``EDQUOT`` if the user's quota of keys is used up.
+    """
+    try:
+        syscall("keyctl", _KEYCTL_JOIN_SESSION_KEYRING, 0, operands=("new session",))
+    except OSError as error:
+        if error.errno not in (errno.ENOSYS, errno.EPERM):
+            raise
 
 
 def set_no_new_privs() -> None:

@@ -237,6 +237,8 @@ def leave_parent() -> None:
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     os.setsid()
+    # Whoever holds a session keyring may use the keys in it, whatever namespaces he is in.
+    processes.join_new_session_keyring()
 
 
 def split_cgroups(procs_files: tuple[StrPath, ...]) -> tuple[str | None, tuple[str, ...]]:

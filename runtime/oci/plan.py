@@ -144,9 +144,10 @@ def _own_by_container(config: dict[str, Any], options: MountOptions) -> MountOpt
 
 
 def _plan_devices(config: dict[str, Any], devices: list[dict[str, Any]]) -> list[Step]:
-    if not any(mount.get("destination") == "/dev" for mount in config.get("mounts", [])):
-        # The image's own /dev is not ours to fill.
-        return [_plan_device(device, config) for device in devices]
+    made = [device for device in devices if not _in_volume(device.get("path", ""), config)]
+    if not any(_is_own_dev(mount) for mount in config.get("mounts", [])):
+        # The image's /dev, or a volume there, is not ours to fill.
+        return [_plan_device(device, config) for device in made]
     listed = {device.get("path") for device in devices}
     root = host_owner(config, 0, 0)
     defaults: list[Step] = [
@@ -155,7 +156,27 @@ def _plan_devices(config: dict[str, Any], devices: list[dict[str, Any]]) -> list
         if path not in listed
     ]
     links: list[Step] = [MakeLink(path, target) for path, target in _LINKS.items()]
-    return [*defaults, *(_plan_device(device, config) for device in devices), *links]
+    return [*defaults, *(_plan_device(device, config) for device in made), *links]
+
+
+def _is_own_dev(mount: dict[str, Any]) -> bool:
+    return mount.get("destination") == "/dev" and mount.get("type") == "tmpfs"
+
+
+def _in_volume(path: str, config: dict[str, Any]) -> bool:
+    """Tell whether a device's path lies on a volume: nodes there are the host's.
+
+    Where the host's own /dev is mounted they are those of the host itself.
+    """
+    above = [
+        mount
+        for mount in config.get("mounts", [])
+        if path == mount["destination"] or path.startswith(mount["destination"].rstrip("/") + "/")
+    ]
+    if not above:
+        return False
+    deepest = max(above, key=lambda mount: len(mount["destination"]))
+    return bool(deepest.get("type") != "tmpfs")
 
 
 def _plan_device(device: dict[str, Any], config: dict[str, Any]) -> Step:

@@ -25,6 +25,7 @@ from kubeletpy_common.linux.paths import (
     openat2,
 )
 from kubeletpy_common.record import Record
+from runtime.oci.null_device import clone_null
 from runtime.oci.options import MountOptions
 from runtime.oci.user_namespace import map_ids
 
@@ -48,8 +49,6 @@ if TYPE_CHECKING:
             """
             ...
 
-
-_DEV_NULL: Final = os.makedev(1, 3)
 
 # What per-container views of the machine (lxcfs) replace; none of them is written to by a runtime.
 _HARMLESS_ON_PROCFS: Final = frozenset(
@@ -107,9 +106,6 @@ class IsolateMounts(Record):
         """Change the propagation of every mount, and keep the host's /dev/null at hand."""
         m.mount(None, "/", None, m.MS_REC | self.propagation)
         context.null_fd = os.open("/dev/null", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
-        facts = os.fstat(context.null_fd)
-        if not stat.S_ISCHR(facts.st_mode) or facts.st_rdev != _DEV_NULL:
-            raise OSError("/dev/null of the host is not the null device (character device 1:3)")
 
 
 class MountFileSystem(Record):
@@ -293,7 +289,7 @@ class MaskPath(Record):
         if stat.S_ISDIR(os.fstat(target).st_mode):
             mask = make_file_system("tmpfs", MountOptions(attr_set=m.MOUNT_ATTR_RDONLY))
         else:
-            mask = m.open_tree(context.null_fd, "", m.OPEN_TREE_CLONE | AT_EMPTY_PATH)
+            mask = clone_null(context.null_fd)
         m.attach(mask, target)
         os.close(mask)
         os.close(target)

@@ -17,6 +17,7 @@ import time
 
 from kubeletpy_common.atomic import write_atomic
 from runtime.oci.child import ExecLaunch, Launch, Stdio, run_container, run_exec, split_cgroups
+from runtime.oci.null_device import open_null
 from runtime.shim.forking import LaunchError, PidNamespace, Report, fork
 from runtime.shim.logs import LogFile
 from runtime.shim.loop import Loop, exit_code
@@ -218,7 +219,7 @@ class Container:
             stdin, self.stdin = os.pipe()
             os.set_blocking(self.stdin, False)
         else:
-            stdin = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+            stdin = open_null(os.O_RDONLY)
         ends = []
         for stream in ("stdout", "stderr"):
             reading, writing = os.pipe()

@@ -6,6 +6,7 @@ import os
 import signal
 
 from runtime.oci.child import Stdio
+from runtime.oci.null_device import open_null
 from runtime.shim.forking import LaunchError, Report
 from runtime.shim.loop import exit_code
 from runtime.shim.messages import OUTPUT_LIMIT, ExecResult
@@ -153,7 +154,7 @@ class Exec(Command):
             reading, writing = os.pipe()
             self._readers.append(Reader(self._loop, reading, capture.add))
             ends.append(writing)
-        return Stdio(os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC), *ends)
+        return Stdio(open_null(os.O_RDONLY), *ends)
 
     def _time_is_up(self) -> None:
         self._timed_out = True
@@ -228,7 +229,7 @@ class StreamedExec(Command):
         ends = []
         for name in ("stdin", "stdout", "stderr"):
             if name not in self._streams:
-                ends.append(os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC))
+                ends.append(open_null(os.O_RDWR))
                 continue
             reading, writing = os.pipe()
             mine, its = (writing, reading) if name == "stdin" else (reading, writing)

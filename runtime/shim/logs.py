@@ -8,7 +8,11 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import time
+
+from kubeletpy_common.linux.libc import AT_FDCWD
+from kubeletpy_common.linux.paths import RESOLVE_NO_SYMLINKS, openat2
 
 # Type checkers take this name for true; see kubeletpy_common/record.py.
 TYPE_CHECKING = False
@@ -20,7 +24,8 @@ if TYPE_CHECKING:
 MAX_LINE: Final = 16 << 10
 """Bytes of text in one entry at most; what is longer is split, as containerd's default does."""
 
-_FLAGS: Final = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+# Without O_NONBLOCK the opening of a fifo would wait for its reader.
+_FLAGS: Final = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK
 
 
 def timestamp(nanoseconds: int) -> str:
@@ -75,7 +80,7 @@ class LogFile:
         self._fd = -1
         self.dropped = 0
         if path is not None:
-            self._fd = os.open(path, _FLAGS, 0o640)
+            self._fd = _open(path)
 
     def write(self, entries: bytes) -> None:
         """Append whole entries."""
@@ -98,7 +103,7 @@ class LogFile:
         """
         if self._path is None:
             return
-        fresh = os.open(self._path, _FLAGS, 0o640)
+        fresh = _open(self._path)
         os.close(self._fd)
         self._fd = fresh
 
@@ -107,3 +112,15 @@ class LogFile:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+def _open(path: StrPath) -> int:
+    """Open a log file, which nobody who can write to its directory may have replaced.
+
+    The path was resolved when the container was made; a link in it has come since.
+    """
+    descriptor = openat2(AT_FDCWD, path, _FLAGS, 0o640, RESOLVE_NO_SYMLINKS)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, f"log file {path}: something else is in its place; remove it")
+    return descriptor

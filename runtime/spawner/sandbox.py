@@ -16,9 +16,10 @@ from kubeletpy_common.linux import mounts as m
 from kubeletpy_common.linux import namespaces as ns
 from kubeletpy_common.linux import processes
 from runtime.oci.child import join_cgroups
-from runtime.shim.forking import PidNamespace, fork
+from runtime.shim.forking import fork
 from runtime.shim.messages import SandboxSpec
 from runtime.shim.server import ShimServer
+from runtime.spawner.pause import start_pause
 from runtime.spawner.user_namespace import user_namespace
 
 # Type checkers take this name for true; see kubeletpy_common/record.py.
@@ -73,7 +74,8 @@ def run_shim(
     try:
         listener, namespaces = _make_in_child(message)
         if message["shared_pid"]:
-            namespaces["pid"] = _pin(os.path.join(directory, "ns"), str(_start_pause(room)), "pid")
+            pid = start_pause(directory, namespaces, room)
+            namespaces["pid"] = _pin(os.path.join(directory, "ns"), str(pid), "pid")
     except BaseException:
         destroy_sandbox_mounts(directory)
         raise
@@ -257,36 +259,3 @@ def _listen(path: StrPath, name: str) -> socket.socket:
     # kernel refuses instead of letting them wait (unix(7)).
     listener.listen(1024)
     return listener
-
-
-def _start_pause(room: tuple[int, int]) -> int:
-    """Fork the first process of a PID namespace that the pod's containers share.
-
-    It reaps what its containers leave behind and ends by SIGKILL, or with the shim.
-    """
-    config = {"linux": {"namespaces": [{"type": "pid"}]}}
-    namespace = PidNamespace()
-
-    def pause() -> NoReturn:
-        processes.set_title("pause", "kubeletpy-pause", room)
-        _pause()
-
-    try:
-        with namespace.of_container(config):
-            return fork(pause)
-    finally:
-        namespace.close()
-
-
-def _pause() -> NoReturn:
-    processes.set_parent_death_signal(signal.SIGKILL)
-    processes.close_from(3)
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
-    while True:
-        signal.sigwait({signal.SIGCHLD})
-        try:
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
-        except ChildProcessError:
-            # No child is left; the next one's end wakes this loop again.
-            continue

@@ -46,6 +46,25 @@ def test_default_devices_and_links_only_on_our_own_dev() -> None:
     assert "link /dev/ptmx to pts/ptmx" in steps
 
 
+def test_nothing_is_made_on_volumes() -> None:
+    devices = [
+        {"path": f"{directory}/x", "type": "c", "major": 1, "minor": 3}
+        for directory in ("/dev", "/dev/v", "/v", "/other")
+    ]
+    bind = {"type": "bind", "source": "/s", "options": ["rbind"]}
+    own_dev = {"destination": "/dev", "type": "tmpfs"}
+    made = "make the device "
+    inside = [{"destination": "/v", **bind}, {"destination": "/dev/v", **bind}]
+    steps = plan(mounts=[own_dev, *inside], linux={"devices": devices})
+    assert {s for s in steps if s.startswith(made) and s.endswith("/x")} == {
+        f"{made}/dev/x", f"{made}/other/x",
+    }  # fmt: skip
+    steps = plan(mounts=[{"destination": "/dev", **bind}], linux={"devices": devices})
+    assert [s for s in steps if s.startswith((made, "link "))] == [
+        f"{made}/v/x", f"{made}/other/x",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("config", "reason"),
     [

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -77,8 +79,40 @@ def test_a_linked_log_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "victim").exists()
 
 
-def test_a_full_disk_costs_lines_and_nothing_else() -> None:
-    log = LogFile(Path("/dev/full"))
+def test_a_full_disk_costs_lines_and_nothing_else(tmp_path: Path) -> None:
+    log = LogFile(tmp_path / "log")
+    full = os.open("/dev/full", os.O_WRONLY)
+    os.dup2(full, log._fd, inheritable=False)
+    os.close(full)
     log.write(b"lost\n")
     assert log.dropped == 5
     log.close()
+
+
+def test_only_a_plain_file_without_links_on_the_way_is_a_log(tmp_path: Path) -> None:
+    """CVE-2024-5154: what somebody with a volume in the log directory puts there."""
+    (tmp_path / "canary").write_text("canary")
+    (tmp_path / "real").mkdir()
+    (tmp_path / "directory").symlink_to("real")
+    (tmp_path / "link").symlink_to("canary")
+    (tmp_path / "loop").symlink_to("loop")
+    os.mkfifo(tmp_path / "fifo")
+    for name in ("link", "loop", "directory/log", "fifo", "real"):
+        with pytest.raises(OSError, match=name):
+            LogFile(tmp_path / name)
+    with pytest.raises(OSError, match="something else is in its place"):
+        LogFile(Path("/dev/null"))
+    assert (tmp_path / "canary").read_text() == "canary"
+    assert list((tmp_path / "real").iterdir()) == []
+
+
+def test_a_reopened_log_is_looked_at_as_well(tmp_path: Path) -> None:
+    log = LogFile(tmp_path / "log")
+    (tmp_path / "log").rename(tmp_path / "log.1")
+    (tmp_path / "log").symlink_to("canary")
+    with pytest.raises(OSError, match="log"):
+        log.reopen()
+    log.write(b"kept\n")
+    log.close()
+    assert (tmp_path / "log.1").read_bytes() == b"kept\n"
+    assert not (tmp_path / "canary").exists()
