@@ -32,7 +32,10 @@ A config file holds the same settings and more; every key is optional:
   subnet_v6 = "fd88::/64"          # "" for IPv4 only
   [cni]
   conf_dir = "/etc/cni/net.d"      # its plugins instead of the network above
-  [registries."registry.example:5000"]
+  [images]
+  config_path = "/etc/containerd/certs.d"   # <registry>/hosts.toml: mirrors, TLS
+  pinned = ["registry.example/base:*"]
+  [registries."registry.example:5000"]      # or in few words here
   plain_http = true
   [sysctls]
   allowed_unsafe = ["net.core.somaxconn"]
@@ -90,6 +93,13 @@ start takes them over. Exit code 1: it could not start, and one line on stderr s
     f"[default: {', '.join(Config().cni.bin_dirs)}]",
 )
 @click.option(
+    "--registry-config-dir",
+    type=click.Path(path_type=str),
+    metavar="DIR",
+    help="Where hosts.toml files of registries are, as containerd has them; several, separated by "
+    f"colons.  [default: {Config().images.config_path}]",
+)
+@click.option(
     "--check", is_flag=True, help="Only look whether this machine can run pods; exit code 1 if not."
 )
 @click.option(
@@ -108,6 +118,7 @@ def main(
     log_level: str | None,
     cni_conf_dir: str | None,
     cni_bin_dir: tuple[str, ...],
+    registry_config_dir: str | None,
     check: bool,
     output: str,
 ) -> None:  # fmt: skip
@@ -122,6 +133,7 @@ def main(
         "state": state,
         "log_level": log_level,
         "cni": {"conf_dir": cni_conf_dir, "bin_dirs": cni_bin_dir or None},
+        "images": {"config_path": registry_config_dir},
     }
     try:
         config = load_config(config_file, overrides)

@@ -10,6 +10,8 @@ from typing import Any, Final
 
 import msgspec
 
+from runtime.images import pins
+
 BUILT_IN: Final = "kubeletpy"
 """Name of the runtime handler that needs no other program."""
 
@@ -88,6 +90,32 @@ class RegistrySettings(_Strict, frozen=True):
     client_cert: Path | None = None
     client_key: Path | None = None
     mirrors: tuple[str, ...] = ()
+
+
+class ImageSettings(_Strict, frozen=True):
+    """Images and where they come from.
+
+    Attributes:
+        config_path: directories, separated by colons, with a directory per registry and a
+            ``hosts.toml`` in it, as containerd has them; the first that knows a registry decides.
+            Read anew for every pull; missing ones do not count. Goes before ``registries``.
+        pinned: names of images that the kubelet must not remove to make room; ``*`` stands for
+            any characters of the whole name.
+        parallel_downloads: layers fetched at a time, of all pulls together.
+        attempts: tries of one request to a registry.
+        progress_seconds: without any progress of a download after which it is tried again.
+    """
+
+    config_path: str = "/etc/containerd/certs.d:/etc/docker/certs.d"
+    pinned: tuple[str, ...] = ()
+    parallel_downloads: int = 3
+    attempts: int = 5
+    progress_seconds: float = 60.0
+
+    @property
+    def directories(self) -> tuple[Path, ...]:
+        """The directories of ``config_path``."""
+        return tuple(Path(part) for part in self.config_path.split(":") if part)
 
 
 class SysctlSettings(_Strict, frozen=True):
@@ -186,6 +214,7 @@ class Config(_Strict, frozen=True):
     network: NetworkSettings = NetworkSettings()
     cni: CniSettings = CniSettings()
     cgroups: CgroupSettings = CgroupSettings()
+    images: ImageSettings = ImageSettings()
     registries: dict[str, RegistrySettings] = {}
     sysctls: SysctlSettings = SysctlSettings()
     limits: Limits = Limits()
@@ -276,6 +305,7 @@ def _check(config: Config, where: str) -> None:
         if getattr(config.limits, name) <= 0:
             raise ConfigError(f"{where}: [limits]: {name} must be positive")
     _check_runtimes(config, where)
+    _check_images(config.images, f"{where}: [images]")
     _check_cni(config.cni, f"{where}: [cni]")
     _check_streaming(config.streaming, f"{where}: [streaming]")
 
@@ -296,6 +326,17 @@ def _check_runtimes(config: Config, where: str) -> None:
             f"{where}: default_runtime {config.default_runtime!r} has no table "
             f"[runtimes.{config.default_runtime}]"
         )
+
+
+def _check_images(images: ImageSettings, where: str) -> None:
+    for directory in images.directories:
+        if not directory.is_absolute():
+            raise ConfigError(f"{where}: config_path: {str(directory)!r} is not an absolute path")
+    for name in ("parallel_downloads", "attempts", "progress_seconds"):
+        if getattr(images, name) <= 0:
+            raise ConfigError(f"{where}: {name} must be positive")
+    if (wrong := pins.check(images.pinned)) is not None:
+        raise ConfigError(f"{where}: pinned: {wrong}")
 
 
 def _check_cni(cni: CniSettings, where: str) -> None:

@@ -44,6 +44,11 @@ def cni_config(config: Config) -> CniConfig:
 def registry_config(config: Config) -> images.RegistryConfig:
     """Return the settings of pulls."""
     return images.RegistryConfig(
+        host_directories=config.images.directories,
+        pinned=config.images.pinned,
+        parallel_downloads=config.images.parallel_downloads,
+        attempts=config.images.attempts,
+        stall_seconds=config.images.progress_seconds,
         registries={
             domain: images.RegistrySettings(
                 plain_http=registry.plain_http,
@@ -53,5 +58,5 @@ def registry_config(config: Config) -> images.RegistryConfig:
                 mirrors=registry.mirrors,
             )
             for domain, registry in config.registries.items()
-        }
+        },
     )

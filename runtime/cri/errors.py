@@ -86,6 +86,7 @@ _TABLE: Final[tuple[tuple[type[BaseException], StatusCode], ...]] = (
     (images.ImageNotFound, StatusCode.NOT_FOUND),
     (images.Unauthorized, StatusCode.UNAUTHENTICATED),
     (images.RegistryUnreachable, StatusCode.UNAVAILABLE),
+    (images.BadRegistryConfig, StatusCode.FAILED_PRECONDITION),
     (images.RegistryRefused, StatusCode.FAILED_PRECONDITION),
     (images.DigestMismatch, StatusCode.DATA_LOSS),
     (images.TruncatedBlob, StatusCode.DATA_LOSS),

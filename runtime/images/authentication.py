@@ -16,9 +16,10 @@ from typing import Any, Final
 from yarl import URL
 
 from runtime.images.challenge import Challenge, parse_challenges
+from runtime.images.endpoints import Endpoint
 from runtime.images.errors import MalformedImage, RegistryUnreachable, Unauthorized
 from runtime.images.manifest import load_json
-from runtime.images.settings import Credentials, RegistrySettings
+from runtime.images.settings import Credentials
 from runtime.images.targets import parse_url
 from runtime.images.transport import CONNECTION_ERRORS, Transport, explain, is_final, printable
 
@@ -34,6 +35,10 @@ class _Token:
     expires: float
 
 
+class _NoGet(Unauthorized):
+    """The token service does not answer this method."""
+
+
 class Authenticator:
     """Answers the challenges of one registry during one pull."""
 
@@ -41,7 +46,7 @@ class Authenticator:
         self,
         transport: Transport,
         registry: URL,
-        settings: RegistrySettings,
+        endpoint: Endpoint,
         credentials: Credentials | None,
         scope: str,
     ) -> None:
@@ -50,14 +55,15 @@ class Authenticator:
         Args:
             transport: for requests to the token service.
             registry: the base URL of the registry.
-            settings: of that registry.
+            endpoint: its settings.
             credentials: for that registry; None is anonymous.
             scope: asked for, such as ``repository:library/busybox:pull``; what the registry's
                 challenge names is never asked for, so that it cannot widen a token.
         """
         self._transport = transport
         self._registry = registry
-        self._settings = settings
+        self._endpoint = endpoint
+        self._attempts = endpoint.attempts or transport.config.attempts
         self._credentials = credentials
         self._scope = scope
         self._token: _Token | None = None
@@ -123,19 +129,32 @@ class Authenticator:
             return await self._request("POST", realm, form, None, what)
         query = {key: value for key, value in form.items() if value}
         url = realm.extend_query(query)
-        return await self._request("GET", url, None, self._basic_header(), what)
+        try:
+            return await self._request("GET", url, None, self._basic_header(), what)
+        except _NoGet:
+            pair = credentials.basic() if credentials is not None else None
+            if pair is None:
+                raise
+        # A service of OAuth 2 alone (oauth.md); it takes the password in a form.
+        form |= {
+            "grant_type": "password",
+            "username": pair[0],
+            "password": pair[1],
+            "client_id": "kubeletpy",
+        }
+        return await self._request("POST", realm, form, None, what)
 
     async def _request(
         self, method: str, url: URL, form: dict[str, str] | None, authorization: str | None,
         what: str,
     ) -> dict[str, Any]:  # fmt: skip
         where = f"{what}: token service {url.origin()}"
-        for attempt in range(self._transport.config.attempts):
+        for attempt in range(self._attempts):
             retry_after = None
             try:
                 # Redirects are not followed: the form holds a secret.
                 async with self._transport.open(
-                    method, url, registry=self._registry, settings=self._settings, headers={},
+                    method, url, registry=self._registry, endpoint=self._endpoint, headers={},
                     authorization=authorization, data=form, follow=False,
                 ) as response:  # fmt: skip
                     if response.status == 200:
@@ -143,13 +162,14 @@ class Authenticator:
                         return load_json(data, where)
                     why = await self._transport.complaint(response)
                     if not self._transport.retried(response.status):
-                        raise Unauthorized(f"{where} refused: {why}; {_remedy(self._credentials)}")
+                        kind = _NoGet if response.status in (404, 405) else Unauthorized
+                        raise kind(f"{where} refused: {why}; {_remedy(self._credentials)}")
                     retry_after = response.headers.get("Retry-After")
             except CONNECTION_ERRORS as error:
                 why = explain(error)
                 if is_final(error):
                     raise RegistryUnreachable(f"{where}: {why}") from None
-            await self._transport.next_attempt(attempt, where, why, retry_after)
+            await self._transport.next_attempt(attempt, self._attempts, where, why, retry_after)
         raise AssertionError("next_attempt raises on the last one")
 
     def refusal(self, what: str, complaint: str) -> Unauthorized:

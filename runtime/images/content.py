@@ -226,6 +226,29 @@ class ContentStore:
             name = digest.replace(":", "-")
             return Ingest(self._ingest / name, target, digest, size)
 
+    def unfinished(self) -> list[str]:
+        """Return the digests of blobs of which only a part is here.
+
+        Raises:
+            StoreError: the directory cannot be read.
+        """
+        with disk_errors(f"reading {self._ingest}"):
+            names = os.listdir(self._ingest)
+        return [digest for name in names if is_digest(digest := name.replace("-", ":", 1))]
+
+    def drop_unfinished(self, digest: str) -> int:
+        """Remove the part of a blob; idempotent. Returns the bytes that were freed.
+
+        Raises:
+            StoreError: the disk failed.
+        """
+        path = self._ingest / digest.replace(":", "-")
+        with disk_errors(f"removing the unfinished blob {digest}"), suppress(FileNotFoundError):
+            size = path.stat().st_size
+            path.unlink()
+            return size
+        return 0
+
     def commit(self, ingest: Ingest) -> None:
         """Commit ``ingest``: from here on the store has the blob.
 

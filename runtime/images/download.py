@@ -57,6 +57,7 @@ class Download:
         self._executor = executor
         self._progress = progress
         self._config = repository.transport.config
+        self._attempts = repository.attempts
         self._what = f"blob {blob.digest} of {repository.name}"
 
     async def run(self) -> None:
@@ -95,7 +96,7 @@ class Download:
             # enough to be worth a connection: a server that breaks off and cannot resume ends.
             attempt = 0 if self._ingest.offset - best >= CHUNK else attempt + 1
             best = max(best, self._ingest.offset)
-            if attempt >= self._config.attempts:
+            if attempt >= self._attempts:
                 raise self._failure(why, broken)
             event(log, logging.INFO, "blob download interrupted, resuming", blob=self._blob.digest,
                   offset=self._ingest.offset, size=self._blob.size, why=why)  # fmt: skip
@@ -106,10 +107,10 @@ class Download:
         if broken:
             return TruncatedBlob(
                 f"{self._what}: only {have} of {size} bytes arrived: {why}; gave up after "
-                f"{self._config.attempts} attempts; the registry's copy may be damaged"
+                f"{self._attempts} attempts; the registry's copy may be damaged"
             )
         return RegistryUnreachable(
-            f"{self._what}: {why}; gave up after {self._config.attempts} attempts with {have} of "
+            f"{self._what}: {why}; gave up after {self._attempts} attempts with {have} of "
             f"{size} bytes; check that the registry is up and reachable from this node"
         )
 
@@ -142,19 +143,36 @@ class Download:
 
     async def _receive(self, response: aiohttp.ClientResponse) -> None:
         pending = bytearray()
-        at_end = False
-        while not at_end:
-            async with asyncio.timeout(self._config.stall_seconds):
-                goal = len(pending) + self._config.stall_bytes
-                while len(pending) < goal and not at_end:
-                    chunk = await response.content.readany()
-                    at_end = not chunk
-                    pending += chunk
-            self._check_size(len(pending))
-            if len(pending) >= CHUNK or at_end:
-                data, pending = bytes(pending), bytearray()
-                await in_thread(self._executor, self._ingest.write, data)
-                self._progress(self._ingest.offset)
+        try:
+            at_end = False
+            while not at_end:
+                at_end = await self._fill(response, pending)
+                self._check_size(len(pending))
+                if len(pending) >= CHUNK:
+                    await self._flush(pending)
+        except CONNECTION_ERRORS:
+            # What has arrived need not be sent again.
+            await self._flush(pending)
+            raise
+        await self._flush(pending)
+
+    async def _fill(self, response: aiohttp.ClientResponse, pending: bytearray) -> bool:
+        """Add what arrives to ``pending``, enough to be progress; returns whether it was all."""
+        async with asyncio.timeout(self._config.stall_seconds):
+            goal = len(pending) + self._config.stall_bytes
+            while len(pending) < goal:
+                chunk = await response.content.readany()
+                if not chunk:
+                    return True
+                pending += chunk
+        return False
+
+    async def _flush(self, pending: bytearray) -> None:
+        self._check_size(len(pending))
+        data = bytes(pending)
+        pending.clear()
+        await in_thread(self._executor, self._ingest.write, data)
+        self._progress(self._ingest.offset)
 
     def _check_size(self, pending: int) -> None:
         if self._ingest.offset + pending > self._blob.size:

@@ -47,6 +47,12 @@ class RegistryRefused(ImageError):
     reason = "registry-refused"
 
 
+class BadRegistryConfig(ImageError):
+    """The configuration of a registry on this node cannot be used."""
+
+    reason = "bad-registry-config"
+
+
 class DigestMismatch(ImageError):
     """What arrived is not what its digest or size promised."""
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, TypeVar
 
 from kubeletpy_common.logs import event
 from runtime.images.config import ImageConfig, parse_config
@@ -19,15 +19,14 @@ from runtime.images.download import Download
 from runtime.images.errors import (
     DigestMismatch,
     ImageError,
-    ImageNotFound,
     MalformedImage,
     NoMatchingPlatform,
-    RegistryUnreachable,
     StoreError,
-    Unauthorized,
 )
 from runtime.images.manifest import MAX_DOCUMENT, Descriptor, Index, Manifest, choose, parse
+from runtime.images.places import Places
 from runtime.images.platforms import runs_here
+from runtime.images.progress import ProgressCallback, PullProgress, Stage
 from runtime.images.reference import Reference
 from runtime.images.registry import Document, Repository
 from runtime.images.settings import RegistryConfig
@@ -39,34 +38,7 @@ from runtime.snapshots.overlay import Snapshots
 log = logging.getLogger(__name__)
 
 _MAX_NESTING: Final = 3
-_ELSEWHERE = (ImageNotFound, RegistryUnreachable, Unauthorized)
-"""Failures of a mirror after which the next place is asked."""
-
 T = TypeVar("T")
-
-Stage = Literal["resolving", "downloading", "unpacking", "ready"]
-
-
-@dataclass(frozen=True)
-class PullProgress:
-    """What a pull is doing.
-
-    Attributes:
-        reference: the image.
-        stage: of the layer, or ``resolving`` for the manifest.
-        digest: the layer's blob; empty while resolving.
-        done: bytes of the blob that have arrived.
-        total: its bytes.
-    """
-
-    reference: str
-    stage: Stage
-    digest: str = ""
-    done: int = 0
-    total: int = 0
-
-
-ProgressCallback = Callable[[PullProgress], None]
 
 
 @dataclass(frozen=True)
@@ -79,7 +51,6 @@ class Resolved:
         config: the same, parsed.
         manifest: of this machine's platform.
         documents: digests of index, manifest and config; they are in the content store.
-        source: where the layers are.
     """
 
     digest: str
@@ -87,7 +58,6 @@ class Resolved:
     config: ImageConfig
     manifest: Manifest
     documents: tuple[str, ...]
-    source: Repository
 
     @property
     def blobs(self) -> tuple[str, ...]:
@@ -113,13 +83,13 @@ class Pull:
     """One pull of one reference; :meth:`resolve`, then :meth:`fetch_layers`."""
 
     def __init__(
-        self, reference: Reference, places: Sequence[Repository], tools: Tools,
+        self, reference: Reference, repositories: Sequence[Repository], tools: Tools,
         progress: ProgressCallback,
     ) -> None:  # fmt: skip
-        """Prepare; ``places`` are asked in order."""
+        """Prepare; ``repositories`` are asked in order."""
         self._reference = reference
         self._name = str(reference)
-        self._places = places
+        self._places = Places(repositories, self._name)
         self._tools = tools
         self._report = progress
         self._stop = threading.Event()
@@ -131,35 +101,54 @@ class Pull:
             ImageError: one of its subclasses.
         """
         self._report(PullProgress(self._name, "resolving"))
-        for place in self._places[:-1]:
-            try:
-                return await self._resolve(place)
-            except _ELSEWHERE as error:
-                event(log, logging.WARNING, "mirror failed, asking the next", image=self._name,
-                      mirror=place.name, why=str(error))  # fmt: skip
-        return await self._resolve(self._places[-1])
-
-    async def _resolve(self, place: Repository) -> Resolved:
-        top = await place.manifest(self._reference.api_reference)
+        top = await self._top()
         await self._store(top.digest, top.data)
         documents, parsed = [top.digest], self._parse(top)
         for _ in range(_MAX_NESTING):
             if isinstance(parsed, Manifest):
-                return await self._resolve_config(place, top.digest, parsed, documents)
+                return await self._resolve_config(top.digest, parsed, documents)
             chosen = choose(parsed, self._tools.config.platform, self._name)
-            document = await place.manifest(chosen.digest, chosen.size)
+            document = await self._manifest(chosen.digest, chosen.size)
             await self._store(document.digest, document.data)
             documents.append(document.digest)
             parsed = self._parse(Document(document.data, document.digest, chosen.media_type))
         if isinstance(parsed, Index):
             raise MalformedImage(f"{self._name}: more than {_MAX_NESTING} indexes in each other")
-        return await self._resolve_config(place, top.digest, parsed, documents)
+        return await self._resolve_config(top.digest, parsed, documents)
+
+    async def _top(self) -> Document:
+        """Fetch what the reference names.
+
+        A tag is asked of those who may say what it stands for. Where another place comes before
+        them for content, only the digest is taken from them.
+        """
+        if self._reference.digest is not None:
+            return await self._manifest(self._reference.digest)
+        tag = self._reference.api_reference
+
+        async def ask(place: Repository) -> Document | str:
+            if self._places.others_first(place):
+                digest = await place.digest_of_tag(tag)
+                if digest is not None:
+                    return digest
+            document = await place.manifest(tag)
+            # A mirror that answers with something else than an image is no reason to fail.
+            self._parse(document)
+            return document
+
+        found = await self._places.first(self._places.resolving, ask, f"tag {tag}")
+        return found if isinstance(found, Document) else await self._manifest(found)
+
+    async def _manifest(self, digest: str, size: int | None = None) -> Document:
+        return await self._places.first(
+            self._places.pulling, lambda place: place.manifest(digest, size), f"manifest {digest}"
+        )
 
     def _parse(self, document: Document) -> Manifest | Index:
         return parse(document.data, document.media_type, f"manifest of {self._name}")
 
     async def _resolve_config(
-        self, place: Repository, digest: str, manifest: Manifest, documents: list[str]
+        self, digest: str, manifest: Manifest, documents: list[str]
     ) -> Resolved:
         blob, content = manifest.config, self._tools.content
         self._tools.hold(blob.digest)
@@ -173,7 +162,9 @@ class Pull:
                       blob=blob.digest, why=str(error))  # fmt: skip
                 await self._in_thread(content.remove, blob.digest)
         if data is None:
-            data = await place.small_blob(blob, what)
+            data = await self._places.first(
+                self._places.pulling, lambda place: place.small_blob(blob, "config"), "config"
+            )
             await self._store(blob.digest, data)
         config = parse_config(data, self._name)
         if len(config.diff_ids) != len(manifest.layers):
@@ -184,7 +175,7 @@ class Pull:
         host = self._tools.config.platform
         if config.platform.architecture and not runs_here(config.platform, host):
             raise NoMatchingPlatform(f"{self._name} is made for {config.platform}, not for {host}")
-        return Resolved(digest, data, config, manifest, (*documents, blob.digest), place)
+        return Resolved(digest, data, config, manifest, (*documents, blob.digest))
 
     async def _store(self, digest: str, data: bytes) -> None:
         self._tools.hold(digest)
@@ -204,6 +195,8 @@ class Pull:
         for chain_id in chain:
             self._tools.hold(chain_id)
         finished: list[asyncio.Event] = [asyncio.Event() for _ in chain]
+        for layer in resolved.manifest.layers:
+            self._tell("downloading", layer, 0)
         try:
             async with asyncio.TaskGroup() as group:
                 for number, layer in enumerate(resolved.manifest.layers):
@@ -229,7 +222,7 @@ class Pull:
         # The lock is held by one pull: others of the same layer wait here and find it ready.
         async with self._tools.content.lock(f"chain {chain[-1]}"):
             if snapshots.layer(chain[-1]) is None:
-                await self._download(resolved.source, layer)
+                await self._download(layer)
                 await self._unpack(resolved, layer, chain, finished)
         finished[number].set()
         self._tell("ready", layer, layer.size)
@@ -237,7 +230,7 @@ class Pull:
     def _tell(self, stage: Stage, layer: Descriptor, done: int) -> None:
         self._report(PullProgress(self._name, stage, layer.digest, done, layer.size))
 
-    async def _download(self, source: Repository, layer: Descriptor) -> None:
+    async def _download(self, layer: Descriptor) -> None:
         content = self._tools.content
         self._tools.hold(layer.digest)
         # The semaphore is inside the lock: whoever waits for another's download takes no slot.
@@ -246,18 +239,36 @@ class Pull:
                 return
             async with self._tools.downloads:
                 started = time.monotonic()
-                ingest = content.ingest(layer.digest, layer.size)
-                try:
-                    await self._in_thread(ingest.resume)
-                    await Download(
-                        source, layer, ingest, self._tools.executor,
-                        lambda done: self._tell("downloading", layer, done),
-                    ).run()  # fmt: skip
-                    await self._in_thread(content.commit, ingest)
-                finally:
-                    ingest.close()
+                await self._places.first(
+                    self._places.pulling,
+                    lambda place: self._download_from(place, layer),
+                    f"layer {layer.digest}",
+                )
         event(log, logging.INFO, "layer downloaded", image=self._name, layer=layer.digest,
               bytes=layer.size, seconds=round(time.monotonic() - started, 3))  # fmt: skip
+
+    async def _download_from(self, source: Repository, layer: Descriptor) -> None:
+        """Download one layer; a part that is here already is resumed, wherever it came from."""
+        content = self._tools.content
+        while True:
+            ingest = content.ingest(layer.digest, layer.size)
+            resumed = False
+            try:
+                await self._in_thread(ingest.resume)
+                resumed = ingest.offset > 0
+                await Download(
+                    source, layer, ingest, self._tools.executor,
+                    lambda done: self._tell("downloading", layer, done),
+                ).run()  # fmt: skip
+                await self._in_thread(content.commit, ingest)
+                return
+            except DigestMismatch:
+                await self._in_thread(ingest.discard)
+                # The fault may be in the part that was here before: once more, from nothing.
+                if not resumed:
+                    raise
+            finally:
+                ingest.close()
 
     async def _unpack(
         self,

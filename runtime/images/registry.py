@@ -6,7 +6,9 @@ long as the object does and are shared with nobody.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -16,10 +18,11 @@ from yarl import URL
 
 from runtime.images.authentication import Authenticator
 from runtime.images.digests import digest_bytes, verify
+from runtime.images.endpoints import Endpoint, credentials_for, upstream
 from runtime.images.errors import DigestMismatch, ImageNotFound, RegistryRefused
 from runtime.images.manifest import INDEX_TYPES, MANIFEST_TYPES, MAX_DOCUMENT, Descriptor
 from runtime.images.reference import is_digest
-from runtime.images.settings import Credentials, RegistrySettings
+from runtime.images.settings import Credentials
 from runtime.images.targets import check_target, parse_url, same_origin
 from runtime.images.transport import CONNECTION_ERRORS, Transport, explain, is_final, wrap
 
@@ -48,7 +51,12 @@ class Repository:
     """One repository at one registry (or mirror)."""
 
     def __init__(
-        self, transport: Transport, domain: str, path: str, credentials: Credentials | None
+        self,
+        transport: Transport,
+        domain: str,
+        path: str,
+        credentials: Credentials | None,
+        endpoint: Endpoint | None = None,
     ) -> None:
         """Prepare; nothing is sent.
 
@@ -56,21 +64,76 @@ class Repository:
             transport: shared by all pulls.
             domain: ``host[:port]`` of the registry.
             path: the repository's name there.
-            credentials: used only if they are meant for ``domain``.
+            credentials: used only if the endpoint may see them.
+            endpoint: where the registry's images are asked for; None: at the registry itself.
         """
-        config = transport.config
-        self.name = f"{domain}/{path}"
-        self.transport = transport
-        self._settings = config.of(domain)
-        self._registry = URL(config.base_url(domain))
-        self._base = f"{config.base_url(domain)}/v2/{path}"
-        self._auth = Authenticator(
-            transport,
-            self._registry,
-            self._settings,
-            credentials.for_registry(domain) if credentials is not None else None,
-            f"repository:{path}:pull",
+        self.endpoint = endpoint or upstream(transport.config, domain)
+        self.name = (
+            f"{self.endpoint.host}/{path}" if self.endpoint.namespace else f"{domain}/{path}"
         )
+        self.transport = transport
+        self.attempts = self.endpoint.attempts or transport.config.attempts
+        self._path = path
+        self._credentials = credentials_for(self.endpoint, domain, credentials)
+        self._query = {"ns": self.endpoint.namespace} if self.endpoint.namespace else {}
+        self._unsettled = self.endpoint.https_first
+        self._settling = asyncio.Lock()
+        self._use(self.endpoint.root.replace("http://", "https://", 1) if self._unsettled
+                  else self.endpoint.root)  # fmt: skip
+
+    def _use(self, root: str) -> None:
+        self._registry = URL(root, encoded=True)
+        self._base = f"{root}/{self._path}"
+        # A root with a path behind /v2 (override_path) makes that a part of the name.
+        prefix = root.partition("/v2/")[2]
+        scope = f"{prefix}/{self._path}" if prefix else self._path
+        self._auth = Authenticator(
+            self.transport,
+            self._registry,
+            self.endpoint,
+            self._credentials,
+            f"repository:{scope}:pull",
+        )
+
+    async def _settled(self, url: URL) -> URL:
+        """Find out whether a host with TLS settings but an HTTP address speaks TLS, once.
+
+        Returns ``url`` with the scheme that is spoken.
+        """
+        own = url.raw_authority == self._registry.raw_authority
+        async with self._settling:
+            if self._unsettled:
+                try:
+                    async with self.transport.open(
+                        "GET", self._registry / "", registry=self._registry,
+                        endpoint=self.endpoint, headers={},
+                    ):  # fmt: skip
+                        pass
+                except (aiohttp.ClientConnectorCertificateError, ssl.SSLCertVerificationError):
+                    # It does, so it is no case for cleartext.
+                    pass
+                except (aiohttp.ClientConnectorSSLError, ssl.SSLError):
+                    self._use(self.endpoint.root)
+                except CONNECTION_ERRORS:
+                    return url
+                self._unsettled = False
+        return url.with_scheme(self._registry.scheme) if own else url
+
+    def _url(self, kind: str, reference: str) -> URL:
+        url = URL(f"{self._base}/{kind}/{reference}", encoded=True)
+        return url.with_query(self._query) if self._query else url
+
+    async def digest_of_tag(self, tag: str) -> str | None:
+        """Ask what a tag stands for, without fetching it; None: the registry does not say.
+
+        Raises:
+            ImageError: one of its subclasses.
+        """
+        what = f"manifest of {self.name}:{tag}"
+        headers = {"Accept": _ACCEPT}
+        _, answer = await self._fetch_small(self._url("manifests", tag), headers, 0, what, "HEAD")
+        declared = answer.get("Docker-Content-Digest", "")
+        return declared if is_digest(declared) else None
 
     async def manifest(self, reference: str, expected_size: int | None = None) -> Document:
         """Fetch a manifest or index by tag or digest; by digest it is verified.
@@ -84,7 +147,7 @@ class Repository:
         """
         digest = reference if is_digest(reference) else None
         what = f"{self.name}{'@' if digest else ':'}{reference}"
-        url = URL(f"{self._base}/manifests/{reference}")
+        url = self._url("manifests", reference)
         headers = {"Accept": _ACCEPT}
         data, answer = await self._fetch_small(url, headers, MAX_DOCUMENT, f"manifest of {what}")
         declared = answer.get("Docker-Content-Digest", "")
@@ -105,7 +168,7 @@ class Repository:
             ImageError: one of its subclasses.
         """
         what = f"{what} {blob.digest} of {self.name}"
-        url = URL(f"{self._base}/blobs/{blob.digest}")
+        url = self._url("blobs", blob.digest)
         data, _ = await self._fetch_small(url, {}, min(blob.size, MAX_DOCUMENT) + 1, what)
         if len(data) != blob.size:
             raise DigestMismatch(f"{what} has {len(data)} bytes, the manifest says {blob.size}")
@@ -113,13 +176,13 @@ class Repository:
         return data
 
     async def _fetch_small(
-        self, url: URL, headers: Mapping[str, str], limit: int, what: str
+        self, url: URL, headers: Mapping[str, str], limit: int, what: str, method: str = "GET"
     ) -> tuple[bytes, Mapping[str, str]]:
         attempt = 0
         while True:
             retry_after = None
             try:
-                async with self.get(url, headers, what) as response:
+                async with self.get(url, headers, what, method) as response:
                     data = await self.transport.read(response, limit, what)
                     return data, response.headers
             except RetryableAnswer as error:
@@ -128,19 +191,19 @@ class Repository:
                 if is_final(error):
                     raise wrap(error, what) from None
                 why = explain(error)
-            await self.transport.next_attempt(attempt, what, why, retry_after)
+            await self.transport.next_attempt(attempt, self.attempts, what, why, retry_after)
             attempt += 1
 
     def blob_sources(self, blob: Descriptor) -> list[URL]:
         """Return where a blob may be: the repository, then what its descriptor names."""
         urls = [parse_url(text) for text in blob.urls]
-        return [URL(f"{self._base}/blobs/{blob.digest}"), *urls]
+        return [self._url("blobs", blob.digest), *urls]
 
     @asynccontextmanager
     async def get(
-        self, url: URL, headers: Mapping[str, str], what: str
+        self, url: URL, headers: Mapping[str, str], what: str, method: str = "GET"
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """GET ``url``, once, answering the registry's (and only its) challenges.
+        """Request ``url``, once, answering the registry's (and only its) challenges.
 
         Yields an answer of status 200, 206 or 416.
 
@@ -149,15 +212,17 @@ class Repository:
             ImageNotFound, Unauthorized, RegistryRefused: it said so.
             aiohttp.ClientError, TimeoutError, OSError: the connection failed.
         """
+        if self.endpoint.https_first:
+            url = await self._settled(url)
         own = same_origin(url, self._registry)
         if not own:
             check_target(url, self._registry)
         for last in (False, False, True):
             async with self.transport.open(
-                "GET",
+                method,
                 url,
                 registry=self._registry,
-                settings=self._settings,
+                endpoint=self.endpoint,
                 headers=headers,
                 authorization=self._auth.header() if own else None,
             ) as response:
@@ -183,14 +248,16 @@ class Repository:
         raise RegistryRefused(f"{what}: {response.url.origin()} answered {complaint}")
 
 
-def endpoints(
-    transport: Transport, domain: str, path: str, credentials: Credentials | None
+def repositories(
+    transport: Transport,
+    places: Sequence[Endpoint],
+    domain: str,
+    path: str,
+    credentials: Credentials | None,
 ) -> list[Repository]:
-    """Return the repositories to ask for ``domain/path``: the mirrors first, without credentials.
+    """Return ``domain/path`` at each of ``places``.
 
     Nothing a mirror serves by digest can be false; what it says of a tag is believed, as the
     administrator chose it.
     """
-    settings: RegistrySettings = transport.config.of(domain)
-    mirrors = [Repository(transport, mirror, path, None) for mirror in settings.mirrors]
-    return [*mirrors, Repository(transport, domain, path, credentials)]
+    return [Repository(transport, domain, path, credentials, place) for place in places]

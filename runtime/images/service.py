@@ -18,18 +18,23 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from kubeletpy_common.logs import event
 from runtime.images import reference as references
 from runtime.images.content import ContentStore, disk_errors
+from runtime.images.endpoints import endpoints_of
 from runtime.images.errors import ImageError, ImageInUse, StoreError
 from runtime.images.image import FilesystemUsage, Image
+from runtime.images.leftovers import Leftovers, is_worth_keeping
 from runtime.images.metadata import Metadata
-from runtime.images.pull import ProgressCallback, Pull, Resolved, Tools
+from runtime.images.pins import Pins
+from runtime.images.progress import ProgressCallback, ProgressLog
+from runtime.images.pull import Pull, Resolved, Tools
 from runtime.images.reference import Reference
-from runtime.images.registry import endpoints
+from runtime.images.registry import repositories
 from runtime.images.settings import Credentials, RegistryConfig
 from runtime.images.threads import in_thread
 from runtime.images.transport import Transport
@@ -83,6 +88,8 @@ class ImageStore:
         self._held: Counter[str] = Counter()
         self._executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="images")
         self._transport = Transport(self.config)
+        self._pins = Pins(self.config.pinned)
+        self._leftovers = Leftovers(self.config.leftover_seconds, self.collect_garbage)
         self._downloads = asyncio.Semaphore(self.config.parallel_downloads)
         self._unpacks = asyncio.Semaphore(_PARALLEL_UNPACKS)
 
@@ -122,6 +129,7 @@ class ImageStore:
 
     async def close(self) -> None:
         """Close connections, threads and the database; pulls must have ended or been cancelled."""
+        await self._leftovers.close()
         await self._transport.close()
         await asyncio.to_thread(self._executor.shutdown, wait=True)
         if self._metadata is not None:
@@ -178,21 +186,39 @@ class ImageStore:
         parsed = references.parse(reference)
         started = time.monotonic()
         event(log, logging.INFO, "pulling image", image=str(parsed))
+        told = ProgressLog(progress, self.config.progress_log_seconds)
         try:
-            image = await self._pull(parsed, auth, progress)
+            image = await self._pull(parsed, auth, told)
         except ImageError as error:
             event(log, logging.WARNING, "image pull failed", image=str(parsed),
                   reason=error.reason, why=str(error))  # fmt: skip
+            await self._clear(error)
+            raise
+        except BaseException:
+            self._leftovers.collect_later()
             raise
         event(log, logging.INFO, "image pulled", image=str(parsed), id=image.id,
               bytes=image.size, seconds=round(time.monotonic() - started, 3))  # fmt: skip
         return image
 
+    async def _clear(self, error: ImageError) -> None:
+        """Remove what a failed pull has left: at once, or after the time for a next try."""
+        if is_worth_keeping(error):
+            self._leftovers.collect_later()
+            return
+        try:
+            await self.collect_garbage()
+        except ImageError as failure:
+            # The pull's own error is what its caller has to know.
+            event(log, logging.ERROR, "cannot clear away a failed pull", why=str(failure))
+            self._leftovers.collect_later()
+
     async def _pull(
         self, parsed: Reference, auth: Credentials | None, progress: ProgressCallback
     ) -> Image:
         with self._holding() as hold:
-            places = endpoints(self._transport, parsed.domain, parsed.path, auth)
+            places = await self._in_thread(endpoints_of, self.config, parsed.domain)
+            sources = repositories(self._transport, places, parsed.domain, parsed.path, auth)
             tools = Tools(
                 config=self.config,
                 content=self.content,
@@ -202,7 +228,7 @@ class ImageStore:
                 unpacks=self._unpacks,
                 hold=hold,
             )
-            pull = Pull(parsed, places, tools, progress)
+            pull = Pull(parsed, sources, tools, progress)
             resolved = await pull.resolve()
             chain = await pull.fetch_layers(resolved)
             return await self._in_thread(self.record, parsed, resolved, chain)
@@ -238,7 +264,7 @@ class ImageStore:
             image, resolved.config_bytes, resolved.blobs, tag=parsed.tagged,
             digests=[parsed.with_digest(resolved.digest)],
         )  # fmt: skip
-        saved = self.metadata.image(identifier)
+        saved = self._image(identifier)
         if saved is None:
             raise StoreError(f"image {identifier} was removed while it was pulled; pull it again")
         return saved
@@ -255,7 +281,14 @@ class ImageStore:
             StoreError: the database failed.
         """
         identifier = self._identify(ref_or_id)
-        return self.metadata.image(identifier) if identifier is not None else None
+        return self._image(identifier) if identifier is not None else None
+
+    def _image(self, identifier: str) -> Image | None:
+        """Return an image, pinned if the settings or :meth:`pin` say so."""
+        found = self.metadata.image(identifier)
+        if found is None or found.pinned:
+            return found
+        return replace(found, pinned=self._pins.hold((*found.repo_tags, *found.repo_digests)))
 
     def _name(self, text: str) -> str | None:
         """Return the normalised name under which an image would be recorded."""
@@ -282,7 +315,7 @@ class ImageStore:
         Raises:
             StoreError: the database failed.
         """
-        found = (self.metadata.image(identifier) for identifier in self.metadata.image_ids())
+        found = (self._image(identifier) for identifier in self.metadata.image_ids())
         return [image for image in found if image is not None]
 
     # Removing.
@@ -322,6 +355,10 @@ class ImageStore:
             StoreError: the disk or the database failed.
         """
         freed = 0
+        for digest in await self._in_thread(self.content.unfinished):
+            async with self.content.lock(digest):
+                if not self._held[digest]:
+                    freed += await self._in_thread(self.content.drop_unfinished, digest)
         # What is held is decided here, on the event loop, under the lock that a pull of the same
         # thing would take: nothing can begin to need it between the look and the removal.
         for digest in sorted(self.content.digests()):

@@ -19,6 +19,22 @@ _DOCKER_HUB_NAMES: Final = frozenset({DEFAULT_DOMAIN, LEGACY_DOMAIN, DOCKER_HUB_
 
 
 @dataclass(frozen=True)
+class Tls:
+    """How a host's certificate is checked, and what this node shows of its own.
+
+    Attributes:
+        ca_files: PEM files of authorities trusted for it beside the system's.
+        client_pairs: PEM files of client certificates and of their keys; None as the key: it is in
+            the certificate's file. Of several with keys of one kind the first is shown.
+        skip_verify: its certificate is not checked at all.
+    """
+
+    ca_files: tuple[Path, ...] = ()
+    client_pairs: tuple[tuple[Path, Path | None], ...] = ()
+    skip_verify: bool = False
+
+
+@dataclass(frozen=True)
 class RegistrySettings:
     """How to reach one registry.
 
@@ -35,6 +51,14 @@ class RegistrySettings:
     client_cert: Path | None = None
     client_key: Path | None = None
     mirrors: tuple[str, ...] = ()
+
+    @property
+    def tls(self) -> Tls:
+        """Its files as :class:`Tls`."""
+        return Tls(
+            ca_files=(self.ca_file,) if self.ca_file is not None else (),
+            client_pairs=((self.client_cert, self.client_key),) if self.client_cert else (),
+        )
 
 
 @dataclass(frozen=True)
@@ -58,6 +82,9 @@ class RegistryConfig:
 
     Attributes:
         registries: by ``host[:port]`` as it stands in references (``docker.io`` for Docker Hub).
+        host_directories: where directories with a ``hosts.toml`` per registry are looked for
+            (containerd's ``certs.d``), before ``registries``.
+        pinned: names of images that are pinned; ``*`` stands for any characters.
         platform: for which images are chosen.
         parallel_downloads: blobs fetched at a time, for all pulls together.
         attempts: tries of one request before it fails; for blobs, tries without progress.
@@ -66,10 +93,14 @@ class RegistryConfig:
         connect_seconds: deadline for a connection, TLS included.
         stall_seconds: deadline for an answer, and for each next ``stall_bytes`` of a body.
         stall_bytes: what counts as progress.
+        progress_log_seconds: between two lines of the log that say how far a pull is.
+        leftover_seconds: that parts of a failed pull are kept for the next try.
         limits: bounds on layers.
     """
 
     registries: Mapping[str, RegistrySettings] = field(default_factory=dict)
+    host_directories: tuple[Path, ...] = ()
+    pinned: tuple[str, ...] = ()
     platform: Platform = field(default_factory=host_platform)
     parallel_downloads: int = 3
     attempts: int = 5
@@ -78,19 +109,13 @@ class RegistryConfig:
     connect_seconds: float = 20.0
     stall_seconds: float = 60.0
     stall_bytes: int = 16 * 1024
+    progress_log_seconds: float = 10.0
+    leftover_seconds: float = 600.0
     limits: UnpackLimits = field(default_factory=UnpackLimits)
 
     def of(self, domain: str) -> RegistrySettings:
         """Return the settings of a registry; the defaults if none are given."""
         return self.registries.get(domain, RegistrySettings())
-
-    def base_url(self, domain: str) -> str:
-        """Return the URL of a registry's API, without ``/v2/``."""
-        plain = self.of(domain).plain_http
-        if plain is None:
-            plain = is_loopback(host_of(domain))
-        host = DOCKER_HUB_API if domain == DEFAULT_DOMAIN else domain
-        return f"{'http' if plain else 'https'}://{host}"
 
 
 def host_of(domain: str) -> str:

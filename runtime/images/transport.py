@@ -4,19 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import random
 import re
 import ssl
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from email.utils import parsedate_to_datetime
+from pathlib import Path
 from typing import Final
 
 import aiohttp
+from multidict import CIMultiDict
 from yarl import URL
 
 from kubeletpy_common.logs import event
-from runtime.images.errors import ImageError, MalformedImage, RegistryRefused, RegistryUnreachable
-from runtime.images.settings import RegistryConfig, RegistrySettings
+from runtime.images.endpoints import Endpoint
+from runtime.images.errors import (
+    BadRegistryConfig,
+    ImageError,
+    MalformedImage,
+    RegistryRefused,
+    RegistryUnreachable,
+)
+from runtime.images.settings import RegistryConfig, Tls
 from runtime.images.targets import check_target, parse_url, proxy_for, same_origin
 
 log = logging.getLogger(__name__)
@@ -26,6 +38,7 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e]+")
 _MAX_ERROR_BODY: Final = 4096
+_MAX_CONTEXTS: Final = 64
 
 CONNECTION_ERRORS = (aiohttp.ClientError, asyncio.TimeoutError, OSError)
 """What aiohttp raises when a connection, or an answer on it, fails."""
@@ -40,9 +53,15 @@ def printable(data: bytes | str, limit: int = 300) -> str:
 def explain(error: BaseException) -> str:
     """Return a connection's failure in words, with the remedy where one is known."""
     if isinstance(error, aiohttp.ClientConnectorCertificateError | ssl.SSLCertVerificationError):
-        return f"{error}; give the registry's ca_file, or let it present a trusted certificate"
+        return (
+            f"{error}; name its authority (ca in hosts.toml, ca_file), or let it present a trusted "
+            "certificate"
+        )
     if isinstance(error, aiohttp.ClientConnectorSSLError | ssl.SSLError):
-        return f"{error}; if the registry speaks plain HTTP, set plain_http for it"
+        return (
+            f"{error}; if the registry speaks plain HTTP, say so (http:// in hosts.toml, or "
+            "plain_http)"
+        )
     if isinstance(error, TimeoutError):
         return "no answer within the deadline"
     return str(error) or type(error).__name__
@@ -59,13 +78,69 @@ def is_final(error: BaseException) -> bool:
     )
 
 
+def seconds_of(retry_after: str, now: float) -> float | None:
+    """Return the seconds that a ``Retry-After`` header asks for (RFC 9110, 10.2.3).
+
+    Args:
+        retry_after: a number of seconds, or a date.
+        now: the present, in seconds since the epoch.
+
+    Returns:
+        None if it is neither.
+    """
+    text = retry_after.strip()
+    if text.isascii() and text.isdigit():
+        return float(text[:9])
+    try:
+        return max(parsedate_to_datetime(text[:64]).timestamp() - now, 0.0)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _version(path: Path) -> object:
+    """Return what changes when a file does; None if it is missing."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _make_context(tls: Tls) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    path: Path | None = None
+    try:
+        for path in tls.ca_files:
+            context.load_verify_locations(path)
+        # OpenSSL keeps one certificate per kind of key, the last one given.
+        for path, key in reversed(tls.client_pairs):
+            context.load_cert_chain(path, key)
+    except (OSError, ssl.SSLError) as error:
+        raise BadRegistryConfig(f"load the certificate or key {path}: {error}") from None
+    if tls.skip_verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _tls_for(target: URL, registry: URL, tls: Tls, secret: bool) -> Tls:
+    """Return the TLS settings for ``target``, to which ``registry`` has led.
+
+    Another host gets no client certificate. It need not prove itself if the registry need not,
+    unless it is told a secret; what comes from it is verified by its digest.
+    """
+    if target.host == registry.host:
+        return tls
+    return Tls(ca_files=tls.ca_files, skip_verify=tls.skip_verify and not secret)
+
+
 class Transport:
     """One aiohttp session for all registries; no cookies, no netrc, no automatic redirects."""
 
     def __init__(self, config: RegistryConfig) -> None:
         self.config = config
         self._session: aiohttp.ClientSession | None = None
-        self._contexts: dict[RegistrySettings, ssl.SSLContext] = {}
+        self._contexts: dict[tuple[Tls, tuple[object, ...]], ssl.SSLContext] = {}
         self._jitter = random.Random()
 
     async def close(self) -> None:
@@ -81,39 +156,27 @@ class Transport:
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
                 trust_env=False,
-                timeout=aiohttp.ClientTimeout(
-                    total=None,
-                    sock_connect=self.config.connect_seconds,
-                    sock_read=self.config.stall_seconds,
-                ),
                 headers={"Accept-Encoding": "identity", "User-Agent": "kubeletpy"},
             )
         return self._session
 
-    def _context(self, settings: RegistrySettings) -> ssl.SSLContext:
-        if settings not in self._contexts:
-            try:
-                context = ssl.create_default_context()
-                if settings.ca_file is not None:
-                    context.load_verify_locations(settings.ca_file)
-                if settings.client_cert is not None:
-                    context.load_cert_chain(settings.client_cert, settings.client_key)
-            except (OSError, ssl.SSLError) as error:
-                raise RegistryUnreachable(
-                    f"cannot load the TLS files ca_file {settings.ca_file}, client_cert "
-                    f"{settings.client_cert}: {error}"
-                ) from None
-            self._contexts[settings] = context
-        return self._contexts[settings]
+    def _context(self, tls: Tls) -> ssl.SSLContext:
+        """Return the TLS context; read anew when one of its files has changed."""
+        files = [*tls.ca_files, *(path for pair in tls.client_pairs for path in pair if path)]
+        key = (tls, tuple(_version(path) for path in files))
+        if key not in self._contexts:
+            if len(self._contexts) >= _MAX_CONTEXTS:
+                self._contexts.clear()
+            self._contexts[key] = _make_context(tls)
+        return self._contexts[key]
 
     async def pause(self, attempt: int, retry_after: str | None = None) -> None:
         """Wait before the next try: exponential with jitter, or as the registry asks, bounded."""
         bound = self.config.max_backoff_seconds
         seconds = min(self.config.backoff_seconds * 2**attempt, bound)
         seconds *= 1 - self._jitter.random() / 4
-        if retry_after is not None and retry_after.isascii() and retry_after.isdigit():
-            seconds = min(float(retry_after[:9]), bound)
-        await asyncio.sleep(seconds)
+        asked = seconds_of(retry_after, time.time()) if retry_after is not None else None
+        await asyncio.sleep(min(asked, bound) if asked is not None else seconds)
 
     @asynccontextmanager
     async def open(
@@ -122,7 +185,7 @@ class Transport:
         url: URL,
         *,
         registry: URL,
-        settings: RegistrySettings,
+        endpoint: Endpoint,
         headers: Mapping[str, str],
         authorization: str | None = None,
         data: Mapping[str, str] | None = None,
@@ -134,8 +197,8 @@ class Transport:
             method: GET or POST.
             url: where to.
             registry: whose answers led here; it bounds where redirects may go, and it alone is
-                shown the client certificate.
-            settings: the TLS files of that registry.
+                shown the client certificate and the configured headers.
+            endpoint: the settings of that registry.
             headers: of the request; no secrets.
             authorization: sent only while scheme, host and port are those of ``url``.
             data: a form to POST.
@@ -146,23 +209,31 @@ class Transport:
             aiohttp.ClientError, TimeoutError, OSError: the connection failed.
         """
         target = url
+        secret = authorization is not None or data is not None
+        connect = endpoint.connect_seconds or self.config.connect_seconds
         for _ in range(MAX_REDIRECTS):
             check_target(target, registry)
-            mine = settings
-            if target.host != registry.host:
-                mine = RegistrySettings(ca_file=settings.ca_file)
-            sent = dict(headers)
+            sent = CIMultiDict(headers)
+            if same_origin(target, registry):
+                for name, value in endpoint.header:
+                    sent.add(name, value)
             if authorization is not None and same_origin(target, url):
                 sent["Authorization"] = authorization
-            response = await self._http().request(
-                method,
-                target,
-                headers=sent,
-                data=data,
-                allow_redirects=False,
-                ssl=self._context(mine) if target.scheme == "https" else True,
-                proxy=proxy_for(target),
-            )
+            tls = _tls_for(target, registry, endpoint.tls, secret)
+            # A server that sends its answer's head byte by byte is given up, too.
+            async with asyncio.timeout(connect + self.config.stall_seconds):
+                response = await self._http().request(
+                    method,
+                    target,
+                    headers=sent,
+                    data=data,
+                    allow_redirects=False,
+                    ssl=self._context(tls) if target.scheme == "https" else True,
+                    proxy=proxy_for(target),
+                    timeout=aiohttp.ClientTimeout(
+                        total=None, sock_connect=connect, sock_read=self.config.stall_seconds
+                    ),
+                )
             async with response:
                 location = response.headers.get("Location")
                 if not follow or response.status not in _REDIRECTS or location is None:
@@ -200,14 +271,14 @@ class Transport:
         return status in _RETRIED
 
     async def next_attempt(
-        self, attempt: int, what: str, why: str, retry_after: str | None = None
+        self, attempt: int, attempts: int, what: str, why: str, retry_after: str | None = None
     ) -> None:
         """Log a failed try and wait, or give up when the tries are used up.
 
         Raises:
             RegistryUnreachable: this was the last try.
         """
-        if attempt + 1 >= self.config.attempts:
+        if attempt + 1 >= attempts:
             raise RegistryUnreachable(
                 f"{what}: {why}; gave up after {attempt + 1} attempts; check that the registry is "
                 "up and reachable from this node"

@@ -7,6 +7,7 @@ async with ScriptedRegistry() as registry:
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 
@@ -22,10 +23,11 @@ async def _usual(_: web.Request) -> web.StreamResponse | None:
 
 
 class ScriptedRegistry:
-    """Serves manifests and blobs over plain HTTP on a loopback port of its own."""
+    """Serves manifests and blobs on a loopback port of its own, by plain HTTP or by TLS."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.host = ""
+        self._tls = tls
         self.blobs: dict[str, bytes] = {}
         self.manifests: dict[str, tuple[bytes, str]] = {}
         self.script: Script = _usual
@@ -35,7 +37,7 @@ class ScriptedRegistry:
 
     @property
     def url(self) -> str:
-        return f"http://{self.host}"
+        return f"{'https' if self._tls else 'http'}://{self.host}"
 
     def paths(self) -> list[str]:
         """Return the paths that were asked for, in order."""
@@ -63,7 +65,8 @@ class ScriptedRegistry:
             return scripted
         if request.path in self.manifests:
             data, media_type = self.manifests[request.path]
-            return web.Response(body=data, headers={"Content-Type": media_type})
+            headers = {"Content-Type": media_type, "Docker-Content-Digest": digest_of(data)}
+            return web.Response(body=data, headers=headers)
         blob = self.blobs.get(request.path.rpartition("/")[2])
         if "/blobs/" not in request.path or blob is None:
             return web.json_response({"errors": [{"code": "NAME_UNKNOWN"}]}, status=404)
@@ -78,7 +81,7 @@ class ScriptedRegistry:
         application.router.add_route("*", "/{path:.*}", self._answer)
         self._runner = web.AppRunner(application, handler_cancellation=True, shutdown_timeout=0.1)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        site = web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=self._tls)
         await site.start()
         address = self._runner.addresses[0]
         self.host = f"127.0.0.1:{address[1]}"

@@ -8,7 +8,7 @@ from yarl import URL
 from runtime.images.challenge import Challenge, parse_challenges
 from runtime.images.errors import RegistryRefused
 from runtime.images.layer_names import BadName, Kind, classify, keep_xattr, link_target
-from runtime.images.settings import Credentials, RegistryConfig, RegistrySettings
+from runtime.images.settings import Credentials
 from runtime.images.targets import check_target, parse_url
 
 
@@ -144,29 +144,6 @@ def test_targets_that_must_not_be_followed(target: str, registry: str) -> None:
 def test_addresses_that_are_none(text: str) -> None:
     with pytest.raises(RegistryRefused):
         parse_url(text)
-
-
-@pytest.mark.parametrize(
-    ("domain", "url"),
-    [
-        ("docker.io", "https://registry-1.docker.io"),
-        ("a.io:5000", "https://a.io:5000"),
-        ("localhost:5000", "http://localhost:5000"),
-        ("127.9.9.9", "http://127.9.9.9"),
-        ("[::1]:5000", "http://[::1]:5000"),
-        ("10.0.0.1:5000", "https://10.0.0.1:5000"),
-        ("plain.io", "http://plain.io"),
-        ("127.0.0.1:443", "https://127.0.0.1:443"),
-    ],
-)
-def test_base_urls(domain: str, url: str) -> None:
-    config = RegistryConfig(
-        registries={
-            "plain.io": RegistrySettings(plain_http=True),
-            "127.0.0.1:443": RegistrySettings(plain_http=False),
-        }
-    )
-    assert config.base_url(domain) == url
 
 
 @pytest.mark.parametrize(
