@@ -46,8 +46,11 @@ def read_config(directory: Path) -> dict[str, Any]:
 
 
 def read_exit(directory: Path) -> ExitRecord | None:
-    """Return the exit record that the shim left in a bundle, None if there is none."""
+    """Return the exit record that the shim left in a bundle, None if there is none that is whole.
+
+    It is written atomically, but not flushed: a power cut can leave it empty.
+    """
     try:
         return ExitRecord(**json.loads((directory / EXIT_FILE).read_bytes()))
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError, TypeError):
         return None

@@ -7,10 +7,13 @@ import logging
 import signal
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final
 
 from kubeletpy_common.cgroups import CgroupError
 from kubeletpy_common.logs import event
 from kubeletpy_proto import cri_pb2 as cri
+from runtime.cri.bundle import read_exit
 from runtime.cri.errors import CleanupError
 from runtime.cri.runtime import Runtime, describe
 from runtime.cri.statuses import container_status, sandbox_status, visible_container
@@ -26,6 +29,18 @@ KILL_SECONDS = 10.0
 """How long processes have to end after SIGKILL; longer means that the kernel holds them."""
 
 SHIM_DIED = "the shim of the pod died, and the kernel killed its containers; see the node's log"
+
+
+@dataclass(frozen=True)
+class Lost:
+    """What is reported of a container whose exit nobody saw."""
+
+    exit_code: int
+    reason: str
+    message: str
+
+
+KILLED: Final = Lost(records.KILLED_CODE, "Error", SHIM_DIED)
 
 
 async def connect(runtime: Runtime, pod: Pod) -> ShimClient:
@@ -81,23 +96,38 @@ def finish(runtime: Runtime, container: Container, record: records.ContainerReco
 def on_lost(runtime: Runtime, pod: Pod) -> None:
     """Report a pod whose shim died: its containers went with it, and it can only be removed."""
     pod.shim = None
+    for container in list(pod.containers.values()):
+        if container.running:
+            conclude(runtime, container, KILLED)
     if pod.stopping or not pod.ready:
         return
     event(_log, logging.ERROR, "the shim of a pod died", **describe(pod))
-    lose(runtime, pod, exit_code=records.KILLED_CODE, reason="Error", message=SHIM_DIED)
+    take_down(runtime, pod)
 
 
-def lose(runtime: Runtime, pod: Pod, *, exit_code: int, reason: str, message: str) -> None:
-    """Mark a pod as down and its running containers as ended with the given facts."""
-    now = time.time_ns()
+def take_down(runtime: Runtime, pod: Pod) -> None:
+    """Mark a pod, whose containers have ended, as down."""
     runtime.store.update_pod(pod, records.down(pod.record))
-    for container in list(pod.containers.values()):
-        if container.running:
-            record = records.lost(
-                container.record, exit_code=exit_code, reason=reason, message=message, at=now
-            )
-            finish(runtime, container, record)
     publish(runtime, pod, pod.id, cri.CONTAINER_STOPPED_EVENT)
+
+
+def conclude(runtime: Runtime, container: Container, end: Lost) -> None:
+    """Write down the end of a running container that no shim will tell of any more.
+
+    What its shim wrote before its own end counts; without that, ``end`` is what is known.
+    """
+    exit_record = read_exit(runtime.container_directory(container.id))
+    if exit_record is not None:
+        if container.record.state is ContainerState.STARTING:
+            started = records.running(
+                container.record, pid=0, started_at=container.record.created_at
+            )
+            runtime.store.update_container(container, started)
+        apply_exit(runtime, container, exit_record)
+        return
+    record = records.lost(container.record, exit_code=end.exit_code, reason=end.reason,
+                          message=end.message, at=time.time_ns())  # fmt: skip
+    finish(runtime, container, record)
 
 
 async def sweep(runtime: Runtime, container: Container) -> None:
@@ -127,9 +157,13 @@ async def kill_container(runtime: Runtime, container: Container) -> None:
             # The cgroup reaches the processes as well; a lost shim reports them by itself.
             event(_log, logging.WARNING, "kill through the shim failed",
                   **describe(container.pod, container), error=error)  # fmt: skip
-    if container.running and not await wait_exited(container, KILL_SECONDS):
+    if container.running and shim is not None:
+        await wait_exited(container, KILL_SECONDS)
+    if container.running:
         await sweep(runtime, container)
-        if not await wait_exited(container, KILL_SECONDS):
+        if container.pod.shim is None and not runtime.cgroup_of(container).processes():
+            conclude(runtime, container, KILLED)
+        elif not await wait_exited(container, KILL_SECONDS):
             raise CleanupError(
                 f"container {container.id} did not end within {2 * KILL_SECONDS:g} s after "
                 "SIGKILL: the kernel holds one of its processes; try again later"

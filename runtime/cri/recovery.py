@@ -3,7 +3,7 @@
 The daemon may have been killed at any point, or the machine rebooted. Rows are written before the
 step they announce, so each row tells how far things came at most:
 
-- half-made pods and containers (CREATING) are undone;
+- half-made pods and containers (CREATING) are undone, removals that had begun are finished;
 - pods whose shim answers go on, with the exits that happened meanwhile taken over;
 - pods whose shim does not answer are down; what their shim wrote before its end is taken over,
   other running containers are reported killed, or, after a reboot, unknown;
@@ -22,7 +22,16 @@ from pathlib import Path
 
 from kubeletpy_common.logs import event
 from runtime.cri.bundle import read_exit
-from runtime.cri.lifecycle import SHIM_DIED, apply_exit, connect, finish, lose
+from runtime.cri.lifecycle import (
+    KILLED,
+    Lost,
+    apply_exit,
+    conclude,
+    connect,
+    finish,
+    sweep,
+    take_down,
+)
 from runtime.cri.runtime import Runtime, describe
 from runtime.cri.teardown import destroy_container, destroy_pod, remove_tree
 from runtime.shim.messages import ContainerReport
@@ -33,7 +42,8 @@ from runtime.state.store import Container, Pod
 
 _log = logging.getLogger("runtime")
 
-REBOOTED = "the machine was rebooted while the container ran"
+REBOOTED = Lost(records.UNKNOWN_CODE, "Unknown", "the machine was rebooted while the container ran")
+UNKNOWN = Lost(records.UNKNOWN_CODE, "Unknown", "the pod's shim knows nothing of the container")
 INTERRUPTED = "the runtime was killed while it started the container"
 _SHIM_TITLE = b"kubeletpy-shim "
 
@@ -62,14 +72,21 @@ async def _recover_pod(runtime: Runtime, pod: Pod) -> None:
         event(_log, logging.INFO, "undoing a half-made pod", **describe(pod))
         await destroy_pod(runtime, pod)
         return
-    if pod.ready:
+    # The daemon may have been killed while it ended a pod that it had marked as down before.
+    if pod.ready or any(container.running for container in pod.containers.values()):
         if pod.record.boot_id == runtime.boot_id and await _reconnect(runtime, pod):
             await _adopt(runtime, pod)
         else:
             _report_lost(runtime, pod)
+    if pod.record.removing:
+        event(_log, logging.INFO, "going on with a pod's removal", **describe(pod))
+        await destroy_pod(runtime, pod)
+        return
     for container in list(pod.containers.values()):
-        if container.record.state is ContainerState.CREATING:
+        if container.record.state is ContainerState.CREATING or container.record.removing:
             await destroy_container(runtime, container)
+        elif container.record.state is ContainerState.EXITED and container.cleanup is None:
+            _finish_sweep(runtime, container)
 
 
 async def _reconnect(runtime: Runtime, pod: Pod) -> bool:
@@ -106,23 +123,24 @@ def _adopt_container(
     if exit_record is not None:
         apply_exit(runtime, container, exit_record)
     elif report is None:
-        text = "the pod's shim knows nothing of the container"
-        lost = records.lost(container.record, exit_code=records.UNKNOWN_CODE, reason="Unknown",
-                            message=text, at=time.time_ns())  # fmt: skip
-        finish(runtime, container, lost)
+        conclude(runtime, container, UNKNOWN)
 
 
 def _report_lost(runtime: Runtime, pod: Pod) -> None:
-    same_boot = pod.record.boot_id == runtime.boot_id
+    end = KILLED if pod.record.boot_id == runtime.boot_id else REBOOTED
     for container in list(pod.containers.values()):
         if container.running:
-            exit_record = read_exit(runtime.container_directory(container.id))
-            if exit_record is not None:
-                _adopt_container(runtime, container, None)
-    if same_boot:
-        lose(runtime, pod, exit_code=records.KILLED_CODE, reason="Error", message=SHIM_DIED)
-    else:
-        lose(runtime, pod, exit_code=records.UNKNOWN_CODE, reason="Unknown", message=REBOOTED)
+            conclude(runtime, container, end)
+    if pod.ready:
+        take_down(runtime, pod)
+
+
+def _finish_sweep(runtime: Runtime, container: Container) -> None:
+    """Kill what an ended container left behind, if the daemon was killed before it did."""
+    if runtime.cgroup_of(container).exists():
+        container.cleanup = runtime.in_background(
+            sweep(runtime, container), f"sweep {container.id[:12]}"
+        )
 
 
 async def _remove_unknown(runtime: Runtime, known: set[str]) -> None:

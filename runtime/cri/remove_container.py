@@ -6,6 +6,7 @@ from kubeletpy_proto import cri_pb2 as cri
 from runtime.cri.lifecycle import publish
 from runtime.cri.runtime import Runtime
 from runtime.cri.teardown import destroy_container
+from runtime.state import records
 from runtime.state.store import NotFoundError
 
 
@@ -23,6 +24,8 @@ async def remove_container(
         return cri.RemoveContainerResponse()
     async with container.pod.lock:
         if container.id in container.pod.containers:
+            # A daemon that is killed from here on finishes it at its next start.
+            runtime.store.update_container(container, records.removing_container(container.record))
             await destroy_container(runtime, container)
             publish(runtime, container.pod, container.id, cri.CONTAINER_DELETED_EVENT)
     return cri.RemoveContainerResponse()

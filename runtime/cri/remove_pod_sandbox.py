@@ -26,9 +26,9 @@ async def remove_pod_sandbox(
         if not runtime.store.knows(pod):
             # Somebody else removed it while this call waited.
             return cri.RemovePodSandboxResponse()
-        if pod.ready:
-            # From here on it is of no use, whatever happens to this call.
-            runtime.store.update_pod(pod, records.down(pod.record))
+        # From here on it is of no use, whatever happens to this call; and a daemon that is killed
+        # meanwhile finishes it at its next start.
+        runtime.store.update_pod(pod, records.removing_sandbox(pod.record))
         await destroy_pod(runtime, pod)
     runtime.events.publish(lambda: make_event(runtime, pod, pod.id, cri.CONTAINER_DELETED_EVENT))
     return cri.RemovePodSandboxResponse()

@@ -19,6 +19,7 @@ from runtime.cri.sandbox_config import SandboxNeeds, read_sandbox_config
 from runtime.cri.teardown import destroy_pod
 from runtime.handlers.external import ExternalRuntime
 from runtime.shim.messages import SandboxSpec
+from runtime.spawner.client import SpawnError
 from runtime.state import records
 from runtime.state.records import SandboxRecord, SandboxState
 from runtime.state.store import Pod, sandbox_name
@@ -110,6 +111,8 @@ async def _make(runtime: Runtime, pod: Pod, needs: SandboxNeeds) -> None:
     if needs.own_network:
         attached = await runtime.network.attach(pod.id, process.namespaces["network"], needs.facts)
         ips = attached.ips
+    if pod.shim is None:
+        raise SpawnError(f"sandbox {pod.id}: its shim died while its network was attached")
     runtime.store.update_pod(pod, records.ready(pod.record, ips=list(ips)))
 
 

@@ -72,6 +72,7 @@ class SandboxRecord(msgspec.Struct, frozen=True, kw_only=True):
     the pod after it was made, as LinuxContainerResources of protobuf; empty if it told nothing.
     ``runtime_handler`` is the name that the client gave, ``external`` the OCI runtime that it stood
     for at that time, None for the built-in one.
+    ``removing``: parts of it may be gone already; a restarted daemon removes the rest.
     """
 
     id: str
@@ -88,6 +89,7 @@ class SandboxRecord(msgspec.Struct, frozen=True, kw_only=True):
     resources: bytes = b""
     overhead: bytes = b""
     external: ExternalRuntime | None = None
+    removing: bool = False
 
 
 class ContainerRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,7 +97,8 @@ class ContainerRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     Times are in nanoseconds since the epoch, 0 for "not yet". ``image_id`` is the digest of the
     image's config, ``stop_signal`` a signal number, ``groups`` the whole supplementary set,
-    ``resources`` the limits if they were changed later (LinuxContainerResources of protobuf).
+    ``resources`` the limits if they were changed later (LinuxContainerResources of protobuf),
+    ``removing`` as that of a sandbox.
     """
 
     id: str
@@ -118,6 +121,7 @@ class ContainerRecord(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
     message: str = ""
     resources: bytes = b""
+    removing: bool = False
 
 
 def with_process(
@@ -132,6 +136,16 @@ def ready(record: SandboxRecord, *, ips: list[str]) -> SandboxRecord:
     """Return the sandbox as complete, with its addresses."""
     _expect(record.id, record.state, SandboxState.CREATING)
     return msgspec.structs.replace(record, state=SandboxState.READY, ips=ips)
+
+
+def removing_sandbox(record: SandboxRecord) -> SandboxRecord:
+    """Return the sandbox as stopped, with the mark that its removal has begun."""
+    return msgspec.structs.replace(record, state=SandboxState.NOT_READY, removing=True)
+
+
+def removing_container(record: ContainerRecord) -> ContainerRecord:
+    """Return the container with the mark that its removal has begun."""
+    return msgspec.structs.replace(record, removing=True)
 
 
 def down(record: SandboxRecord) -> SandboxRecord:

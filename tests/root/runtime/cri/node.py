@@ -119,11 +119,16 @@ class Daemon:
                 stdin=subprocess.DEVNULL, stderr=log,
             )  # fmt: skip
         wait_until(
-            lambda: '"msg": "ready"' in self.log()[position:] or self._process_ended(),
+            lambda: self._says_ready(position) or self._process_ended(),
             "the daemon to be ready", BOOT_SECONDS,
         )  # fmt: skip
         if self._process_ended():
             raise RuntimeError(f"the daemon ended at its start:\n{self.log()[-3000:]}")
+
+    def _says_ready(self, position: int) -> bool:
+        with open(self.log_path, "rb") as log:
+            log.seek(position)
+            return b'"msg": "ready"' in log.read()
 
     def _process_ended(self) -> bool:
         return self._process is None or self._process.poll() is not None

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -33,6 +36,15 @@ def processes_titled(title: str) -> list[int]:
 def shim_of(sandbox: str) -> int:
     [pid] = processes_titled(f"kubeletpy-shim {sandbox}")
     return pid
+
+
+def change_rows(node: Node, table: str, identifier: str, **fields: object) -> None:
+    """Change the record of a pod or a container, while no daemon runs."""
+    with closing(sqlite3.connect(node.place.root / "state.db")) as database, database:
+        query = f"SELECT record FROM {table} WHERE id = ?"
+        [(record,)] = database.execute(query, (identifier,)).fetchall()
+        changed = json.dumps(json.loads(record) | fields).encode()
+        database.execute(f"UPDATE {table} SET record = ? WHERE id = ?", (changed, identifier))
 
 
 def test_a_killed_daemon_loses_nothing(node: Node) -> None:
@@ -141,6 +153,73 @@ def test_a_daemon_killed_while_it_makes_pods_leaves_no_half_pod(node: Node) -> N
             node.remove_pod(sandbox)
 
 
+@pytest.mark.parametrize("what", ["pod", "container"])
+def test_a_removal_that_was_cut_off_is_finished(node: Node, what: str) -> None:
+    """The row says that it had begun; how far it came does not matter."""
+    sandbox = node.run_pod()
+    try:
+        container = node.run(sandbox, *SLEEP)
+        bundle = node.place.state / "containers" / container
+        node.daemon.kill()
+        table, identifier = ("sandboxes", sandbox) if what == "pod" else ("containers", container)
+        change_rows(node, table, identifier, removing=True)
+        if what == "pod":
+            change_rows(node, table, identifier, state="not-ready")
+        node.daemon.start()
+        node.connect()
+        listed = node.runtime.ListContainers(cri.ListContainersRequest()).containers
+        assert container not in {item.id for item in listed}
+        assert not bundle.exists()
+        pods = {item.id for item in node.runtime.ListPodSandbox(cri.ListPodSandboxRequest()).items}
+        assert (sandbox in pods) == (what == "container")
+    finally:
+        node.remove_pod(sandbox)
+
+
+@pytest.mark.parametrize("shim_lives", [True, False])
+def test_containers_of_a_pod_that_was_marked_as_down_are_looked_at(
+    node: Node, shim_lives: bool
+) -> None:
+    """A daemon killed between the mark and the end of the containers: neither is a dead one listed
+    as running, nor does a pod that cannot be asked keep from being removed."""
+    with node.pod() as sandbox:
+        container = node.run(sandbox, *SLEEP)
+        pid = shim_of(sandbox)
+        node.daemon.kill()
+        change_rows(node, "sandboxes", sandbox, state="not-ready")
+        if not shim_lives:
+            os.kill(pid, signal.SIGKILL)
+            wait_process_end(pid)
+        node.daemon.start()
+        node.connect()
+        expected = cri.CONTAINER_RUNNING if shim_lives else cri.CONTAINER_EXITED
+        assert node.status(container).state == expected
+        node.stop(container)
+        assert node.status(container).exit_code == 137
+
+
+def test_what_an_ended_container_left_behind_is_killed_after_a_restart(node: Node) -> None:
+    """The daemon was killed after it had written down the exit, and before it looked behind it."""
+    with node.pod(namespaces=cri.NamespaceOption(pid=cri.POD)) as sandbox:
+        container = node.run(sandbox, *SLEEP, name="main",
+                             security={"namespace_options": cri.NamespaceOption(pid=cri.POD)})  # fmt: skip
+        cgroup = detect().cgroup(f"{node.place.cgroup}/{sandbox}/{container}")
+        node.stop(container)
+        node.daemon.kill()
+        cgroup.create()
+        orphan = subprocess.Popen(["sleep", "1000"])
+        for file in cgroup.procs_files():
+            file.write_text(str(orphan.pid))
+        try:
+            node.daemon.start()
+            assert orphan.wait(10) == -signal.SIGKILL
+        finally:
+            orphan.kill()
+            orphan.wait()
+        node.connect()
+        wait_until(lambda: not cgroup.exists(), "the cgroup to go", 10)
+
+
 def test_after_a_reboot_everything_is_known_and_down(node: Node) -> None:
     """A reboot, as far as the state can tell: another boot id, and no shim."""
     sandbox = node.run_pod()
@@ -150,9 +229,7 @@ def test_after_a_reboot_everything_is_known_and_down(node: Node) -> None:
         shim = shim_of(sandbox)
         os.kill(shim, signal.SIGKILL)
         wait_process_end(shim)
-        subprocess.run(
-            [sys.executable, "-c", _OTHER_BOOT, str(node.place.root / "state.db")], check=True
-        )
+        change_rows(node, "sandboxes", sandbox, boot_id="of another boot")
         node.daemon.start()
         node.connect()
         status = node.status(container)
@@ -164,15 +241,6 @@ def test_after_a_reboot_everything_is_known_and_down(node: Node) -> None:
         assert node.pod_status(sandbox).state == cri.SANDBOX_NOTREADY
     finally:
         node.remove_pod(sandbox)
-
-
-_OTHER_BOOT = """
-import json, sqlite3, sys
-with sqlite3.connect(sys.argv[1]) as database:
-    for identifier, record in database.execute("SELECT id, record FROM sandboxes").fetchall():
-        changed = json.dumps(json.loads(record) | {"boot_id": "of another boot"}).encode()
-        database.execute("UPDATE sandboxes SET record = ? WHERE id = ?", (changed, identifier))
-"""
 
 
 def test_the_common_cgroup_does_not_outlive_the_pods(node: Node, place: Place) -> None:
