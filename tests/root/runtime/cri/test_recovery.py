@@ -200,9 +200,8 @@ def test_containers_of_a_pod_that_was_marked_as_down_are_looked_at(
 
 def test_what_an_ended_container_left_behind_is_killed_after_a_restart(node: Node) -> None:
     """The daemon was killed after it had written down the exit, and before it looked behind it."""
-    with node.pod(namespaces=cri.NamespaceOption(pid=cri.POD)) as sandbox:
-        container = node.run(sandbox, *SLEEP, name="main",
-                             security={"namespace_options": cri.NamespaceOption(pid=cri.POD)})  # fmt: skip
+    with node.pod() as sandbox:
+        container = node.run(sandbox, *SLEEP)
         cgroup = detect().cgroup(f"{node.place.cgroup}/{sandbox}/{container}")
         node.stop(container)
         node.daemon.kill()
