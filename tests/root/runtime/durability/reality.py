@@ -127,15 +127,17 @@ def links(place: Place) -> set[str]:
     return in_network(place, lambda: {name for _, name in socket.if_nameindex()})
 
 
-def rules(place: Place) -> str:
-    """Return the packet filter's rules in the node's network namespace."""
+def rules(place: Place) -> list[str]:
+    """Return the packet filter's rules and chains in the node's network namespace, sorted."""
 
-    def save() -> str:
-        programs = ("iptables-save", "ip6tables-save")
-        return "".join(
+    def save() -> list[str]:
+        saved = [
             subprocess.run([program], capture_output=True, text=True, check=True).stdout
-            for program in programs
-        )
+            for program in ("iptables-save", "ip6tables-save")
+        ]
+        # Comments have the time in them, and built-in chains come by being asked for.
+        return sorted(line.split(" [")[0] for text in saved for line in text.splitlines()
+                      if line.startswith(("-", ":KUBELETPY")))  # fmt: skip
 
     return in_network(place, save)
 

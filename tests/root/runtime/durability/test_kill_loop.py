@@ -191,6 +191,9 @@ async def test_a_daemon_killed_at_any_point_harms_and_loses_nothing(node: Node) 
     seed = os.environ.get("KUBELETPY_KILL_SEED") or secrets.token_hex(4)
     print(f"KUBELETPY_KILL_SEED={seed}")
     loop = Loop(node, seed)
+    with node.pod():
+        # The first pod makes the bridge and its rules, which stay until the daemon ends.
+        pass
     before = reality.rules(node.place)
     await loop.begin()
     for number in range(ROUNDS):
