@@ -191,8 +191,8 @@ async def test_a_daemon_killed_at_any_point_harms_and_loses_nothing(node: Node) 
     seed = os.environ.get("KUBELETPY_KILL_SEED") or secrets.token_hex(4)
     print(f"KUBELETPY_KILL_SEED={seed}")
     loop = Loop(node, seed)
-    with node.pod():
-        # The first pod makes the bridge and its rules, which stay until the daemon ends.
+    with node.pod(port_mappings=[cri.PortMapping(container_port=80, host_port=7999)]):
+        # The first pod with a port makes the bridge and its rules, which stay until the daemon ends.
         pass
     before = reality.rules(node.place)
     await loop.begin()
