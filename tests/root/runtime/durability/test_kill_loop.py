@@ -192,7 +192,7 @@ async def test_a_daemon_killed_at_any_point_harms_and_loses_nothing(node: Node) 
     print(f"KUBELETPY_KILL_SEED={seed}")
     loop = Loop(node, seed)
     with node.pod(port_mappings=[cri.PortMapping(container_port=80, host_port=7999)]):
-        # The first pod with a port makes the bridge and its rules, which stay until the daemon ends.
+        # The first pod with a port makes the bridge and its rules; they stay with the daemon.
         pass
     before = reality.rules(node.place)
     await loop.begin()
