@@ -159,6 +159,17 @@ class StreamingSettings(_Strict, frozen=True):
     tls_key: Path | None = None
 
 
+class CdiSettings(_Strict, frozen=True):
+    """Devices by the Container Device Interface.
+
+    Attributes:
+        spec_dirs: directories of spec files, of which a later one goes before an earlier one;
+            none: there are no such devices.
+    """
+
+    spec_dirs: tuple[Path, ...] = (Path("/etc/cdi"), Path("/var/run/cdi"))
+
+
 class Limits(_Strict, frozen=True):
     """Bounds and deadlines.
 
@@ -215,6 +226,7 @@ class Config(_Strict, frozen=True):
     cni: CniSettings = CniSettings()
     cgroups: CgroupSettings = CgroupSettings()
     images: ImageSettings = ImageSettings()
+    cdi: CdiSettings = CdiSettings()
     registries: dict[str, RegistrySettings] = {}
     sysctls: SysctlSettings = SysctlSettings()
     limits: Limits = Limits()
@@ -299,6 +311,9 @@ def _check(config: Config, where: str) -> None:
         raise ConfigError(
             f"{where}: log_level {config.log_level!r} is not debug, info, warning or error"
         )
+    for directory in config.cdi.spec_dirs:
+        if not directory.is_absolute():
+            raise ConfigError(f"{where}: [cdi]: spec_dirs: {str(directory)!r} is not absolute")
     if not config.cgroups.parent.startswith("/") or config.cgroups.parent == "/":
         raise ConfigError(f"{where}: [cgroups]: parent must be a path such as /kubeletpy")
     for name in Limits.__struct_fields__:

@@ -14,6 +14,8 @@ import msgspec
 
 from kubeletpy_common.cgroups import LinuxResources
 from kubeletpy_proto import cri_pb2 as cri
+from runtime.cdi.edits import complete_edits, merge_edits
+from runtime.cdi.registry import requested_names
 from runtime.cri.bundle import write_bundle
 from runtime.cri.errors import InvalidRequestError, NotReadyError
 from runtime.cri.host_paths import look_at_sources, prepare_log
@@ -26,6 +28,7 @@ from runtime.cri.volumes import make_volumes
 from runtime.handlers.configuration import external_configuration
 from runtime.images.errors import ImageNotFound
 from runtime.oci.devices import requested_devices
+from runtime.oci.executable import refuse_beyond_executor
 from runtime.oci.request import PodPaths, TranslationRequest
 from runtime.oci.signals import stop_signal
 from runtime.oci.translate import translate
@@ -121,7 +124,7 @@ async def _make(runtime: Runtime, container: Container, image: Image) -> None:
         log_path=log_path,
         uid=made.user.uid,
         gid=made.user.gid,
-        groups=list(made.user.groups),
+        groups=made.oci["process"]["user"]["additionalGids"],
     )
     runtime.store.update_container(container, records.created(complete))
 
@@ -157,10 +160,13 @@ def _make_bundle(runtime: Runtime, container: Container, image: Image, rootfs: R
         localhost_profile=read_localhost_profile(config.linux.security_context),
     )
     oci = translate(request)
+    merge_edits(oci, complete_edits(runtime.cdi.resolve(requested_names(config))))
     external = pod.record.external
     if external is not None:
         line = external.command_line(directory)
         oci = external_configuration(oci, Path(line.roots) / container.id)
+    else:
+        refuse_beyond_executor(oci)
     bundle = runtime.container_directory(container.id)
     write_bundle(bundle, oci, external=external is not None)
     return _Made(user, oci)

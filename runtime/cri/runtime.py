@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kubeletpy_common.logs import event
+from runtime.cdi.registry import CdiRegistry
 from runtime.config import Config
 from runtime.cri.events import EventBroker
 from runtime.cri.stats_sampling import CpuRates, LayerSizes
@@ -50,6 +51,7 @@ class Runtime:
         layer_sizes: how large containers' writable layers are.
         handlers: the runtime handlers.
         features: asks their programs what they can do.
+        cdi: devices that vendors describe.
     """
 
     config: Config
@@ -68,10 +70,12 @@ class Runtime:
     layer_sizes: LayerSizes = field(init=False)
     handlers: Handlers = field(init=False)
     features: FeatureReader = field(default_factory=FeatureReader)
+    cdi: CdiRegistry = field(init=False)
 
     def __post_init__(self) -> None:
         self.layer_sizes = LayerSizes(self.snapshots.usage)
         self.handlers = Handlers(self.config)
+        self.cdi = CdiRegistry(self.config.cdi.spec_dirs)
 
     def sandbox_directory(self, sandbox_id: str) -> Path:
         """Return where a pod's files, pins and shim socket are."""

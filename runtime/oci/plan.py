@@ -6,6 +6,7 @@ import os
 import stat
 
 from kubeletpy_common.linux import mounts as m
+from runtime.oci.hooks import RUN_BY_EXECUTOR, RunHook
 from runtime.oci.image_steps import OpenImage
 from runtime.oci.mappings import host_owner
 from runtime.oci.options import parse_options
@@ -90,10 +91,22 @@ def plan_file_system(config: dict[str, Any], rootfs: Rootfs, target: str) -> lis
         *mounts,
         *_plan_devices(config, linux.get("devices", [])),
         MakeDirectory(config["process"].get("cwd", "/")),
+        *_plan_hooks(config, os.path.dirname(target)),
         *(MaskPath(path) for path in linux.get("maskedPaths", [])),
         *(ProtectPath(path) for path in linux.get("readonlyPaths", [])),
         *([ProtectRoot()] if config.get("root", {}).get("readonly") else []),
     ]
+
+
+def _plan_hooks(config: dict[str, Any], bundle: str) -> list[Step]:
+    state = {
+        "ociVersion": config.get("ociVersion", ""),
+        "id": os.path.basename(bundle),
+        "status": "creating",
+        "bundle": bundle,
+        "annotations": config.get("annotations", {}),
+    }
+    return [RunHook(hook, state) for hook in config.get("hooks", {}).get(RUN_BY_EXECUTOR, [])]
 
 
 def _plan_image(number: int, mount: dict[str, Any], place: str, mounts: list[Step]) -> Step:

@@ -75,13 +75,8 @@ def refuse_unsupported(request: TranslationRequest) -> None:
         TranslationError: naming the fields.
     """
     container, security = request.container, request.security
-    unsupported = {
-        "windows": container.HasField("windows"),
-        "CDI_devices": bool(container.CDI_devices),
-    }
-    found = [name for name, given in unsupported.items() if given]
-    if found:
-        raise TranslationError(f"{', '.join(found)}: not supported yet; leave it out")
+    if container.HasField("windows"):
+        raise TranslationError("windows: this is a runtime for Linux; leave it out")
     options = security.selinux_options
     if options.user or options.role or options.type or options.level:
         where = "not supported yet" if request.host.selinux else "this kernel has no SELinux"

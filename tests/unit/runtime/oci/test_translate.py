@@ -132,7 +132,6 @@ def test_command_line(
         ({"security": {"masked_paths": ["/"]}}, "masked_paths"),
         ({"resources": {"oom_score_adj": 1001}}, "oom_score_adj"),
         ({"resources": {"cpu_shares": -1}}, "cpu_shares"),
-        ({"CDI_devices": [cri.CDIDevice(name="x")]}, "CDI_devices"),
         ({"windows": cri.WindowsContainerConfig()}, "windows"),
     ],
 )  # fmt: skip
