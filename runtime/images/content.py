@@ -20,14 +20,19 @@ from typing import Final
 from runtime.images.digests import Hash, algorithm_of, hasher, verify
 from runtime.images.errors import DigestMismatch, MalformedImage, NoSpace, StoreError, TruncatedBlob
 from runtime.images.reference import is_digest
+from runtime.images.space import describe
 
 _NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _READ_CHUNK: Final = 1 << 20
 
 
 @contextmanager
-def disk_errors(what: str) -> Iterator[None]:
+def disk_errors(what: str, where: Path | None = None) -> Iterator[None]:
     """Turn an ``OSError`` of the image store's disk into an :class:`ImageError`.
+
+    Args:
+        what: is tried, for the error.
+        where: a path on that disk, so that the error can say how full it is.
 
     Raises:
         NoSpace: the disk is full.
@@ -37,7 +42,9 @@ def disk_errors(what: str) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in _NO_SPACE:
-            raise NoSpace(f"{what}: {error}; free space on the disk of the image store") from error
+            # Measured now: what is cleared away after this failure would hide the cause.
+            remedy = describe(where) if where else "free space on the disk of the image store"
+            raise NoSpace(f"{what}: {error.strerror}: {remedy}") from error
         raise StoreError(f"{what}: {error}") from error
 
 
@@ -73,7 +80,7 @@ class Ingest:
         Raises:
             StoreError: the disk failed.
         """
-        with disk_errors(f"resuming blob {self.digest}"):
+        with disk_errors(f"resuming blob {self.digest}", self._path):
             self._hash, self.offset = hasher(self.digest), 0
             if os.fstat(self._file).st_size > self.size:
                 os.ftruncate(self._file, 0)
@@ -88,7 +95,7 @@ class Ingest:
         Raises:
             NoSpace, StoreError: the disk is full or failed.
         """
-        with disk_errors(f"writing blob {self.digest}"):
+        with disk_errors(f"writing blob {self.digest}", self._path):
             view = memoryview(data)
             while view:
                 count = os.write(self._file, view)
@@ -102,7 +109,7 @@ class Ingest:
         Raises:
             StoreError: the disk failed.
         """
-        with disk_errors(f"restarting blob {self.digest}"):
+        with disk_errors(f"restarting blob {self.digest}", self._path):
             os.ftruncate(self._file, 0)
             os.lseek(self._file, 0, os.SEEK_SET)
             self._hash, self.offset = hasher(self.digest), 0
@@ -126,7 +133,7 @@ class Ingest:
                 f"blob {self.digest}: got {self.offset} bytes of digest {found}, expected "
                 f"{self.size}; it was damaged or replaced on the way"
             )
-        with disk_errors(f"committing blob {self.digest}"):
+        with disk_errors(f"committing blob {self.digest}", self._path):
             os.fsync(self._file)
             os.fchmod(self._file, 0o400)
             os.rename(self._path, self._target)
@@ -160,7 +167,7 @@ class ContentStore:
         Raises:
             StoreError: the directories cannot be made or read.
         """
-        with disk_errors(f"opening the content store {self.root}"):
+        with disk_errors(f"opening the content store {self.root}", self.root):
             for algorithm in ("sha256", "sha512"):
                 (self._blobs / algorithm).mkdir(mode=0o700, parents=True, exist_ok=True)
             self._ingest.mkdir(mode=0o700, exist_ok=True)
@@ -222,7 +229,7 @@ class ContentStore:
             StoreError: the file cannot be made.
         """
         target = self.path(digest)
-        with disk_errors(f"starting blob {digest}"):
+        with disk_errors(f"starting blob {digest}", self.root):
             name = digest.replace(":", "-")
             return Ingest(self._ingest / name, target, digest, size)
 

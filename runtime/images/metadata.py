@@ -15,14 +15,15 @@ import json
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from runtime.images.config import parse_config
-from runtime.images.errors import StoreError
+from runtime.images.errors import NoSpace, StoreError
 from runtime.images.image import Image
+from runtime.images.space import describe, is_full
 
 _VERSION: Final = 1
 _SCHEMA: Final = """
@@ -84,7 +85,7 @@ class Metadata:
             )
             self._prepare()
         except sqlite3.Error as error:
-            raise StoreError(f"cannot open the image database {path}: {error}") from error
+            raise self._failure(error, f"cannot open the image database {path}") from error
 
     def _prepare(self) -> None:
         self._connection.execute("PRAGMA journal_mode = WAL")
@@ -114,27 +115,36 @@ class Metadata:
                 reported. Without, it is still all or nothing, and in order.
 
         Raises:
-            StoreError: SQLite failed.
+            NoSpace, StoreError: the disk is full, or SQLite failed.
         """
         with self._lock:
             try:
                 self._connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
                 self._connection.execute("BEGIN IMMEDIATE")
-                try:
-                    yield self._connection
-                except BaseException:
-                    self._connection.execute("ROLLBACK")
-                    raise
+                yield self._connection
                 self._connection.execute("COMMIT")
             except sqlite3.Error as error:
-                raise StoreError(f"image database {self._path}: {error}") from error
+                raise self._failure(error, f"image database {self._path}") from error
+            finally:
+                # SQLite itself has ended the transaction after some failures, not after others.
+                if self._connection.in_transaction:
+                    with suppress(sqlite3.Error):
+                        self._connection.execute("ROLLBACK")
+
+    def _failure(self, error: sqlite3.Error, what: str) -> StoreError | NoSpace:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        # Without room for its journal SQLite cannot say more than that a file failed.
+        silent = code in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
+        if code == sqlite3.SQLITE_FULL or (silent and is_full(self._path.parent)):
+            return NoSpace(f"{what}: {error}: {describe(self._path.parent)}")
+        return StoreError(f"{what}: {error}")
 
     def _rows(self, query: str, *arguments: object) -> list[tuple[object, ...]]:
         with self._lock:
             try:
                 return self._connection.execute(query, arguments).fetchall()
             except sqlite3.Error as error:
-                raise StoreError(f"image database {self._path}: {error}") from error
+                raise self._failure(error, f"image database {self._path}") from error
 
     # Images and names.
 

@@ -36,6 +36,7 @@ from runtime.images.pull import Pull, Resolved, Tools
 from runtime.images.reference import Reference
 from runtime.images.registry import repositories
 from runtime.images.settings import Credentials, RegistryConfig
+from runtime.images.space import Reserve
 from runtime.images.threads import in_thread
 from runtime.images.transport import Transport
 from runtime.snapshots.overlay import Snapshots
@@ -88,6 +89,7 @@ class ImageStore:
         self._held: Counter[str] = Counter()
         self._executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="images")
         self._transport = Transport(self.config)
+        self._reserve = Reserve(root / "reserve")
         self._pins = Pins(self.config.pinned)
         self._leftovers = Leftovers(self.config.leftover_seconds, self.collect_garbage)
         self._downloads = asyncio.Semaphore(self.config.parallel_downloads)
@@ -107,9 +109,13 @@ class ImageStore:
             raise
 
     def _open(self) -> None:
-        with disk_errors(f"opening the image store {self.root}"):
+        with disk_errors(f"opening the image store {self.root}", self.root):
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
             os.chmod(self.root, 0o700)
+        with self._reserve.given_free():
+            self._open_parts()
+
+    def _open_parts(self) -> None:
         self.content.open()
         self._metadata = Metadata(self.root / "images.db")
         self._snapshots = Snapshots(self.root / "snapshots", self._metadata)
@@ -264,6 +270,7 @@ class ImageStore:
             image, resolved.config_bytes, resolved.blobs, tag=parsed.tagged,
             digests=[parsed.with_digest(resolved.digest)],
         )  # fmt: skip
+        self._reserve.fill()
         saved = self._image(identifier)
         if saved is None:
             raise StoreError(f"image {identifier} was removed while it was pulled; pull it again")
@@ -338,11 +345,12 @@ class ImageStore:
                 f"image {ref_or_id} ({identifier}) is used by a container; remove that first"
             )
         name = self._name(ref_or_id)
-        if name is not None and self.metadata.image_named(name) is not None:
-            await self._in_thread(self.metadata.remove_name, name)
-        else:
-            await self._in_thread(self.metadata.remove_image, identifier)
-        freed = await self.collect_garbage()
+        with self._reserve.given_free():
+            if name is not None and self.metadata.image_named(name) is not None:
+                await self._in_thread(self.metadata.remove_name, name)
+            else:
+                await self._in_thread(self.metadata.remove_image, identifier)
+            freed = await self.collect_garbage()
         event(log, logging.INFO, "image removed", image=ref_or_id, id=identifier, freed=freed)
 
     async def collect_garbage(self) -> int:
@@ -354,11 +362,27 @@ class ImageStore:
         Raises:
             StoreError: the disk or the database failed.
         """
+        with self._reserve.given_free():
+            return await self._collect_unfinished() + await self._collect_unreferenced()
+
+    async def _collect_unfinished(self) -> int:
+        """Remove parts of blobs and of layers that no pull is at work on."""
         freed = 0
+        # What is held is looked at before the lock is taken, too: a pull has it for minutes.
         for digest in await self._in_thread(self.content.unfinished):
-            async with self.content.lock(digest):
-                if not self._held[digest]:
-                    freed += await self._in_thread(self.content.drop_unfinished, digest)
+            if not self._held[digest]:
+                async with self.content.lock(digest):
+                    if not self._held[digest]:
+                        freed += await self._in_thread(self.content.drop_unfinished, digest)
+        for layer in self.snapshots.unfinished_layers():
+            if not self._held[layer.key]:
+                async with self.content.lock(f"chain {layer.key}"):
+                    if not self._held[layer.key] and self.snapshots.layer(layer.key) is None:
+                        await self._in_thread(self.snapshots.discard_layer, layer.number)
+        return freed
+
+    async def _collect_unreferenced(self) -> int:
+        freed = 0
         # What is held is decided here, on the event loop, under the lock that a pull of the same
         # thing would take: nothing can begin to need it between the look and the removal.
         for digest in sorted(self.content.digests()):

@@ -47,7 +47,7 @@ def settle(
         NoSpace, StoreError: the disk is full or failed.
     """
     merged = MergedTree(lower)
-    with disk_errors(f"finishing layer {digest}"), ExitStack() as resources:
+    with disk_errors(f"finishing layer {digest}", directory), ExitStack() as resources:
         root_fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         resources.callback(os.close, root_fd)
         tree = LayerTree(root_fd)

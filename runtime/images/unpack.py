@@ -85,7 +85,7 @@ def unpack(
         NoSpace, StoreError: the disk is full or failed.
     """
     what = f"layer {layer.digest}"
-    with disk_errors(f"unpacking {what}"):
+    with disk_errors(f"unpacking {what}", directory):
         try:
             return _unpack(layer, directory, limits, check)
         except ImageError as error:

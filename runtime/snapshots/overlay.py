@@ -65,7 +65,7 @@ class Snapshots:
         Raises:
             StoreError: the disk or the database failed.
         """
-        with disk_errors(f"opening the snapshots {self.base}"):
+        with disk_errors(f"opening the snapshots {self.base}", self.base):
             self.base.mkdir(mode=0o700, parents=True, exist_ok=True)
             os.chmod(self.base, 0o700)
             rows = self._metadata.snapshots()
@@ -126,7 +126,7 @@ class Snapshots:
         """
         number = self._metadata.new_snapshot("layer", chain_id)
         try:
-            with disk_errors(f"making the snapshot of layer {chain_id}"):
+            with disk_errors(f"making the snapshot of layer {chain_id}", self.base):
                 (self.base / str(number)).mkdir(mode=0o700)
                 self.path(number).mkdir(mode=0o755)
         except BaseException:
@@ -137,10 +137,14 @@ class Snapshots:
     def discard_layer(self, number: int) -> None:
         """Remove a layer that could not be finished.
 
+        Its files go first: on a full disk the database may need the room.
+
         Raises:
-            StoreError: the disk or the database failed.
+            NoSpace, StoreError: the disk or the database failed.
         """
-        self._discard(number)
+        with disk_errors(f"removing snapshot {number}"):
+            self._remove_directory(str(number))
+        self._metadata.forget_snapshot(number)
 
     def layer_ready(self, number: int, *, opaque: bool) -> int:
         """Record that a layer is whole; returns the bytes that it takes on the disk.
@@ -161,6 +165,10 @@ class Snapshots:
     def layers(self) -> list[Snapshot]:
         """Return all layers that are ready."""
         return [row for row in self._metadata.snapshots("layer") if row.ready]
+
+    def unfinished_layers(self) -> list[Snapshot]:
+        """Return the layers that are being made, or that a failure has left so."""
+        return [row for row in self._metadata.snapshots("layer") if not row.ready]
 
     def remove_layer(self, layer: Snapshot) -> int:
         """Remove a layer unless a container stands on it; returns the bytes that were freed.
@@ -196,7 +204,7 @@ class Snapshots:
         lower = self._lower_of(image)
         number = self._metadata.new_snapshot("container", container_id, lower)
         try:
-            with disk_errors(f"making the writable layer of container {container_id}"):
+            with disk_errors(f"making the writable layer of container {container_id}", self.base):
                 self._make_writable(number, lower[0] if lower else None)
             self._metadata.ready_snapshot(number)
         except BaseException:
@@ -225,7 +233,7 @@ class Snapshots:
             return self._volume(found[0].number, found[0].lower)
         number = self._metadata.new_snapshot("container", key, lower)
         try:
-            with disk_errors(f"making image volume {name} of container {container_id}"):
+            with disk_errors(f"making image volume {name} of container {container_id}", self.base):
                 directory = self.base / str(number)
                 directory.mkdir(mode=0o700)
                 (directory / "lower").mkdir(mode=0o755)

@@ -6,6 +6,7 @@ they are measured; no look-up here follows a symbolic link.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections import deque
@@ -52,6 +53,49 @@ def remove_entry(parent: int, name: bytes | str) -> None:
 
 
 def _empty(top: int) -> None:
+    while True:
+        try:
+            _empty_by_moving(top)
+            return
+        except OSError as error:
+            # On a full disk there is no room for a new directory before something else is gone.
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not _remove_something(top):
+                raise
+
+
+def _remove_something(top: int) -> bool:
+    """Remove the files of one directory below ``top``, or an empty directory.
+
+    Returns:
+        whether there was any.
+    """
+    upper, lower, name = os.dup(top), os.dup(top), ""
+    try:
+        while True:
+            with os.scandir(lower) as entries:
+                found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+            files = [each for each, is_directory in found if not is_directory]
+            for each in files:
+                os.unlink(each, dir_fd=lower)
+            if files:
+                return True
+            if not found:
+                if not name:
+                    return False
+                os.rmdir(name, dir_fd=upper)
+                return True
+            name = found[0][0]
+            os.chmod(name, 0o700, dir_fd=lower)
+            os.close(upper)
+            upper, lower = lower, -1
+            lower = os.open(name, _DIRECTORY, dir_fd=upper)
+    finally:
+        os.close(upper)
+        if lower >= 0:
+            os.close(lower)
+
+
+def _empty_by_moving(top: int) -> None:
     # The names of moved directories must not meet names that are there: they get a fresh home.
     home_name = _free_name(top)
     os.mkdir(home_name, 0o700, dir_fd=top)

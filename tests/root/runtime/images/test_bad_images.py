@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from pathlib import Path
 
 import pytest
 
-from kubeletpy_common.linux.mounts import MNT_DETACH, mount, umount
 from runtime.images.errors import (
     DigestMismatch,
     ImageError,
@@ -18,7 +16,7 @@ from runtime.images.errors import (
     UnsupportedMedia,
 )
 from runtime.images.service import ImageStore
-from tests.root.runtime.images.stores import QUICK, assert_empty, directories
+from tests.root.runtime.images.stores import assert_empty, directories
 from tests.support.ociimage import (
     OCI_LAYER,
     OciImage,
@@ -26,7 +24,6 @@ from tests.support.ociimage import (
     build_image,
     compress,
     dumps,
-    push,
     tar_layer,
 )
 from tests.support.registry import DockerRegistry
@@ -101,22 +98,3 @@ async def test_an_image_that_is_not_there(registry: DockerRegistry, store: Image
     with pytest.raises(ImageNotFound, match=rf"{registry.host}/nothing:v1"):
         await store.pull(f"{registry.host}/nothing:v1")
     await assert_empty(store)
-
-
-async def test_a_full_disk(registry: DockerRegistry, tmp_path: Path) -> None:
-    push(build_image({"big": os.urandom(3 << 20)}), registry.host, "big", "v1")
-    small = tmp_path / "small"
-    small.mkdir()
-    mount("tmpfs", str(small), "tmpfs", 0, "size=2m,mode=0700")
-    try:
-        store = ImageStore(small / "root", QUICK)
-        await store.open()
-        try:
-            with pytest.raises(ImageError, match="free space") as caught:
-                await store.pull(f"{registry.host}/big:v1")
-            assert caught.value.reason == "no-space"
-            assert store.list() == []
-        finally:
-            await store.close()
-    finally:
-        umount(str(small), MNT_DETACH)
