@@ -63,7 +63,8 @@ def _new_record(
     runtime: Runtime, request: cri.RunPodSandboxRequest, external: ExternalRuntime | None
 ) -> SandboxRecord:
     sandbox_id = secrets.token_hex(32)
-    asked = request.config.linux.cgroup_parent
+    linux = request.config.linux
+    asked = linux.cgroup_parent
     path = asked.rstrip("/") or f"{runtime.config.cgroups.parent}/{sandbox_id}"
     return SandboxRecord(
         id=sandbox_id,
@@ -74,6 +75,8 @@ def _new_record(
         cgroup=path,
         cgroup_owned=not runtime.cgroups.cgroup(path).exists(),
         runtime_handler=request.runtime_handler,
+        resources=linux.resources.SerializeToString(),
+        overhead=linux.overhead.SerializeToString(),
         external=external,
     )
 
@@ -81,7 +84,11 @@ def _new_record(
 async def _make(runtime: Runtime, pod: Pod, needs: SandboxNeeds) -> None:
     # Containers go below this cgroup. The shim does not: it would count against the pod's memory
     # limit and could be what the OOM killer takes. It stays where the runtime's spawner is.
-    runtime.cgroups.cgroup(pod.record.cgroup).create()
+    cgroup = runtime.cgroups.cgroup(pod.record.cgroup)
+    cgroup.create()
+    if pod.record.cgroup_owned and pod.record.resources:
+        # That of a kubelet has its limits already; see update_pod_sandbox_resources.py.
+        cgroup.apply(needs.limits)
     directory = runtime.sandbox_directory(pod.id)
     directory.mkdir(mode=0o700)
     _write_files(directory, needs)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
+from kubeletpy_common.cgroups import LinuxResources
 from kubeletpy_proto import cri_pb2 as cri
 from runtime.config import SysctlSettings
 from runtime.cri.errors import InvalidRequestError
@@ -16,6 +17,7 @@ from runtime.network.request import PodFacts
 from runtime.oci.mappings import Mapping
 from runtime.oci.request import HostFacts
 from runtime.oci.translate import refuse_apparmor
+from runtime.oci.translate_limits import translate_resources
 from runtime.oci.translate_users import read_mappings
 
 # The kernel's limit (__NEW_UTS_LEN); what is a good name beyond that is DNS's affair.
@@ -39,6 +41,7 @@ class SandboxNeeds:
         facts: what its network is to know.
         uid_mappings: of its own user namespace; empty: the host's.
         gid_mappings: likewise.
+        limits: of the pod as a whole, for a cgroup that is the runtime's own.
     """
 
     own_network: bool
@@ -51,6 +54,7 @@ class SandboxNeeds:
     facts: PodFacts
     uid_mappings: tuple[Mapping, ...] = ()
     gid_mappings: tuple[Mapping, ...] = ()
+    limits: LinuxResources = field(default_factory=LinuxResources)
 
 
 def read_sandbox_config(
@@ -92,6 +96,7 @@ def read_sandbox_config(
         resolv_conf=resolv_conf(config.dns_config) if config.HasField("dns_config") else None,
         uid_mappings=uids,
         gid_mappings=gids,
+        limits=_limits(config.linux, host.cgroup_version),
         # Ports of a pod in the host's network are the host's already: mappings mean nothing.
         facts=pod_facts(config) if own_network else PodFacts(),
     )
@@ -174,6 +179,12 @@ def _own(name: str, mode: cri.NamespaceMode.ValueType) -> bool:
             f"namespace_options.{name} {cri.NamespaceMode.Name(mode)}: only POD and NODE exist"
         )
     return mode == cri.POD
+
+
+def _limits(linux: cri.LinuxPodSandboxConfig, cgroup_version: int) -> LinuxResources:
+    # The overhead is part of what a client asks for; it is recorded, and checked like the rest.
+    translate_resources(linux.overhead, cgroup_version)
+    return LinuxResources.from_oci(translate_resources(linux.resources, cgroup_version))
 
 
 def _hostname(asked: str, default: str) -> str:

@@ -81,7 +81,7 @@ def test_a_sandbox_with_host_namespaces_sets_no_sysctl_of_the_host(node: Node) -
         ({"mounts": [cri.Mount(container_path="/proc", host_path="/tmp")]}, "/proc"),
         (
             {"mounts": [cri.Mount(container_path="/x", image=cri.ImageSpec(image="y"))]},
-            "not supported",
+            "read-only",
         ),
         (
             {"mounts": [cri.Mount(container_path="/x", host_path="/tmp", mount_options=["z"])]},
@@ -89,7 +89,7 @@ def test_a_sandbox_with_host_namespaces_sets_no_sysctl_of_the_host(node: Node) -
         ),
         ({"devices": [cri.Device(host_path="/etc/passwd", permissions="r")]}, "no device"),
         ({"devices": [cri.Device(host_path="/dev/null", permissions="x")]}, "rwm"),
-        ({"CDI_devices": [cri.CDIDevice(name="v/c=d")]}, "CDI_devices"),
+        ({"CDI_devices": [cri.CDIDevice(name="v/c=d")]}, "'v/c=d' is unknown"),
         ({"resources": {"oom_score_adj": 2000}}, "oom_score_adj"),
         ({"resources": {"memory_limit_in_bytes": -5}}, "memory"),
     ],

@@ -140,6 +140,26 @@ def test_limits_of_a_pod_are_recorded_and_set_on_our_own_cgroup(node: Node) -> N
         assert info["overhead"]["memoryLimitInBytes"] == str(5 * MIB)
 
 
+def test_a_pod_begins_with_the_limits_of_its_request(node: Node) -> None:
+    config = node.pod_config()
+    config.linux.resources.memory_limit_in_bytes = 100 * MIB
+    config.linux.overhead.memory_limit_in_bytes = 3 * MIB
+    sandbox = node.run_pod(config)
+    try:
+        assert memory_limit(node, f"{node.place.cgroup}/{sandbox}") == 100 * MIB
+        status = node.runtime.PodSandboxStatus(
+            cri.PodSandboxStatusRequest(pod_sandbox_id=sandbox, verbose=True), timeout=CALL_SECONDS
+        )
+        info = json.loads(status.info["info"])
+        assert info["resources"]["memoryLimitInBytes"] == str(100 * MIB)
+        assert info["overhead"]["memoryLimitInBytes"] == str(3 * MIB)
+    finally:
+        node.remove_pod(sandbox)
+    config.linux.overhead.memory_limit_in_bytes = -7
+    error = refused(lambda: node.run_pod(config))
+    assert error.code() == grpc.StatusCode.INVALID_ARGUMENT
+
+
 def test_the_pod_cidr_is_recorded(node: Node) -> None:
     def tell(cidr: str) -> None:
         config = cri.RuntimeConfig(network_config=cri.NetworkConfig(pod_cidr=cidr))
