@@ -50,6 +50,7 @@ TESTS = (
     Package("util-linux", "provides unshare, nsenter and setpriv", "setpriv"),
     Package("containernetworking-plugins", "gives pods a network by CNI", "/usr/lib/cni/bridge"),
     Package("runc", "runs pods of an external runtime handler", "runc"),
+    Package("podman", "loads and saves images with a tool that is not ours", "podman"),
     Package("umoci", "unpacks our images with a tool that is not ours", "umoci"),
 )
 VENV = Package("python3-venv", "makes the virtual environment", "python3 -m ensurepip")

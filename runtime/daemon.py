@@ -185,6 +185,7 @@ async def _listen(config: Config, runtime: Runtime) -> grpc.aio.Server:
     import grpc
 
     from runtime.cri.serve import generic_handlers
+    from runtime.transfer.serve import generic_handler
 
     _remove_stale_socket(config.socket)
     server = grpc.aio.server(
@@ -194,7 +195,7 @@ async def _listen(config: Config, runtime: Runtime) -> grpc.aio.Server:
             ("grpc.so_reuseport", 0),
         ]
     )
-    server.add_generic_rpc_handlers(generic_handlers(runtime))
+    server.add_generic_rpc_handlers([*generic_handlers(runtime), generic_handler(runtime)])
     # The socket is root's alone from its first moment, not after a chmod.
     mask = os.umask(0o177)
     try:

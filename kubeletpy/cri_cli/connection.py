@@ -12,7 +12,7 @@ import click
 import grpc
 
 from kubeletpy.cri.client import target_of
-from kubeletpy_proto import cri_pb2_grpc
+from kubeletpy_proto import cri_pb2_grpc, images_pb2_grpc
 
 KNOWN_SOCKETS: Final = (
     "/run/kubeletpy/runtime.sock",
@@ -65,6 +65,7 @@ class Connection:
     Attributes:
         runtime: the calls of the RuntimeService.
         images: the calls of the ImageService.
+        transfer: the calls of our own service beside CRI; other runtimes do not have it.
     """
 
     def __init__(self, endpoint: str, timeout: float) -> None:
@@ -77,6 +78,7 @@ class Connection:
         self._channel = grpc.insecure_channel(target, options=_OPTIONS)
         self.runtime = cri_pb2_grpc.RuntimeServiceStub(self._channel)
         self.images = cri_pb2_grpc.ImageServiceStub(self._channel)
+        self.transfer = images_pb2_grpc.ImageTransferStub(self._channel)
 
     def call(
         self,

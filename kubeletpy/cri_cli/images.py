@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import click
+import grpc
 from rich.console import Console
 
 from kubeletpy.cri_cli import lists, text
-from kubeletpy.cri_cli.connection import Connection, group_options, runtime_options
+from kubeletpy.cri_cli.connection import Connection, failure, group_options, runtime_options
 from kubeletpy.cri_cli.output import output_option, plain, show, table
+from kubeletpy.cri_cli.progress import Bars
+from kubeletpy.cri_cli.transfer import TRANSFER_SECONDS, export_images, import_images, names_of
 from kubeletpy_proto import cri_pb2 as cri
+from kubeletpy_proto import images_pb2 as pb
 
 _PULL_SECONDS = 3600.0
 
@@ -18,13 +22,15 @@ _PULL_SECONDS = 3600.0
 @click.group("image", context_settings={"help_option_names": ["-h", "--help"]})
 @group_options
 def image_group() -> None:
-    """Pull, list and remove images of a container runtime.
+    """Pull, list, move and remove images of a container runtime.
 
     \b
     kubeletpy image pull docker.io/library/busybox:1.36
     kubeletpy image ls
+    kubeletpy image export busybox.tar busybox:1.36
+    kubeletpy image import busybox.tar
     kubeletpy image rm busybox:1.36
-    kubeletpy image prune            (those that no container uses)
+    kubeletpy image prune --all      (those that no container uses)
     """
 
 
@@ -82,18 +88,50 @@ image_group.add_command(list_images("ls"))
 @click.argument("image")
 @click.option("--creds", metavar="USER[:PASSWORD]", envvar="KUBELETPY_CREDS", help="For the "
               "registry [env: KUBELETPY_CREDS]; without a password it is asked for.")  # fmt: skip
+@output_option("table", "json", "yaml")
 @runtime_options
-def pull(connection: Connection, image: str, creds: str | None) -> None:
+def pull(connection: Connection, image: str, creds: str | None, output: str) -> None:
     """Fetch IMAGE from its registry, and print the reference by which it can be run.
 
-    A short name is completed as everywhere: busybox is docker.io/library/busybox:latest.
+    A short name is completed as everywhere: busybox is docker.io/library/busybox:latest. Other
+    runtimes than ours do not tell how far they are.
+
+    \b
+    kubeletpy image pull busybox:1.36
+    kubeletpy image pull --creds robot registry.example/web@sha256:...
     """
-    auth = None
+    user = password = ""
     if creds:
         user, colon, password = creds.partition(":")
         if not colon:
             password = click.prompt(f"Password of {user}", hide_input=True, err=True)
-        auth = cri.AuthConfig(username=user, password=password)
+    try:
+        pulled = _pull_with_progress(connection, image, user, password)
+    except grpc.RpcError as error:
+        if not isinstance(error, grpc.Call) or error.code() is not grpc.StatusCode.UNIMPLEMENTED:
+            raise failure(f"pull {image}", connection.endpoint, error) from error
+        pulled = pb.Image(id=_pull_by_cri(connection, image, user, password))
+    if output != "table":
+        show(plain(pulled), output)
+    else:
+        click.echo(pulled.id)
+
+
+def _pull_with_progress(connection: Connection, image: str, user: str, password: str) -> pb.Image:
+    request = pb.PullRequest(image=image)
+    if user:
+        request.credentials.CopyFrom(pb.Credentials(username=user, password=password))
+    pulled = pb.Image()
+    with Bars(f"Pulling {image}", None) as bars:
+        for response in connection.transfer.Pull(request, timeout=TRANSFER_SECONDS):
+            bars.show(response.progress)
+            if response.HasField("image"):
+                pulled = response.image
+    return pulled
+
+
+def _pull_by_cri(connection: Connection, image: str, user: str, password: str) -> str:
+    auth = cri.AuthConfig(username=user, password=password) if user else None
     request = cri.PullImageRequest(
         image=cri.ImageSpec(image=image, user_specified_image=image), auth=auth
     )
@@ -101,7 +139,7 @@ def pull(connection: Connection, image: str, creds: str | None) -> None:
         answer = connection.call(
             f"pull {image}", connection.images.PullImage, request, _PULL_SECONDS
         )
-    click.echo(answer.image_ref)
+    return answer.image_ref
 
 
 @image_group.command("rm")
@@ -152,8 +190,16 @@ def with_prefix(images: Iterable[cri.Image], wanted: str) -> list[cri.Image]:
     return [image for image in images if image.id.removeprefix("sha256:").startswith(prefix)]
 
 
-def unused(images: Iterable[cri.Image], containers: Iterable[cri.Container]) -> list[cri.Image]:
-    """Return the images that no container, running or not, was made of; pinned ones stay (pure)."""
+def unused(
+    images: Iterable[cri.Image], containers: Iterable[cri.Container], *, everything: bool
+) -> list[cri.Image]:
+    """Return the images that no container, running or not, was made of; pinned ones stay (pure).
+
+    Args:
+        images: all there are.
+        containers: all there are.
+        everything: also images with a tag.
+    """
     used = {
         name
         for item in containers
@@ -163,29 +209,73 @@ def unused(images: Iterable[cri.Image], containers: Iterable[cri.Container]) -> 
     return [
         image
         for image in images
-        if not image.pinned and not used & {image.id, *image.repo_tags, *image.repo_digests}
+        if not image.pinned
+        and not used & {image.id, *image.repo_tags, *image.repo_digests}
+        and (everything or not image.repo_tags)
     ]
 
 
 @image_group.command("prune")
+@click.option("-a", "--all", "everything", is_flag=True,
+              help="Also images with a tag, unless a container uses them.")  # fmt: skip
 @click.option("-f", "--force", is_flag=True, help="Do not ask.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
+@output_option("table", "json", "yaml")
 @runtime_options
-def prune(connection: Connection, force: bool, dry_run: bool) -> None:
-    """Remove all images that no container uses; pinned images stay."""
-    found = unused(lists.list_images(connection), lists.list_containers(connection))
-    if not found:
-        click.echo("Every image is in use or pinned.", err=True)
+def prune(
+    connection: Connection, everything: bool, force: bool, dry_run: bool, output: str
+) -> None:
+    """Remove images without a tag that no container uses, and what no image needs; pinned stay.
+
+    \b
+    kubeletpy image prune --dry-run --all
+    kubeletpy image prune -f
+    """
+    planned = _prune(connection, everything=everything, dry_run=True)
+    if output == "table":
+        for image in planned.removed:
+            click.echo(f"{names_of(image)}  {text.size(image.size)}", err=True)
+        if not planned.removed and not planned.bytes:
+            click.echo("There is nothing to remove.", err=True)
+            return
+    if not dry_run:
+        if not force:
+            question = f"Remove {len(planned.removed)} images ({text.size(planned.bytes)})?"
+            click.confirm(question, abort=True, err=True)
+        planned = _prune(connection, everything=everything, dry_run=False)
+    if output != "table":
+        show(plain(planned), output)
         return
-    total = text.size(sum(image.size for image in found))
-    for image in found:
-        names = ", ".join(image.repo_tags) or "<none>"
-        click.echo(f"{text.short(image.id)}  {names}  {text.size(image.size)}", err=True)
-    if dry_run:
-        return
-    if not force:
-        click.confirm(f"Remove these {len(found)} images ({total})?", abort=True, err=True)
-    for image in found:
+    if not dry_run:
+        for image in planned.removed:
+            click.echo(image.id)
+    click.echo(f"{'Would free' if dry_run else 'Freed'} {text.size(planned.bytes)}.", err=True)
+
+
+def _prune(connection: Connection, *, everything: bool, dry_run: bool) -> pb.PruneResponse:
+    request = pb.PruneRequest(all=everything, dry_run=dry_run)
+    try:
+        return connection.transfer.Prune(request, timeout=_PULL_SECONDS)
+    except grpc.RpcError as error:
+        if not isinstance(error, grpc.Call) or error.code() is not grpc.StatusCode.UNIMPLEMENTED:
+            raise failure("prune images", connection.endpoint, error) from error
+    return _prune_by_cri(connection, everything=everything, dry_run=dry_run)
+
+
+def _prune_by_cri(connection: Connection, *, everything: bool, dry_run: bool) -> pb.PruneResponse:
+    """Do with any runtime what CRI allows: sizes are what it says of images, shared layers too."""
+    found = unused(
+        lists.list_images(connection), lists.list_containers(connection), everything=everything
+    )
+    for image in found if not dry_run else ():
         request = cri.RemoveImageRequest(image=cri.ImageSpec(image=image.id))
         connection.call(f"remove {image.id}", connection.images.RemoveImage, request)
-        click.echo(image.id)
+    removed = [
+        pb.Image(id=each.id, tags=each.repo_tags, digests=each.repo_digests, size=each.size)
+        for each in found
+    ]
+    return pb.PruneResponse(removed=removed, bytes=sum(image.size for image in found))
+
+
+image_group.add_command(import_images)
+image_group.add_command(export_images)

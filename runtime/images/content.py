@@ -12,7 +12,8 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-from collections.abc import AsyncIterator, Iterator
+import secrets
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Final
@@ -24,6 +25,7 @@ from runtime.images.space import describe
 
 _NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _READ_CHUNK: Final = 1 << 20
+_HEAD: Final = 8
 
 
 @contextmanager
@@ -48,7 +50,8 @@ def disk_errors(what: str, where: Path | None = None) -> Iterator[None]:
         raise StoreError(f"{what}: {error}") from error
 
 
-def _sync_directory(path: Path) -> None:
+def sync_directory(path: Path) -> None:
+    """Flush a directory, so that the names in it outlive a power cut."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
@@ -137,7 +140,7 @@ class Ingest:
             os.fsync(self._file)
             os.fchmod(self._file, 0o400)
             os.rename(self._path, self._target)
-            _sync_directory(self._target.parent)
+            sync_directory(self._target.parent)
 
     def discard(self) -> None:
         """Remove the file; idempotent."""
@@ -265,6 +268,28 @@ class ContentStore:
         ingest.commit()
         self._sizes[ingest.digest] = ingest.size
 
+    def size(self, digest: str) -> int:
+        """Return the bytes of a blob that is here, else 0."""
+        return self._sizes.get(digest, 0)
+
+    def arriving(self) -> Path:
+        """Return a new path for a file that :meth:`adopt` will take; removed at the next open."""
+        return self._ingest / f"arriving-{secrets.token_hex(8)}"
+
+    def adopt(self, digest: str, size: int, move: Callable[[Path], None]) -> None:
+        """Take a verified file as a blob; the caller holds the digest's :meth:`lock`.
+
+        Args:
+            digest: of the file's content.
+            size: its bytes.
+            move: flushes the file and renames it to the path given.
+
+        Raises:
+            NoSpace, StoreError: the disk is full or failed.
+        """
+        move(self.path(digest))
+        self._sizes[digest] = size
+
     def put(self, digest: str, data: bytes, what: str) -> None:
         """Store a small blob that is already in memory, verified once more.
 
@@ -300,6 +325,15 @@ class ContentStore:
             raise MalformedImage(f"{what} is longer than {limit} bytes")
         verify(data, digest, what)
         return data
+
+    def head(self, digest: str) -> bytes:
+        """Return the first bytes of a blob, not verified.
+
+        Raises:
+            StoreError: it cannot be read.
+        """
+        with disk_errors(f"reading blob {digest}"), open(self.path(digest), "rb") as file:
+            return file.read(_HEAD)
 
     def recheck(self, digest: str) -> bool:
         """Hash a blob again and remove it if the disk damaged it; returns whether it is sound.

@@ -27,13 +27,13 @@ CONFIG_TYPES: Final = frozenset(
         "application/vnd.docker.container.image.v1+json",
     }
 )
-_OCI_LAYER = "application/vnd.oci.image.layer.v1.tar"
+OCI_LAYER: Final = "application/vnd.oci.image.layer.v1.tar"
 _OCI_FOREIGN = "application/vnd.oci.image.layer.nondistributable.v1.tar"
 _DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar"
 LAYER_TYPES: Final[dict[str, str]] = {
-    _OCI_LAYER: "none",
-    f"{_OCI_LAYER}+gzip": "gzip",
-    f"{_OCI_LAYER}+zstd": "zstd",
+    OCI_LAYER: "none",
+    f"{OCI_LAYER}+gzip": "gzip",
+    f"{OCI_LAYER}+zstd": "zstd",
     _OCI_FOREIGN: "none",
     f"{_OCI_FOREIGN}+gzip": "gzip",
     f"{_OCI_FOREIGN}+zstd": "zstd",

@@ -154,13 +154,12 @@ class Metadata:
         config: bytes,
         blobs: Iterable[str],
         *,
-        tag: str | None,
+        tags: Iterable[str],
         digests: Iterable[str],
     ) -> None:
         """Record ``image`` under its new names, which move here from other images."""
         names = [(name, "digest", image.id) for name in digests]
-        if tag is not None:
-            names.append((tag, "tag", image.id))
+        names += [(name, "tag", image.id) for name in tags]
         with self.transaction() as database:
             database.execute(
                 "INSERT INTO images (id, config, chain, size, pinned) VALUES (?, ?, ?, ?, ?) "
@@ -225,6 +224,13 @@ class Metadata:
         """Remove an image with all its names."""
         with self.transaction() as database:
             database.execute("DELETE FROM images WHERE id = ?", (identifier,))
+
+    def blobs_of(self, identifier: str) -> list[str]:
+        """Return the digests of all blobs that an image holds on to, sorted."""
+        rows = self._rows(
+            "SELECT digest FROM image_blobs WHERE image = ? ORDER BY digest", identifier
+        )
+        return [str(row[0]) for row in rows]
 
     def blob_is_referenced(self, digest: str) -> bool:
         """Tell whether an image holds on to this blob."""

@@ -83,10 +83,14 @@ class Pull:
     """One pull of one reference; :meth:`resolve`, then :meth:`fetch_layers`."""
 
     def __init__(
-        self, reference: Reference, repositories: Sequence[Repository], tools: Tools,
+        self, reference: Reference | str, repositories: Sequence[Repository], tools: Tools,
         progress: ProgressCallback,
     ) -> None:  # fmt: skip
-        """Prepare; ``repositories`` are asked in order."""
+        """Prepare; ``repositories`` are asked in order.
+
+        An image whose blobs are all here, and that is only to be unpacked, has a name for logs and
+        errors instead of a reference, and no repositories.
+        """
         self._reference = reference
         self._name = str(reference)
         self._places = Places(repositories, self._name)
@@ -122,6 +126,7 @@ class Pull:
         A tag is asked of those who may say what it stands for. Where another place comes before
         them for content, only the digest is taken from them.
         """
+        assert isinstance(self._reference, Reference)
         if self._reference.digest is not None:
             return await self._manifest(self._reference.digest)
         tag = self._reference.api_reference

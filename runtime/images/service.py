@@ -15,8 +15,8 @@ import os
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Collection, Iterable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +24,7 @@ from typing import Any, Final, TypeVar
 
 from kubeletpy_common.logs import event
 from runtime.images import reference as references
+from runtime.images.archive.documents import substitutes_of
 from runtime.images.content import ContentStore, disk_errors
 from runtime.images.endpoints import endpoints_of
 from runtime.images.errors import ImageError, ImageInUse, StoreError
@@ -164,6 +165,11 @@ class ImageStore:
             raise StoreError(f"the image store {self.root} is not open")
         return self._snapshots
 
+    @property
+    def executor(self) -> Executor:
+        """Threads for blocking work of pulls and imports, which never wait for a client."""
+        return self._executor
+
     async def _in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
         return await in_thread(self._executor, function, *arguments)
 
@@ -222,26 +228,32 @@ class ImageStore:
     async def _pull(
         self, parsed: Reference, auth: Credentials | None, progress: ProgressCallback
     ) -> Image:
-        with self._holding() as hold:
+        with self.holding() as hold:
             places = await self._in_thread(endpoints_of, self.config, parsed.domain)
             sources = repositories(self._transport, places, parsed.domain, parsed.path, auth)
-            tools = Tools(
-                config=self.config,
-                content=self.content,
-                snapshots=self.snapshots,
-                executor=self._executor,
-                downloads=self._downloads,
-                unpacks=self._unpacks,
-                hold=hold,
-            )
-            pull = Pull(parsed, sources, tools, progress)
+            pull = Pull(parsed, sources, self.tools(hold), progress)
             resolved = await pull.resolve()
             chain = await pull.fetch_layers(resolved)
             return await self._in_thread(self.record, parsed, resolved, chain)
 
+    def tools(self, hold: Callable[[str], None]) -> Tools:
+        """Return what pulls and imports share, with a ``hold`` of :meth:`holding`."""
+        return Tools(
+            config=self.config,
+            content=self.content,
+            snapshots=self.snapshots,
+            executor=self._executor,
+            downloads=self._downloads,
+            unpacks=self._unpacks,
+            hold=hold,
+        )
+
     @contextmanager
-    def _holding(self) -> Iterator[Callable[[str], None]]:
-        """Keep what a pull has brought in from garbage collection until it is recorded."""
+    def holding(self) -> Iterator[Callable[[str], None]]:
+        """Keep what a pull brings in from garbage collection until it is recorded.
+
+        Yields a function that is told of every digest and chain id before it is brought in.
+        """
         mine: list[str] = []
 
         def hold(key: str) -> None:
@@ -260,21 +272,43 @@ class ImageStore:
         Raises:
             StoreError: the database failed.
         """
+        tags = [parsed.tagged] if parsed.tagged is not None else []
+        return self.record_named(resolved, chain, tags, [parsed.with_digest(resolved.digest)])
+
+    def record_named(
+        self, resolved: Resolved, chain: tuple[str, ...], tags: Iterable[str],
+        digests: Iterable[str],
+    ) -> Image:  # fmt: skip
+        """Record an image under normalised names, durably; blocking.
+
+        Raises:
+            StoreError: the database failed.
+        """
         layers = [self.snapshots.layer(chain_id) for chain_id in chain]
         size = sum(layer.bytes for layer in layers if layer) + len(resolved.config_bytes)
-        identifier = resolved.documents[-1]
+        identifier = resolved.manifest.config.digest
         image = Image(id=identifier, size=size, config=resolved.config, chain=chain)
+        blobs = [*resolved.blobs, *self._substitutes(image, resolved)]
         # The record outlives a power cut only together with what it speaks of.
         os.sync()
-        self.metadata.save_image(
-            image, resolved.config_bytes, resolved.blobs, tag=parsed.tagged,
-            digests=[parsed.with_digest(resolved.digest)],
-        )  # fmt: skip
+        self.metadata.save_image(image, resolved.config_bytes, blobs, tags=tags, digests=digests)
         self._reserve.fill()
         saved = self._image(identifier)
         if saved is None:
             raise StoreError(f"image {identifier} was removed while it was pulled; pull it again")
         return saved
+
+    def _substitutes(self, image: Image, resolved: Resolved) -> list[str]:
+        """Return blobs of other images that stand for layers that were here unpacked already.
+
+        Such layers were not fetched; an export needs their bytes, also when the others are gone.
+        """
+        if all(self.content.has(layer.digest) for layer in resolved.manifest.layers):
+            return []
+        found = substitutes_of(image, self.metadata, self.content).values()
+        return [
+            digest for each in found for digest in (each.layer.digest, each.manifest, each.config)
+        ]
 
     # Looking up.
 
@@ -306,6 +340,12 @@ class ImageStore:
         if parsed.digest is not None:
             return parsed.with_digest(parsed.digest)
         return parsed.tagged
+
+    def is_id(self, text: str) -> bool:
+        """Tell whether :meth:`get` takes ``text`` for an id, or the beginning of one."""
+        name = self._name(text)
+        named = name is not None and self.metadata.image_named(name) is not None
+        return not named and self._identify(text) is not None
 
     def _identify(self, text: str) -> str | None:
         name = self._name(text)
@@ -352,6 +392,23 @@ class ImageStore:
                 await self._in_thread(self.metadata.remove_image, identifier)
             freed = await self.collect_garbage()
         event(log, logging.INFO, "image removed", image=ref_or_id, id=identifier, freed=freed)
+
+    async def remove_all(self, identifiers: Collection[str]) -> int:
+        """Remove images by id, used by containers or not; returns the bytes that were freed.
+
+        Raises:
+            StoreError: the disk or the database failed.
+        """
+        with self._reserve.given_free():
+            for identifier in identifiers:
+                await self._in_thread(self.metadata.remove_image, identifier)
+            freed = await self.collect_garbage()
+        event(log, logging.INFO, "images pruned", images=list(identifiers), freed=freed)
+        return freed
+
+    def held(self) -> set[str]:
+        """Return the digests and chain ids that pulls, imports and exports hold on to now."""
+        return set(self._held)
 
     async def collect_garbage(self) -> int:
         """Remove blobs and layers that neither images, containers nor pulls need.

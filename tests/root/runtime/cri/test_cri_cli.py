@@ -191,11 +191,3 @@ def test_images_are_pulled_listed_removed_and_pruned(node: Node) -> None:
     failed = run(node, "image", "pull", f"{node.registry}/tests/none:v1")
     assert failed.returncode == 1
     assert "NOT_FOUND" in failed.stderr
-    with node.pod() as sandbox:
-        node.run(sandbox, *SLEEP)
-        ok(node, "image", "pull", first)
-        assert "tests/one" in run(node, "image", "prune", "--dry-run").stderr
-        ok(node, "image", "prune", "-f")
-        listed = json.loads(ok(node, "image", "ls", "-o", "json"))
-        assert [item["id"] for item in listed["images"]] == [node.image]
-        assert "in use" in run(node, "image", "prune", "-f").stderr

@@ -53,9 +53,12 @@ def test_images_by_the_beginning_of_their_id() -> None:
     ],
 )
 def test_prune_takes_what_nobody_uses(container: cri.Container) -> None:
-    assert unused([IMAGE], []) == [IMAGE]
-    assert unused([IMAGE], [container]) == []
-    assert unused([cri.Image(id="sha256:1", pinned=True)], []) == []
+    untagged = cri.Image(id=IMAGE.id, repo_digests=IMAGE.repo_digests)
+    assert unused([IMAGE], [], everything=True) == [IMAGE]
+    assert unused([IMAGE], [], everything=False) == []
+    assert unused([untagged], [], everything=False) == [untagged]
+    assert unused([IMAGE], [container], everything=True) == []
+    assert unused([cri.Image(id="sha256:1", pinned=True)], [], everything=True) == []
 
 
 def test_the_endpoint_is_the_one_given_or_a_socket_that_is_there(tmp_path: Path) -> None:
