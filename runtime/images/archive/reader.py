@@ -180,6 +180,9 @@ class ArchiveReader:
     def _next(self) -> Entry | None:
         archive, counted = self._opened()
         while True:
+            # Skipped here: tarfile would do it while it reads the next header, which is bounded.
+            while self.read(CHUNK):
+                pass
             self._content = None
             counted.begin_header()
             info = archive.next()
