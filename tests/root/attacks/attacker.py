@@ -54,13 +54,13 @@ def command(program: str) -> tuple[str, ...]:
     return (str(INTERPRETER), "-ISBc", PRELUDE + textwrap.dedent(program))
 
 
-def attack(node: Node, sandbox: str, program: str, **fields: Any) -> str:
+def attack(node: Node, sandbox: str, program: str, *arguments: str, **fields: Any) -> str:
     """Run a program to its end as a container of a pod; return what it wrote.
 
     The program itself must come to its end: an attack that crashed proves nothing.
     """
     mounts = python_mounts() + list(fields.pop("mounts", []))
-    status = node.run_to_end(sandbox, *command(program), mounts=mounts, **fields)
+    status = node.run_to_end(sandbox, *command(program), *arguments, mounts=mounts, **fields)
     output = node.output(status)
     assert status.exit_code == 0, (status, output)
     return output

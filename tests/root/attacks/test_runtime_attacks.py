@@ -151,22 +151,3 @@ def test_annotations_of_a_pod_are_no_settings(node: Node) -> None:
         file = v1 if v1.exists() else node.cgroup_file(cgroup, "memory", "memory.max")
         assert int(file.read_text()) == 32 << 20
         assert node.shell(container, "grep Seccomp: /proc/self/status").endswith("2")
-
-
-def test_a_process_has_its_three_descriptors_and_no_more(node: Node) -> None:
-    """CVE-2024-21626: a descriptor of the host is left open in start or exec."""
-    script = "ls /proc/self/fd; ls -l /proc/self/fd"
-    ids = [cri.IDMapping(host_id=300_000, container_id=0, length=65_536)]
-    mapped = cri.NamespaceOption(
-        pid=cri.CONTAINER, userns_options=cri.UserNamespace(mode=cri.POD, uids=ids, gids=ids)
-    )
-    for options in (cri.NamespaceOption(pid=cri.CONTAINER), mapped):
-        security = {"namespace_options": options}
-        with node.pod(namespaces=options) as sandbox:
-            first = node.run_to_end(sandbox, "sh", "-c", script, security=security)
-            container = node.run(sandbox, *SLEEP, name="exec", security=security)
-            for text in (node.output(first), node.shell(container, script)):
-                # 3 is the directory that ls itself reads.
-                assert text.split()[:4] == ["0", "1", "2", "3"]
-                assert "4" not in text.split()[:5]
-                assert str(node.place.directory) not in text
