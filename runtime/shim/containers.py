@@ -18,6 +18,7 @@ import time
 from kubeletpy_common.atomic import write_atomic
 from runtime.oci.child import ExecLaunch, Launch, Stdio, run_container, run_exec, split_cgroups
 from runtime.oci.null_device import open_null
+from runtime.shim.exec_cgroups import ExecCgroups
 from runtime.shim.forking import LaunchError, PidNamespace, Report, fork
 from runtime.shim.logs import LogFile
 from runtime.shim.loop import Loop, exit_code
@@ -54,6 +55,7 @@ class Container:
 
     Attributes:
         config: the part of its OCI configuration that further processes share.
+        exec_cgroups: where further processes run.
         stdin: the writing end of its standard input; -1 if that is closed or a terminal.
         terminal: the master of its terminal; -1 without one.
     """
@@ -81,6 +83,7 @@ class Container:
         self.stdin = -1
         self.terminal = -1
         self._report: Report | None = None
+        self.exec_cgroups = ExecCgroups(request.cgroup_procs)
 
     @property
     def running(self) -> bool:
@@ -137,6 +140,10 @@ class Container:
         pidfd = os.pidfd_open(self.pid)
         try:
             unified, cgroup_files = split_cgroups(self.request.cgroup_procs)
+            command.cgroup = self.exec_cgroups.take()
+            unified, cgroup_files = self.exec_cgroups.replaced(
+                unified, cgroup_files, command.cgroup
+            )
             launch = ExecLaunch(
                 self.config, self.request.bundle, process, pidfd, cgroup_files, stdio, report.child
             )

@@ -7,6 +7,7 @@ import signal
 
 from runtime.oci.child import Stdio
 from runtime.oci.null_device import open_null
+from runtime.shim.exec_cgroups import kill_tree
 from runtime.shim.forking import LaunchError, Report
 from runtime.shim.loop import exit_code
 from runtime.shim.messages import OUTPUT_LIMIT, ExecResult
@@ -34,6 +35,7 @@ class Command:
     Attributes:
         pid: its process id; 0 until it is known.
         unwanted: it is to be killed as soon as its process id is known.
+        cgroup: directory of a cgroup that nothing else runs in; "" if it has none.
     """
 
     def __init__(self, loop: Loop, container: Container, process: dict[str, Any]) -> None:
@@ -42,15 +44,20 @@ class Command:
         self._process = process
         self.pid = 0
         self.unwanted = False
+        self.cgroup = ""
+        self._killed = False
         self._error: LaunchError | None = None
         self._report: Report | None = None
 
     def kill(self) -> None:
-        """Kill it and what it started in its session; it is reaped after that."""
+        """Kill it and all that it started; it is reaped after that."""
         if not self.pid:
             self.unwanted = True
             return
-        # The child leads its own session, and so its own process group, once it has called setsid.
+        self._killed = True
+        kill_tree(self.cgroup)
+        # Where it has no cgroup of its own, or did not come to join it: the child leads its own
+        # session, and so its own process group, once it has called setsid.
         for send in (os.killpg, os.kill):
             try:
                 send(self.pid, signal.SIGKILL)
@@ -77,6 +84,7 @@ class Command:
             self.container.launch(self, self._process, stdio, report, namespaces)
         except OSError:
             report.close()
+            self.container.exec_cgroups.give_back(self.cgroup, killed=False)
             raise
         finally:
             report.child.close()
@@ -91,6 +99,7 @@ class Command:
         if not self._report.done:
             self._report.read()
         self._report.close()
+        self.container.exec_cgroups.give_back(self.cgroup, self._killed)
 
 
 class Exec(Command):

@@ -134,6 +134,10 @@ class Daemon:
         return self._process is None or self._process.poll() is not None
 
     @property
+    def running(self) -> bool:
+        return not self._process_ended()
+
+    @property
     def pid(self) -> int:
         assert self._process is not None
         return self._process.pid

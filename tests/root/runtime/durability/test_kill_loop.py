@@ -200,6 +200,10 @@ async def test_a_daemon_killed_at_any_point_harms_and_loses_nothing(node: Node) 
         try:
             await loop.round()
         except BaseException as error:
+            if not node.daemon.running:
+                # What it made is to be removed behind the test.
+                node.daemon.start()
+            node.connect()
             error.add_note(f"in round {number}; again with KUBELETPY_KILL_SEED={seed}")
             raise
     await loop.end()

@@ -222,7 +222,8 @@ class Client:
             ),
         )
         if self._random.random() < 0.3:
-            port = self._ports[number % len(self._ports)]
+            taken = {m.host_port for pod in self.pods for m in pod.config.port_mappings}
+            port = self._random.choice(sorted(set(self._ports) - taken))
             config.port_mappings.add(container_port=80, host_port=port)
         await self.run_pod(config)
 
