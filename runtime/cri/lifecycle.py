@@ -25,6 +25,7 @@ from runtime.state.store import Container, Pod
 
 _log = logging.getLogger("runtime")
 
+_WRITE_SECONDS = 1.0  # between two tries to write to a full disk
 KILL_SECONDS = 10.0
 """How long processes have to end after SIGKILL; longer means that the kernel holds them."""
 
@@ -54,6 +55,14 @@ async def connect(runtime: Runtime, pod: Pod) -> ShimClient:
         socket,
         on_exit=lambda record: on_exit(runtime, pod, record),
         on_lost=lambda: on_lost(runtime, pod),
+        on_notice=lambda container, text: event(
+            _log,
+            logging.WARNING,
+            "notice of a shim",
+            **describe(pod),
+            container_id=container[:12],
+            text=text,
+        ),
     )
     pod.shim = shim
     return shim
@@ -84,7 +93,8 @@ def apply_exit(runtime: Runtime, container: Container, exit_record: ExitRecord) 
 
 def finish(runtime: Runtime, container: Container, record: records.ContainerRecord) -> None:
     """Take over the record of a container that has ended, however that was."""
-    runtime.store.update_container(container, record)
+    if not runtime.store.note_container(container, record):
+        write_later(runtime)
     event(_log, logging.INFO, "container ended", **describe(container.pod, container),
           exit_code=record.exit_code, reason=record.reason)  # fmt: skip
     container.cleanup = runtime.in_background(
@@ -107,8 +117,26 @@ def on_lost(runtime: Runtime, pod: Pod) -> None:
 
 def take_down(runtime: Runtime, pod: Pod) -> None:
     """Mark a pod, whose containers have ended, as down."""
-    runtime.store.update_pod(pod, records.down(pod.record))
+    if not runtime.store.note_pod(pod, records.down(pod.record)):
+        write_later(runtime)
     publish(runtime, pod, pod.id, cri.CONTAINER_STOPPED_EVENT)
+
+
+def write_later(runtime: Runtime) -> None:
+    """Have what the disk refused written once it has room; the facts are taken over already."""
+    name = "write to the state file later"
+    if all(getattr(task, "get_name", str)() != name for task in runtime.background):
+        event(_log, logging.ERROR, "the state file cannot be written: free space on its disk; "
+              "until then a restarted daemon asks the shims again")  # fmt: skip
+        runtime.in_background(_keep_writing(runtime), name)
+
+
+async def _keep_writing(runtime: Runtime) -> None:
+    while True:
+        if runtime.store.write_pending():
+            break
+        await asyncio.sleep(_WRITE_SECONDS)
+    event(_log, logging.INFO, "the state file can be written again")
 
 
 def conclude(runtime: Runtime, container: Container, end: Lost) -> None:

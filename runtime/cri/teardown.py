@@ -12,7 +12,14 @@ import signal
 from pathlib import Path
 
 from kubeletpy_common.cgroups import CgroupError
-from runtime.cri.lifecycle import KILL_SECONDS, attempt_all, connect, kill_container, swept
+from runtime.cri.lifecycle import (
+    KILL_SECONDS,
+    attempt_all,
+    connect,
+    kill_container,
+    swept,
+    write_later,
+)
 from runtime.cri.runtime import Runtime
 from runtime.shim.client import ShimError
 from runtime.snapshots.trees import remove_entry
@@ -148,7 +155,8 @@ async def destroy_pod(runtime: Runtime, pod: Pod) -> None:
             ("remove its directory", lambda: remove_tree(directory)),
         ],
     )
-    runtime.store.remove_pod(pod)
+    if not runtime.store.remove_pod(pod):
+        write_later(runtime)
     remove_common_cgroup(runtime)
 
 
@@ -189,7 +197,8 @@ async def destroy_container(runtime: Runtime, container: Container) -> None:
                 runtime.container_directory(container.id))),
         ],
     )  # fmt: skip
-    runtime.store.remove_container(container)
+    if not runtime.store.remove_container(container):
+        write_later(runtime)
 
 
 def remove_common_cgroup(runtime: Runtime) -> None:

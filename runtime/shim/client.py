@@ -51,11 +51,13 @@ class ShimClient:
         writer: asyncio.StreamWriter,
         on_exit: Callable[[ExitRecord], None],
         on_lost: Callable[[], None],
+        on_notice: Callable[[str, str], None],
     ) -> None:
         self._reader = reader
         self._writer = writer
         self._on_exit = on_exit
         self._on_lost = on_lost
+        self._on_notice = on_notice
         self._ids = itertools.count(1)
         self._pending: dict[int, asyncio.Future[tuple[Message, bytes]]] = {}
         self._closing = False
@@ -68,6 +70,7 @@ class ShimClient:
         *,
         on_exit: Callable[[ExitRecord], None],
         on_lost: Callable[[], None],
+        on_notice: Callable[[str, str], None] = lambda container_id, text: None,
         timeout: float = 5,
     ) -> ShimClient:
         """Connect to the shim that listens on ``socket``.
@@ -76,6 +79,7 @@ class ShimClient:
             socket: its path, of any length.
             on_exit: called when a container ends while connected.
             on_lost: called once if the shim ends without having been asked to.
+            on_notice: called with a container's id and a text about it for the administrator.
             timeout: seconds.
 
         Raises:
@@ -91,7 +95,7 @@ class ShimClient:
                 reader, writer = await asyncio.open_unix_connection(address)
         finally:
             os.close(directory)
-        return cls(reader, writer, on_exit, on_lost)
+        return cls(reader, writer, on_exit, on_lost, on_notice)
 
     async def start(self, request: StartRequest, *, timeout: float = 60) -> Started:
         """Start a container.
@@ -249,6 +253,9 @@ class ShimClient:
     def _dispatch(self, message: Message, payload: bytes) -> None:
         if message.get("event") == "exit":
             self._on_exit(ExitRecord(**message["record"]))
+            return
+        if message.get("event") == "notice":
+            self._on_notice(message["container_id"], message["text"])
             return
         future = self._pending.get(message.get("id", 0))
         if future is None or future.done():

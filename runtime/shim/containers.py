@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from runtime.shim.streams import Sink
 
 EXIT_FILE = "exit.json"
+# Seconds between tries to write what a full disk has refused.
+_RETRY_SECONDS = 1.0
 
 
 class Container:
@@ -56,6 +58,7 @@ class Container:
     Attributes:
         config: the part of its OCI configuration that further processes share.
         exec_cgroups: where further processes run.
+        on_notice: told in words of what an administrator should know; set by who wants to hear.
         stdin: the writing end of its standard input; -1 if that is closed or a terminal.
         terminal: the master of its terminal; -1 without one.
     """
@@ -84,6 +87,9 @@ class Container:
         self.terminal = -1
         self._report: Report | None = None
         self.exec_cgroups = ExecCgroups(request.cgroup_procs)
+        self.on_notice: Callable[[str], None] = _no_notice
+        self._exit_unwritten = False
+        self._closed = False
 
     @property
     def running(self) -> bool:
@@ -97,7 +103,7 @@ class Container:
             OSError, ValueError: it did not come to a fork; nothing is left of it.
         """
         request = self.request
-        self.log = LogFile(request.log_path)
+        self.log = LogFile(request.log_path, self._log_trouble)
         report = self._report = Report(self._loop, self._launched, self._take_terminal)
         stdio = None if request.terminal else self._open_stdio()
         unified, cgroup_files = split_cgroups(request.cgroup_procs)
@@ -180,9 +186,32 @@ class Container:
         self._close_inputs()
         code = exit_code(status)
         record = ExitRecord(self.request.container_id, code, time.time_ns(), self._oom_killed())
-        write_atomic(os.path.join(self.request.bundle, EXIT_FILE), json.dumps(to_message(record)))
         self.exit = record
+        self._write_exit(record)
         self._on_exit(record)
+
+    def _write_exit(self, record: ExitRecord) -> None:
+        """Put the record of the exit on disk, and try again until that has room for it."""
+        path = os.path.join(self.request.bundle, EXIT_FILE)
+        try:
+            write_atomic(path, json.dumps(to_message(record)))
+        except OSError as error:
+            if self._closed:
+                return
+            if not self._exit_unwritten:
+                self.on_notice(f"exit record {path} cannot be written: {error}; trying again")
+            self._exit_unwritten = True
+            self._loop.call_after(_RETRY_SECONDS, lambda: self._write_exit(record))
+
+    def _log_trouble(self, text: str) -> None:
+        self.on_notice(text)
+        if self.log is not None and self.log.lost:
+            self._loop.call_after(_RETRY_SECONDS, self._tell_lost)
+
+    def _tell_lost(self) -> None:
+        # The container may be silent from now on, and its log must not look complete.
+        if self.log is not None and not self.log.tell_lost():
+            self._loop.call_after(_RETRY_SECONDS, self._tell_lost)
 
     def report(self) -> ContainerReport:
         """Say what is known of it."""
@@ -276,6 +305,7 @@ class Container:
         return int(counts.get("oom_kill", "0")) > 0
 
     def _close(self) -> None:
+        self._closed = True
         if self._report is not None:
             self._report.close()
         for reader in self._readers:
@@ -283,3 +313,7 @@ class Container:
         self._close_inputs()
         if self.log is not None:
             self.log.close()
+
+
+def _no_notice(text: str) -> None:
+    """Nobody listens."""

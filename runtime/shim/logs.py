@@ -17,6 +17,7 @@ from kubeletpy_common.linux.paths import RESOLVE_NO_SYMLINKS, openat2
 # Type checkers take this name for true; see kubeletpy_common/record.py.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Final
 
     from runtime.shim.messages import StrPath
@@ -72,13 +73,25 @@ class LineCutter:
 class LogFile:
     """A container's log file, appended to by its streams; None as the path drops everything.
 
-    A full disk costs log lines, never the container: it must not block on its own output.
+    A full disk costs log lines, never the container: it must not block on its own output. What is
+    in the file are whole entries nevertheless, and one of them says how many are missing.
+
+    Args:
+        path: of the file.
+        on_trouble: told in words when entries begin to be lost, and when that is over.
+
+    Attributes:
+        lost: entries that are missing and of which the file does not tell yet.
     """
 
-    def __init__(self, path: StrPath | None) -> None:
+    def __init__(
+        self, path: StrPath | None, on_trouble: Callable[[str], None] | None = None
+    ) -> None:
         self._path = path
+        self._on_trouble = on_trouble
         self._fd = -1
-        self.dropped = 0
+        self.lost = 0
+        self._reason = ""
         if path is not None:
             self._fd = _open(path)
 
@@ -86,14 +99,54 @@ class LogFile:
         """Append whole entries."""
         if self._fd < 0 or not entries:
             return
-        view = memoryview(entries)
+        if self.lost and not self.tell_lost():
+            self.lost += entries.count(b"\n")
+            return
+        self._append(entries)
+
+    def tell_lost(self) -> bool:
+        """Write down how many entries are missing; return whether nothing is left to be told."""
+        if self._fd < 0 or not self.lost:
+            return True
+        lost, self.lost = self.lost, 0
+        text = f"kubeletpy: {lost} log entries are missing here: {self._reason}"
+        if self._append(f"{timestamp(time.time_ns())} stderr F {text}\n".encode()):
+            self._trouble(f"can be written again; {lost} entries are missing")
+            return True
+        self.lost = lost
+        return False
+
+    def _append(self, entries: bytes) -> bool:
+        first = not self.lost and not self._reason
+        written = 0
         try:
-            while view:
-                view = view[os.write(self._fd, view) :]
+            while written < len(entries):
+                written += os.write(self._fd, entries[written:] if written else entries)
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG):
-                raise
-            self.dropped += len(view)
+            whole = entries.rfind(b"\n", 0, written) + 1
+            self._cut_off(written - whole)
+            self.lost += entries.count(b"\n", whole)
+            self._reason = os.strerror(error.errno or 0)
+            if first:
+                self._trouble(
+                    f"cannot be written: {self._reason}; entries are dropped until it can"
+                )
+            return False
+        self._reason = ""
+        return True
+
+    def _cut_off(self, size: int) -> None:
+        """Take back the part of an entry that found room."""
+        if size:
+            try:
+                os.ftruncate(self._fd, os.fstat(self._fd).st_size - size)
+            except OSError:
+                # An entry without its end is all that can be left then.
+                pass
+
+    def _trouble(self, text: str) -> None:
+        if self._on_trouble is not None:
+            self._on_trouble(f"log file {os.fspath(self._path or '')} {text}")
 
     def reopen(self) -> None:
         """Go on in a new file of the same path, after the old one was renamed by a log rotation.
@@ -104,12 +157,14 @@ class LogFile:
         if self._path is None:
             return
         fresh = _open(self._path)
+        self.tell_lost()
         os.close(self._fd)
         self._fd = fresh
 
     def close(self) -> None:
         """Close the file."""
         if self._fd >= 0:
+            self.tell_lost()
             os.close(self._fd)
             self._fd = -1
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sys
 
 from runtime.shim.attachments import Attachment
 from runtime.shim.containers import Container
@@ -217,6 +218,7 @@ class ShimServer:
                 connection.send({"id": number, "result": to_message(outcome)})
 
         container = self._new_container(request, started)
+        container.on_notice = lambda text: self._on_notice(identifier, text)
         try:
             container.start(self._namespaces, message["timeout"])
         except BaseException:
@@ -242,6 +244,13 @@ class ShimServer:
     def _on_exit(self, record: ExitRecord) -> None:
         for connection in list(self._connections):
             connection.send({"event": "exit", "record": to_message(record)})
+
+    def _on_notice(self, container_id: str, text: str) -> None:
+        # Standard error is the shim's own log, for when no daemon listens.
+        sys.stderr.write(f"container {container_id}: {text}\n")
+        sys.stderr.flush()
+        for connection in list(self._connections):
+            connection.send({"event": "notice", "container_id": container_id, "text": text})
 
     def _exec_sync(self, connection: Connection, message: Message) -> None:
         container = self._running(message)

@@ -139,7 +139,10 @@ class Database:
         try:
             self._connection.execute(statement, parameters)
         except sqlite3.Error as error:
-            raise StateError(f"write to the state file {self._path}: {error}") from error
+            full = getattr(error, "sqlite_errorcode", 0) & 0xFF in (
+                sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)  # fmt: skip
+            remedy = "; free space on its disk, or look at its health" if full else ""
+            raise StateError(f"write to the state file {self._path}: {error}{remedy}") from error
 
 
 def _encode(record: SandboxRecord | ContainerRecord) -> bytes:

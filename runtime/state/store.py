@@ -7,14 +7,20 @@ out after its restart. The store belongs to the event loop's thread; nothing in 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from kubeletpy_proto import cri_pb2 as cri
 from runtime.state.database import Database
-from runtime.state.records import ContainerRecord, ContainerState, SandboxRecord, SandboxState
+from runtime.state.records import (
+    ContainerRecord,
+    ContainerState,
+    SandboxRecord,
+    SandboxState,
+    StateError,
+)
 
 if TYPE_CHECKING:
     from runtime.shim.client import ShimClient
@@ -119,6 +125,7 @@ class Store:
         self._pods: dict[str, Pod] = {}
         self._containers: dict[str, Container] = {}
         self._names: dict[str, str] = {}
+        self._pending: dict[str, Callable[[], None]] = {}
 
     @classmethod
     def open(cls, path: Path) -> Store:
@@ -177,6 +184,8 @@ class Store:
             StateError: the disk refused.
         """
         self._check_name(record.name, "pod sandbox")
+        # The row of a removed one of this name may be still there.
+        self.write_pending()
         self._database.put_sandbox(record, config.SerializeToString())
         pod = Pod(record, config)
         self._remember_pod(pod)
@@ -189,17 +198,52 @@ class Store:
             StateError: the disk refused; the memory still agrees with it.
         """
         self._database.update_sandbox(record)
+        self._pending.pop(pod.id, None)
         pod.record = record
 
-    def remove_pod(self, pod: Pod) -> None:
-        """Forget a pod, whose containers are forgotten already.
+    def note_pod(self, pod: Pod, record: SandboxRecord) -> bool:
+        """Take over a record that is a fact, whether the disk takes it or not.
 
-        Raises:
-            StateError: the disk refused.
+        Only for what a restarted daemon finds out again by itself, as the end of a shim.
+
+        Returns:
+            whether it is on disk; if not, :meth:`write_pending` is to be called later.
         """
-        self._database.delete_sandbox(pod.id)
+        pod.record = record
+        return self._write(pod.id, lambda: self._database.update_sandbox(pod.record))
+
+    def note_container(self, container: Container, record: ContainerRecord) -> bool:
+        """Take over a record that is a fact, as :meth:`note_pod`."""
+        self._take_over(container, record)
+        return self._write(container.id, lambda: self._database.update_container(container.record))
+
+    def write_pending(self) -> bool:
+        """Try again what the disk refused; return whether all of it is written now."""
+        for identifier, write in list(self._pending.items()):
+            if not self._write(identifier, write):
+                return False
+        return True
+
+    def _write(self, identifier: str, write: Callable[[], None]) -> bool:
+        try:
+            write()
+        except StateError:
+            self._pending[identifier] = write
+            return False
+        self._pending.pop(identifier, None)
+        return True
+
+    def remove_pod(self, pod: Pod) -> bool:
+        """Forget a pod of which nothing is left, and whose containers are forgotten already.
+
+        Returns:
+            whether its row is gone; if not, :meth:`write_pending` is to be called later. A
+            restarted daemon would find the row, and by it that the pod is to be removed.
+        """
+        gone = self._write(pod.id, lambda: self._database.delete_sandbox(pod.id))
         del self._pods[pod.id]
         del self._names[pod.record.name]
+        return gone
 
     def add_container(
         self, record: ContainerRecord, config: cri.ContainerConfig, pod: Pod
@@ -211,6 +255,7 @@ class Store:
             StateError: the disk refused.
         """
         self._check_name(record.name, "container")
+        self.write_pending()
         self._database.put_container(record, config.SerializeToString())
         container = Container(record, config, pod)
         self._remember(container)
@@ -223,20 +268,21 @@ class Store:
             StateError: the disk refused; the memory still agrees with it.
         """
         self._database.update_container(record)
+        self._pending.pop(container.id, None)
+        self._take_over(container, record)
+
+    def _take_over(self, container: Container, record: ContainerRecord) -> None:
         container.record = record
         if record.state is ContainerState.EXITED:
             container.exited.set()
 
-    def remove_container(self, container: Container) -> None:
-        """Forget a container.
-
-        Raises:
-            StateError: the disk refused.
-        """
-        self._database.delete_container(container.id)
+    def remove_container(self, container: Container) -> bool:
+        """Forget a container of which nothing is left; returns as :meth:`remove_pod`."""
+        gone = self._write(container.id, lambda: self._database.delete_container(container.id))
         del self._containers[container.id]
         del self._names[container.record.name]
         container.pod.containers.pop(container.id, None)
+        return gone
 
     def _remember_pod(self, pod: Pod) -> None:
         self._pods[pod.id] = pod

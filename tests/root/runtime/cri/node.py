@@ -219,9 +219,12 @@ class Node:
         )
         return cri.PodSandboxConfig(
             metadata=cri.PodSandboxMetadata(name=name, uid=f"{name}-uid", namespace="tests"),
-            log_directory=str(self.place.directory / "logs" / name),
             linux=linux,
-            **{"hostname": name, **fields},
+            **{
+                "hostname": name,
+                "log_directory": str(self.place.directory / "logs" / name),
+                **fields,
+            },
         )
 
     def run_pod(self, config: cri.PodSandboxConfig | None = None, **fields: Any) -> str:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import resource
+import signal
 from pathlib import Path
 
 import pytest
@@ -79,14 +81,43 @@ def test_a_linked_log_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "victim").exists()
 
 
-def test_a_full_disk_costs_lines_and_nothing_else(tmp_path: Path) -> None:
-    log = LogFile(tmp_path / "log")
+def test_a_full_disk_costs_lines_and_a_line_says_so(tmp_path: Path) -> None:
+    told: list[str] = []
+    path = tmp_path / "log"
+    log = LogFile(path, told.append)
+    log.write(b"first\n")
+    file = os.dup(log._fd)
     full = os.open("/dev/full", os.O_WRONLY)
     os.dup2(full, log._fd, inheritable=False)
     os.close(full)
+    log.write(b"lost\nlost\n")
     log.write(b"lost\n")
-    assert log.dropped == 5
+    assert log.lost == 3
+    os.dup2(file, log._fd, inheritable=False)
+    os.close(file)
+    log.write(b"last\n")
     log.close()
+    first, notice, last = path.read_text().splitlines()
+    assert (first, last) == ("first", "last")
+    assert " stderr F kubeletpy: 3 log entries are missing here: No space left" in notice
+    assert ["cannot be written" in told[0], "3 entries are missing" in told[1]] == [True, True]
+    assert len(told) == 2
+
+
+def test_half_an_entry_is_taken_back(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    log = LogFile(path)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (12, hard))
+    try:
+        log.write(b"whole\nwhole too\n")
+        assert path.read_bytes() == b"whole\n"
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, before)
+    log.close()
+    assert "1 log entries are missing" in path.read_text().splitlines()[1]
 
 
 def test_only_a_plain_file_without_links_on_the_way_is_a_log(tmp_path: Path) -> None:
