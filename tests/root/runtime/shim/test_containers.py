@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
 import signal
@@ -9,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from kubeletpy_common.linux import mounts
 from runtime.shim.client import ShimError
 from runtime.shim.messages import SandboxSpec
 from runtime.spawner.client import SpawnError
 from runtime.spawner.sandbox import destroy_sandbox_mounts
 from tests.root.runtime.cri.node import wait_until
 from tests.root.runtime.shim.pod import Pod, process
+from tests.support.disks import filled, small_disk
 
 pytestmark = pytest.mark.root
 
@@ -282,29 +281,20 @@ async def test_a_shared_pid_namespace(tmp_path: Path) -> None:
 
 
 async def test_an_exit_is_told_on_a_full_disk_and_written_when_there_is_room(pod: Pod) -> None:
-    request = pod.request("c", process("sh", "-c", "cat /gate; exit 7"), stdin=True)
+    request = pod.request("c", process("sh", "-c", "exit 7"))
     bundle = pod.base / "containers/c"
-    (pod.layer / "gate").touch()
     config = (bundle / "config.json").read_bytes()
-    mounts.mount("small", bundle, "tmpfs", 0, f"size={64 << 10}")
-    try:
+    with small_disk(bundle, 64 << 10):
         (bundle / "rootfs").mkdir()
         (bundle / "config.json").write_bytes(config)
-        ballast = bundle / "ballast"
-        with open(ballast, "wb", buffering=0) as stream, contextlib.suppress(OSError):
-            while stream.write(bytes(4096)):
-                pass
-        request = request.replaced(log_path=None)
-        await pod.client.start(request)
-        assert (await pod.exited("c")).exit_code == 7
-        assert not (bundle / "exit.json").exists()
-        [report] = await pod.client.containers()
-        assert report.exit is not None
-        assert report.exit.exit_code == 7
-        ballast.unlink()
+        with filled(bundle):
+            await pod.client.start(request.replaced(log_path=None))
+            assert (await pod.exited("c")).exit_code == 7
+            assert not (bundle / "exit.json").exists()
+            [report] = await pod.client.containers()
+            assert report.exit is not None
+            assert report.exit.exit_code == 7
         await asyncio.to_thread(
             wait_until, (bundle / "exit.json").exists, "the record of the exit", 10
         )
         assert json.loads((bundle / "exit.json").read_text())["exit_code"] == 7
-    finally:
-        mounts.umount(bundle, mounts.MNT_DETACH)
