@@ -47,6 +47,9 @@ LAYER_TYPES: Final[dict[str, str]] = {
 MAX_DOCUMENT: Final = 4 * 1024 * 1024
 """Bytes of a manifest, index or config; the limit of the distribution specification."""
 
+MAX_VALUES: Final = 100_000
+"""Values of one such document: as objects of Python they take up to a hundred times their bytes."""
+
 MAX_LAYERS: Final = 500
 """The kernel's OVL_MAX_STACK: more lower directories cannot be mounted."""
 
@@ -92,10 +95,13 @@ def load_json(data: bytes, what: str) -> dict[str, Any]:
         what: named in the error.
 
     Raises:
-        MalformedImage: too large, not JSON, nested too deeply, or not an object.
+        MalformedImage: too large, too many values, not JSON, nested too deeply, or not an object.
     """
     if len(data) > MAX_DOCUMENT:
         raise MalformedImage(f"{what} has {len(data)} bytes, the limit is {MAX_DOCUMENT}")
+    # Every value but the first is behind one of these; those inside of strings count, too.
+    if sum(map(data.count, (b",", b"[", b"{"))) > MAX_VALUES:
+        raise MalformedImage(f"{what} has more than {MAX_VALUES} values")
     try:
         document = json.loads(data)
     except (ValueError, RecursionError) as error:

@@ -16,6 +16,7 @@ from runtime.images.errors import RegistryRefused
 from runtime.images.settings import is_loopback
 
 MAX_URL: Final = 8192
+_LOOPBACK: Final = "an address of the node's own loopback"
 
 
 def parse_url(text: str, base: URL | None = None) -> URL:
@@ -73,18 +74,33 @@ def _refusal(target: URL, registry: URL) -> str | None:
     if registry.scheme == "https" and target.scheme != "https":
         return "cleartext HTTP, though the registry itself is reached by HTTPS"
     host = (target.host or "").rstrip(".")
-    if is_loopback(host) and not is_loopback(registry.host or ""):
-        return "an address of the node's own loopback"
+    if is_loopback(registry.host or ""):
+        # Then the node's loopback is where it belongs; other addresses are refused all the same.
+        return None if is_loopback(host) else _refused_number(host, loopback=True)
+    if is_loopback(host):
+        return _LOOPBACK
+    return _refused_number(host, loopback=False)
+
+
+def refused_address(address: str) -> str | None:
+    """Return why a registry that is not on loopback must not lead to ``address``, a number.
+
+    Returns:
+        None if it may.
+    """
+    return _refused_number(address.partition("%")[0], loopback=False)
+
+
+def _refused_number(host: str, *, loopback: bool) -> str | None:
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
         return None
-    mapped = getattr(address, "ipv4_mapped", None)
-    address = mapped or address
+    address = getattr(address, "ipv4_mapped", None) or address
     if address.is_link_local or address.is_unspecified or address.is_multicast:
         return "a link-local, unspecified or multicast address"
-    if address.is_loopback and not is_loopback(registry.host or ""):
-        return "an address of the node's own loopback"
+    if address.is_loopback and not loopback:
+        return _LOOPBACK
     return None
 
 

@@ -28,6 +28,7 @@ from runtime.images.errors import (
     RegistryRefused,
     RegistryUnreachable,
 )
+from runtime.images.resolver import GuardedResolver, is_near
 from runtime.images.settings import RegistryConfig, Tls
 from runtime.images.targets import check_target, parse_url, proxy_for, same_origin
 
@@ -135,30 +136,33 @@ def _tls_for(target: URL, registry: URL, tls: Tls, secret: bool) -> Tls:
 
 
 class Transport:
-    """One aiohttp session for all registries; no cookies, no netrc, no automatic redirects."""
+    """The aiohttp sessions for all registries; no cookies, no netrc, no automatic redirects."""
 
     def __init__(self, config: RegistryConfig) -> None:
         self.config = config
-        self._session: aiohttp.ClientSession | None = None
+        self._sessions: dict[bool, aiohttp.ClientSession] = {}
         self._contexts: dict[tuple[Tls, tuple[object, ...]], ssl.SSLContext] = {}
         self._jitter = random.Random()
 
     async def close(self) -> None:
         """Close all connections."""
-        session, self._session = self._session, None
-        if session is not None:
+        sessions, self._sessions = self._sessions, {}
+        for session in sessions.values():
             await session.close()
 
-    def _http(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=32, limit_per_host=8),
+    def _http(self, guarded: bool) -> aiohttp.ClientSession:
+        """Return the session; ``guarded`` for hosts that an answer has named."""
+        if guarded not in self._sessions:
+            self._sessions[guarded] = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(
+                    limit=32, limit_per_host=8, resolver=GuardedResolver() if guarded else None
+                ),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
                 trust_env=False,
                 headers={"Accept-Encoding": "identity", "User-Agent": "kubeletpy"},
             )
-        return self._session
+        return self._sessions[guarded]
 
     def _context(self, tls: Tls) -> ssl.SSLContext:
         """Return the TLS context; read anew when one of its files has changed."""
@@ -220,9 +224,12 @@ class Transport:
             if authorization is not None and same_origin(target, url):
                 sent["Authorization"] = authorization
             tls = _tls_for(target, registry, endpoint.tls, secret)
+            # A proxy resolves names by itself, and has a view of its own of what is near.
+            foreign = not same_origin(target, registry)
+            guarded = foreign and not await is_near(registry.host or "")
             # A server that sends its answer's head byte by byte is given up, too.
             async with asyncio.timeout(connect + self.config.stall_seconds):
-                response = await self._http().request(
+                response = await self._http(guarded).request(
                     method,
                     target,
                     headers=sent,

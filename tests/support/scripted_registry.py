@@ -7,12 +7,16 @@ async with ScriptedRegistry() as registry:
 
 from __future__ import annotations
 
+import socket
 import ssl
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
+from pathlib import Path
 from types import TracebackType
 
 from aiohttp import web
 
+from kubeletpy_common.linux.namespaces import in_namespace
 from tests.support.ociimage import OciImage, digest_of
 
 Script = Callable[[web.Request], Awaitable[web.StreamResponse | None]]
@@ -25,8 +29,10 @@ async def _usual(_: web.Request) -> web.StreamResponse | None:
 class ScriptedRegistry:
     """Serves manifests and blobs on a loopback port of its own, by plain HTTP or by TLS."""
 
-    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None, netns: Path | None = None) -> None:
+        """Serve by TLS if ``tls`` is given, on the loopback of ``netns`` or of this process."""
         self.host = ""
+        self._netns = netns
         self._tls = tls
         self.blobs: dict[str, bytes] = {}
         self.manifests: dict[str, tuple[bytes, str]] = {}
@@ -81,8 +87,9 @@ class ScriptedRegistry:
         application.router.add_route("*", "/{path:.*}", self._answer)
         self._runner = web.AppRunner(application, handler_cancellation=True, shutdown_timeout=0.1)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=self._tls)
-        await site.start()
+        with in_namespace(self._netns) if self._netns else nullcontext():
+            listener = socket.create_server(("127.0.0.1", 0))
+        await web.SockSite(self._runner, listener, ssl_context=self._tls).start()
         address = self._runner.addresses[0]
         self.host = f"127.0.0.1:{address[1]}"
         return self

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import tracemalloc
 
 import pytest
 from aiohttp import web
@@ -17,7 +18,7 @@ from runtime.images.errors import (
     RegistryUnreachable,
     Unauthorized,
 )
-from runtime.images.manifest import MAX_DOCUMENT, OCI_MANIFEST
+from runtime.images.manifest import MAX_DOCUMENT, OCI_MANIFEST, parse
 from runtime.images.registry import Document, Repository
 from runtime.images.settings import Credentials, RegistryConfig
 from runtime.images.transport import Transport
@@ -270,3 +271,123 @@ async def test_token_service_may_not_redirect(
 
 
 # Blobs.
+
+
+async def test_bearer_by_post_where_the_service_has_no_get(
+    transport: Transport, registry: ScriptedRegistry, image: OciImage
+) -> None:
+    """distribution's oauth.md: the password goes in a form."""
+    forms: list[dict[str, str]] = []
+
+    async def script(request: web.Request) -> web.Response | None:
+        if request.path == "/token" and request.method == "GET":
+            return web.Response(status=405)
+        if request.path == "/token":
+            forms.append({key: str(value) for key, value in (await request.post()).items()})
+            return web.json_response({"access_token": "t0ken", "expires_in": 60})
+        if request.headers.get("Authorization") != "Bearer t0ken":
+            return challenge(f'Bearer realm="{registry.url}/token",service="s"')
+        return None
+
+    registry.script = script
+    assert (await manifest(transport, registry, SECRET)).digest == image.digest
+    assert forms == [
+        {
+            "service": "s",
+            "scope": "repository:app:pull",
+            "grant_type": "password",
+            "username": "user",
+            "password": "s3cret",
+            "client_id": "kubeletpy",
+        }
+    ]
+    with pytest.raises(Unauthorized, match="405"):
+        await manifest(transport, registry)
+    assert len(forms) == 1
+
+
+async def test_an_expired_token_is_renewed(
+    transport: Transport, registry: ScriptedRegistry, image: OciImage
+) -> None:
+    issued = 0
+
+    async def script(request: web.Request) -> web.Response | None:
+        nonlocal issued
+        if request.path == "/token":
+            issued += 1
+            return web.json_response({"token": f"t{issued}"})
+        if request.headers.get("Authorization") != f"Bearer t{max(issued, 1)}":
+            return challenge(f'Bearer realm="{registry.url}/token"')
+        return None
+
+    registry.script = script
+    repository = Repository(transport, registry.host, "app", None)
+    await repository.manifest("v1")
+    issued += 1
+    await repository.manifest("v1")
+    assert issued == 3
+
+
+async def test_retry_after_is_waited_for(registry: ScriptedRegistry, image: OciImage) -> None:
+    times: list[float] = []
+
+    async def script(request: web.Request) -> web.Response | None:
+        times.append(asyncio.get_running_loop().time())
+        return web.Response(status=429, headers={"Retry-After": "1"}) if len(times) == 1 else None
+
+    registry.script = script
+    transport = Transport(RegistryConfig(backoff_seconds=0.001))
+    try:
+        await manifest(transport, registry)
+    finally:
+        await transport.close()
+    assert times[1] - times[0] >= 1
+
+
+async def test_a_head_that_trickles_is_given_up(registry: ScriptedRegistry) -> None:
+    """The head of an answer, a byte now and then: no read ever lasts too long, the whole does."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            writer.write(b"HTTP/1.1 200 OK\r\nX: ")
+            while True:
+                writer.write(b"x")
+                await writer.drain()
+                await asyncio.sleep(0.05)
+        except ConnectionError:
+            writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    config = RegistryConfig(
+        attempts=2, backoff_seconds=0.001, connect_seconds=0.2, stall_seconds=0.2
+    )
+    transport = Transport(config)
+    try:
+        async with asyncio.timeout(10):
+            with pytest.raises(RegistryUnreachable, match="deadline"):
+                await Repository(transport, f"127.0.0.1:{port}", "app", None).manifest("v1")
+    finally:
+        await transport.close()
+        server.close()
+
+
+@pytest.mark.parametrize(
+    "bomb",
+    [
+        b'{"a":' + b"[" * 2_000_000,
+        b'{"layers":[' + b"{}," * 1_000_000 + b"{}]}",
+        b'{"layers":[' + b"0," * 2_000_000 + b"0]}",
+        b"{" + b",".join(b'"%d":0' % n for n in range(300_000)) + b"}",
+    ],
+    ids=["deep", "objects", "numbers", "keys"],
+)
+def test_json_that_swells(bomb: bytes) -> None:
+    """CVE-2023-25153: 4 MiB of JSON would take up to 400 MiB as objects."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(MalformedImage):
+            parse(bomb, OCI_MANIFEST, "image")
+        assert tracemalloc.get_traced_memory()[1] < 20 << 20
+    finally:
+        tracemalloc.stop()
