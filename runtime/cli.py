@@ -26,6 +26,7 @@ Examples:
 A config file holds the same settings and more; every key is optional:
   address = "unix:///run/kubeletpy/runtime.sock"
   log_level = "info"
+  default_runtime = "kubeletpy"    # of pods that name no runtime handler; this is the built-in one
   [network]
   bridge = "kubeletpy0"
   subnet_v4 = "10.88.0.0/16"
@@ -37,6 +38,8 @@ A config file holds the same settings and more; every key is optional:
   pinned = ["registry.example/base:*"]
   [registries."registry.example:5000"]      # or in few words here
   plain_http = true
+  [runtimes.runc]                  # an OCI runtime, by the name of its handler
+  path = "/usr/sbin/runc"
   [sysctls]
   allowed_unsafe = ["net.core.somaxconn"]
 

@@ -196,13 +196,11 @@ class RuntimeSettings(_Strict, frozen=True):
     Attributes:
         path: of its program. It may be absent as long as no pod asks for it.
         root: directory for the state of its containers; absent: one in each pod's directory.
-        systemd_cgroup: have it make cgroups by systemd (``--systemd-cgroup``).
         args: further global options, given before the operation.
     """
 
     path: Path
     root: Path | None = None
-    systemd_cgroup: bool = False
     args: tuple[str, ...] = ()
 
 

@@ -7,7 +7,6 @@ import secrets
 import time
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -25,7 +24,6 @@ from runtime.cri.runtime import Runtime
 from runtime.cri.seccomp_files import read_localhost_profile
 from runtime.cri.teardown import destroy_container
 from runtime.cri.volumes import make_volumes
-from runtime.handlers.configuration import external_configuration
 from runtime.images.errors import ImageNotFound
 from runtime.oci.devices import requested_devices
 from runtime.oci.executable import refuse_beyond_executor
@@ -161,14 +159,10 @@ def _make_bundle(runtime: Runtime, container: Container, image: Image, rootfs: R
     )
     oci = translate(request)
     merge_edits(oci, complete_edits(runtime.cdi.resolve(requested_names(config))))
-    external = pod.record.external
-    if external is not None:
-        line = external.command_line(directory)
-        oci = external_configuration(oci, Path(line.roots) / container.id)
-    else:
+    external = pod.record.external is not None
+    if not external:
         refuse_beyond_executor(oci)
-    bundle = runtime.container_directory(container.id)
-    write_bundle(bundle, oci, external=external is not None)
+    write_bundle(runtime.container_directory(container.id), oci, external=external)
     return _Made(user, oci)
 
 

@@ -177,6 +177,13 @@ async def destroy_container(runtime: Runtime, container: Container) -> None:
         if container.pod.shim is not None:
             await container.pod.shim.forget(container.id)
 
+    async def remove_external_state() -> None:
+        # The runtime's own clean-up did that, unless its shim died before.
+        external = container.pod.record.external
+        if external is not None:
+            directory = runtime.sandbox_directory(container.pod.id)
+            await remove_tree(Path(external.command_line(directory).root) / container.id)
+
     async def remove_cgroup() -> None:
         if cgroup.exists():
             await asyncio.to_thread(cgroup.kill, KILL_SECONDS)
@@ -190,6 +197,7 @@ async def destroy_container(runtime: Runtime, container: Container) -> None:
         [
             ("end it", end),
             ("have the shim forget it", forget),
+            ("remove its external runtime's state", remove_external_state),
             ("remove its cgroup", remove_cgroup),
             ("remove its root file system", remove_snapshot),
             ("remove its volumes", lambda: remove_tree(runtime.volumes_directory(container.id))),

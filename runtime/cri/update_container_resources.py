@@ -27,6 +27,7 @@ from runtime.cri.resource_updates import (
 from runtime.cri.runtime import Runtime, describe
 from runtime.cri.statuses import current_resources
 from runtime.oci.confinement import CONFIG_FILE
+from runtime.shim.client import ShimError
 from runtime.state.records import ContainerState
 from runtime.state.store import Container
 
@@ -48,6 +49,7 @@ async def update_container_resources(
         NotFoundError: there is no such container.
         NotReadyError: it has ended, or its processes use more memory; the limits are the old ones.
         CgroupError: the kernel refuses; likewise.
+        ShimError: the pod's external runtime refuses; likewise.
     """
     container = runtime.store.container(request.container_id)
     if request.HasField("windows") or not request.HasField("linux"):
@@ -67,6 +69,7 @@ async def update_container_resources(
         if container.record.state is ContainerState.RUNNING:
             with refusals_told(runtime.cgroup_of(container)):
                 await asyncio.to_thread(_apply, runtime, container, old, new)
+            await _tell_runtime(runtime, container, old, new)
         await asyncio.to_thread(
             write_atomic, bundle / CONFIG_FILE, json.dumps(new, separators=(",", ":")), mode=0o600
         )
@@ -76,6 +79,25 @@ async def update_container_resources(
         )
     event(_log, logging.INFO, "limits changed", **describe(container.pod, container))
     return cri.UpdateContainerResourcesResponse()
+
+
+async def _tell_runtime(
+    runtime: Runtime, container: Container, old: dict[str, Any], new: dict[str, Any]
+) -> None:
+    """Have an external runtime write down, or pass on, limits that the cgroup has already.
+
+    Raises:
+        ShimError: it refuses; the limits are the old ones.
+    """
+    shim = container.pod.shim
+    if container.pod.record.external is None or shim is None:
+        return
+    resources = {k: v for k, v in new["linux"]["resources"].items() if k != "devices"}
+    try:
+        await shim.update(container.id, resources)
+    except ShimError:
+        await asyncio.to_thread(_apply, runtime, container, new, old)
+        raise
 
 
 def _set_oom_score(config: dict[str, Any], score: int, lowest: int) -> None:

@@ -18,14 +18,12 @@ class ExternalRuntime(msgspec.Struct, frozen=True, kw_only=True):
         path: absolute path of the program.
         root: directory for the state of its containers; "": one in each pod's directory.
         arguments: global options, given before the operation.
-        systemd_cgroup: it is to make cgroups by systemd.
     """
 
     name: str
     path: str
     root: str = ""
     arguments: tuple[str, ...] = ()
-    systemd_cgroup: bool = False
 
     def command_line(self, sandbox_directory: Path) -> CommandLine:
         """Return how to call it for the containers of a pod."""
@@ -34,6 +32,5 @@ class ExternalRuntime(msgspec.Struct, frozen=True, kw_only=True):
             path=self.path,
             root=self.root or str(sandbox_directory / "runtime"),
             arguments=list(self.arguments),
-            systemd_cgroup=self.systemd_cgroup,
             roots=str(sandbox_directory / ROOTS_NAME),
         )

@@ -57,7 +57,6 @@ class Handlers:
             path=str(settings.path),
             root=str(settings.root) if settings.root else "",
             arguments=settings.args,
-            systemd_cgroup=settings.systemd_cgroup,
         )
 
 

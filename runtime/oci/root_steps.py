@@ -24,12 +24,20 @@ class MountRoot(Record):
     With a user namespace the layers below are seen through an id-mapped mount, which overlayfs
     itself cannot be (mount_setattr(2)). The container's own directory is not mapped: overlayfs
     works in it under the ids of the container's root, which no mapping knows from the outside.
+
+    Attributes:
+        rootfs: its layers.
+        target: where.
+        uid_mappings: of the user namespace.
+        gid_mappings: likewise.
+        cover: where the id-mapped mount goes; "": on the layers' own directory.
     """
 
     rootfs: Rootfs
     target: str
     uid_mappings: tuple[Mapping, ...] = ()
     gid_mappings: tuple[Mapping, ...] = ()
+    cover: str = ""
 
     def describe(self) -> str:
         """Say it in a line."""
@@ -42,7 +50,8 @@ class MountRoot(Record):
         if context.user_namespace >= 0:
             base = self._map_layers(context.user_namespace)
             upper, work = (f"/proc/self/fd/{base}/{name}" for name in (upper, work))
-        os.chdir(self.rootfs.base)
+        mapped = self.cover if base >= 0 else ""
+        os.chdir(mapped or self.rootfs.base)
         data = f"lowerdir={':'.join(self.rootfs.lower)},upperdir={upper},workdir={work},volatile"
         m.mount("overlay", self.target, "overlay", 0, data)
         context.root_fd = os.open(self.target, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -51,7 +60,7 @@ class MountRoot(Record):
             os.close(base)
 
     def _map_layers(self, user_namespace: int) -> int:
-        """Cover the snapshots with an id-mapped mount of themselves; return what is below it."""
+        """Make an id-mapped mount of the snapshots; return the directory without one."""
         rootfs = self.rootfs
         base = os.open(rootfs.base, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         tree = m.open_tree(AT_FDCWD, rootfs.base, m.OPEN_TREE_CLONE)
@@ -67,6 +76,8 @@ class MountRoot(Record):
             dir_fd=base,
             follow_symlinks=False,
         )
-        m.attach(tree, base)
+        cover = os.open(self.cover or rootfs.base, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        m.attach(tree, cover)
+        os.close(cover)
         os.close(tree)
         return base

@@ -23,7 +23,6 @@ class CommandLine:
         path: absolute path of the program.
         root: directory in which the runtime keeps the state of its containers.
         arguments: further global options.
-        systemd_cgroup: have the runtime make cgroups by systemd.
         roots: directory of the pod in which the containers' root file systems are mounted.
     """
 
@@ -33,14 +32,12 @@ class CommandLine:
         path: str,
         root: str,
         arguments: list[str],
-        systemd_cgroup: bool,
         roots: str,
     ) -> None:
         self.name = name
         self.path = path
         self.root = root
         self.arguments = list(arguments)
-        self.systemd_cgroup = systemd_cgroup
         self.roots = roots
 
     def to_message(self) -> dict[str, Any]:
@@ -49,9 +46,8 @@ class CommandLine:
 
     def words(self, log: str, *rest: str) -> list[str]:
         """Return the whole command line of an operation whose errors go to the file ``log``."""
-        systemd = ["--systemd-cgroup"] if self.systemd_cgroup else []
         log_options = ["--log", log, "--log-format", "json"]
-        return [self.path, "--root", self.root, *log_options, *systemd, *self.arguments, *rest]
+        return [self.path, "--root", self.root, *log_options, *self.arguments, *rest]
 
     def failure(self, operation: str, status: int, said: str) -> str:
         """Say what was run, how it ended, and what it said of it.

@@ -15,6 +15,7 @@ from runtime.shim.external.launch import (
     launch_container,
     read_and_remove,
 )
+from runtime.shim.external.root import Places
 from runtime.shim.forking import LaunchError, Report, fork
 from runtime.shim.logs import LogFile
 
@@ -78,7 +79,7 @@ class ExternalContainer(Container):
         self.log = LogFile(request.log_path)
         report = self._report = Report(self._loop, self._created, self._take_terminal)
         stdio = None if request.terminal else self._open_stdio()
-        pid_file = f"{request.bundle}/init.pid"
+        pid_file = f"{request.bundle}/{line.name}/init.pid"
 
         def child() -> NoReturn:
             launch_container(line, request, stdio, report.child, pid_file)
@@ -228,10 +229,7 @@ class ExternalContainer(Container):
             if error:
                 # What is left is in the pod's directory, and goes with that.
                 os.write(2, f"{self.request.container_id}: {error}\n".encode())
-            try:
-                os.rmdir(f"{self.line.roots}/{self.request.container_id}")
-            except OSError:
-                pass
+            Places(self.line.roots, self.request.container_id).remove()
             callbacks, self._on_deleted = self._on_deleted, []
             for callback in callbacks:
                 callback()

@@ -15,8 +15,9 @@ import socket
 from kubeletpy_common.linux import namespaces as ns
 from kubeletpy_common.linux import processes
 from runtime.oci.child import DEFAULT_PATH, Stdio, leave_parent
-from runtime.oci.steps import Context
-from runtime.shim.external.root import mount_root
+from runtime.oci.confinement import CONFIG_FILE
+from runtime.shim.external.configuration import external_configuration
+from runtime.shim.external.root import Places, mount_all
 
 # Type checkers take this name for true; see kubeletpy_common/record.py.
 TYPE_CHECKING = False
@@ -49,13 +50,26 @@ def launch_container(
 
     def work() -> None:
         ns.unshare(ns.CLONE_NEWNS)
-        mount_root(request.rootfs, line.roots, request.container_id, request.linux, Context())
-        words = ["create", "--bundle", str(request.bundle)]
+        bundle = _prepare(line, request)
+        words = ["create", "--bundle", bundle]
         unnamed = _call_for_process(line, pid_file, words, [request.container_id], stdio, report)
         _call(line, f"{request.bundle}/start.log", ["start", request.container_id])
         os.rename(unnamed, pid_file)
 
     _run(line, report, work)
+
+
+def _prepare(line: CommandLine, request: StartRequest) -> str:
+    """Mount the container's file systems; returns the bundle for the runtime."""
+    with open(f"{request.bundle}/{CONFIG_FILE}", "rb") as source:
+        config = json.loads(source.read())
+    places = Places(line.roots, request.container_id)
+    mount_all(places, request.rootfs, config)
+    bundle = f"{request.bundle}/{line.name}"
+    os.makedirs(bundle, mode=0o700, exist_ok=True)
+    with open(f"{bundle}/{CONFIG_FILE}", "w", encoding="utf-8") as target:
+        json.dump(external_configuration(config, places.root, places.images), target)
+    return bundle
 
 
 def launch_command(
@@ -129,7 +143,8 @@ def _call_for_process(
     log, unnamed = f"{pid_file}.log", f"{pid_file}.new"
     options = ["--pid-file", unnamed]
     console = None
-    # Relative: the address of a socket holds 107 bytes (unix(7)).
+    # Relative: the address of a socket holds 107 bytes (unix(7)). `create` goes to the bundle, in
+    # which the file of its process id is; `exec` stays where it is.
     directory, _, name = pid_file.rpartition("/")
     os.chdir(directory)
     name += ".sock"
