@@ -22,7 +22,10 @@ def external_configuration(config: dict[str, Any], root: str, images: str) -> di
         _bind(mount, f"{images}/{number}") if mount.get("type") == "image" else mount
         for number, mount in enumerate(config.get("mounts", []))
     ]
-    return {**config, "root": {**config["root"], "path": root}, "mounts": mounts}
+    # crun 1.8 refuses every minor version but 1.0; what is newer than that is seen by its
+    # fields, which is where runtimes look.
+    version = {"ociVersion": "1.0.2"}
+    return {**config, **version, "root": {**config["root"], "path": root}, "mounts": mounts}
 
 
 def _bind(mount: dict[str, Any], source: str) -> dict[str, Any]:

@@ -67,6 +67,7 @@ def test_the_configuration() -> None:
         "linux": {"seccomp": {"defaultAction": "SCMP_ACT_ALLOW"}},
     }
     made = external_configuration(config, "/roots/id/root", "/roots/id/images")
+    assert made["ociVersion"] == "1.0.2"
     assert made["root"] == {"path": "/roots/id/root", "readonly": True}
     assert made["linux"] == config["linux"]
     assert made["mounts"] == [
