@@ -178,18 +178,21 @@ async def kill_container(runtime: Runtime, container: Container) -> None:
         CleanupError: the kernel did not let go of it in time.
     """
     shim = container.pod.shim
+    answers = shim is not None
     if container.running and shim is not None:
         try:
             await shim.kill(container.id, signal.SIGKILL, all=True)
         except ShimError as error:
+            answers = False
             # The cgroup reaches the processes as well; a lost shim reports them by itself.
             event(_log, logging.WARNING, "kill through the shim failed",
                   **describe(container.pod, container), error=error)  # fmt: skip
-    if container.running and shim is not None:
+    if container.running and answers:
         await wait_exited(container, KILL_SECONDS)
     if container.running:
         await sweep(runtime, container)
-        if container.pod.shim is None and not runtime.cgroup_of(container).processes():
+        # Who does not answer will not tell of the end either: the empty cgroup tells it.
+        if not answers and not runtime.cgroup_of(container).processes():
             conclude(runtime, container, KILLED)
         elif not await wait_exited(container, KILL_SECONDS):
             raise CleanupError(

@@ -24,12 +24,12 @@ from tests.root.runtime.durability.promises import Lists, broken, disagreements,
 from tests.root.runtime.durability.turmoil import Client, ContainerFact, Puller
 from tests.support.ociimage import File
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.root, pytest.mark.timeout(1500)]
 
 ROUNDS = int(os.environ.get("KUBELETPY_KILL_ROUNDS", "200"))
 CLIENTS = 4
 WITNESSES = 2
-LONGEST = 0.5
+LONGEST = 0.3
 """Seconds of work before a kill, at most."""
 SETTLE = 10.0
 """Seconds within which a restarted daemon's lists and the machine must agree."""
