@@ -45,7 +45,10 @@ def footprint(node: Node) -> Footprint:
         descriptors=daemon.num_fds() + spawner.num_fds(),
         daemon_bytes=daemon.memory_full_info().pss,
         spawner_bytes=spawner.memory_full_info().pss,
-        mounts=len(Path(f"/proc/{node.daemon.pid}/mountinfo").read_text().splitlines()),
+        # Only what is mounted below the node's directories: others mount things too.
+        mounts=Path(f"/proc/{node.daemon.pid}/mountinfo")
+        .read_text()
+        .count(f" {node.place.directory}/"),
         rules=reality.rules(node.place),
     )
 
