@@ -10,44 +10,20 @@ name is always whole, whatever happened.
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 from runtime.images.digests import Hash, algorithm_of, hasher, verify
-from runtime.images.errors import DigestMismatch, MalformedImage, NoSpace, StoreError, TruncatedBlob
+from runtime.images.disk import disk_errors as disk_errors
+from runtime.images.errors import DigestMismatch, MalformedImage, TruncatedBlob
 from runtime.images.reference import is_digest
-from runtime.images.space import describe
 
-_NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _READ_CHUNK: Final = 1 << 20
 _HEAD: Final = 8
-
-
-@contextmanager
-def disk_errors(what: str, where: Path | None = None) -> Iterator[None]:
-    """Turn an ``OSError`` of the image store's disk into an :class:`ImageError`.
-
-    Args:
-        what: is tried, for the error.
-        where: a path on that disk, so that the error can say how full it is.
-
-    Raises:
-        NoSpace: the disk is full.
-        StoreError: any other failure.
-    """
-    try:
-        yield
-    except OSError as error:
-        if error.errno in _NO_SPACE:
-            # Measured now: what is cleared away after this failure would hide the cause.
-            remedy = describe(where) if where else "free space on the disk of the image store"
-            raise NoSpace(f"{what}: {error.strerror}: {remedy}") from error
-        raise StoreError(f"{what}: {error}") from error
 
 
 def sync_directory(path: Path) -> None:

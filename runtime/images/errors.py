@@ -113,3 +113,12 @@ class StoreError(ImageError):
     """The image store on disk could not be read or written."""
 
     reason = "store-error"
+
+
+def by_name(name: str) -> type[ImageError]:
+    """Return the class of this name, for errors that come from another process.
+
+    An unknown name is a :class:`StoreError`: it is not for the image to say what went wrong.
+    """
+    classes = {each.__name__: each for each in ImageError.__subclasses__()}
+    return classes.get(name, StoreError)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
@@ -30,10 +29,9 @@ from runtime.images.progress import ProgressCallback, PullProgress, Stage
 from runtime.images.reference import Reference
 from runtime.images.registry import Document, Repository
 from runtime.images.settings import RegistryConfig
-from runtime.images.settle import settle
-from runtime.images.threads import Stopped, in_thread
-from runtime.images.unpack import Layer, Unpacked, unpack
+from runtime.images.threads import in_thread
 from runtime.snapshots.overlay import Snapshots
+from runtime.unpacker.client import Layer, Unpacked, Unpacker
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +72,7 @@ class Tools:
     snapshots: Snapshots
     executor: Executor
     downloads: asyncio.Semaphore
+    unpacker: Unpacker
     unpacks: asyncio.Semaphore
     hold: Callable[[str], None]
     """Told of every digest and chain id that the pull needs, before it is brought in."""
@@ -96,7 +95,6 @@ class Pull:
         self._places = Places(repositories, self._name)
         self._tools = tools
         self._report = progress
-        self._stop = threading.Event()
 
     async def resolve(self) -> Resolved:
         """Fetch and check manifest and config.
@@ -211,8 +209,6 @@ class Pull:
                     )
         except BaseExceptionGroup as group_error:
             raise _first(group_error) from None
-        finally:
-            self._stop.set()
         return chain
 
     async def _layer(
@@ -227,6 +223,8 @@ class Pull:
         # The lock is held by one pull: others of the same layer wait here and find it ready.
         async with self._tools.content.lock(f"chain {chain[-1]}"):
             if snapshots.layer(chain[-1]) is None:
+                # It loads what it needs while the layer is on its way.
+                await self._tools.unpacker.start()
                 await self._download(layer)
                 await self._unpack(resolved, layer, chain, finished)
         finished[number].set()
@@ -291,12 +289,15 @@ class Pull:
         number = snapshots.begin_layer(chain[-1])
         try:
             async with self._tools.unpacks:
-                unpacked = await self._in_thread(
-                    unpack, source, snapshots.path(number), self._tools.config.limits, self._check
+                unpacked = await self._tools.unpacker.unpack(
+                    source, number, self._tools.config.limits
                 )
-            for below in finished[: len(chain) - 1]:
-                await below.wait()
-            used = await self._in_thread(self._finish, number, chain, layer.digest, unpacked)
+            try:
+                for below in finished[: len(chain) - 1]:
+                    await below.wait()
+                used = await self._settle(unpacked, chain)
+            finally:
+                unpacked.close()
         except BaseException as error:
             await self._in_thread(snapshots.discard_layer, number)
             if isinstance(error, DigestMismatch | MalformedImage):
@@ -306,19 +307,21 @@ class Pull:
         event(log, logging.INFO, "layer unpacked", image=self._name, layer=layer.digest,
               snapshot=number, bytes=used, seconds=seconds)  # fmt: skip
 
-    def _finish(self, number: int, chain: tuple[str, ...], digest: str, unpacked: Unpacked) -> int:
-        snapshots = self._tools.snapshots
+    async def _settle(self, unpacked: Unpacked, chain: tuple[str, ...]) -> int:
+        """Finish a layer by those below it; returns the bytes that it takes on the disk."""
+        snapshots, tools = self._tools.snapshots, self._tools
         lower = [] if unpacked.opaque_root else snapshots.layers_top_first(chain[:-1])
-        paths = [snapshots.path(row.number) for row in lower]
-        settle(snapshots.path(number), paths, unpacked, digest, self._check)
-        return snapshots.layer_ready(number, opaque=unpacked.opaque_root)
-
-    def _check(self) -> None:
-        if self._stop.is_set():
-            raise Stopped
+        async with tools.unpacks:
+            used, inodes = await tools.unpacker.settle(
+                unpacked, [row.number for row in lower], tools.config.limits
+            )
+        await self._in_thread(
+            snapshots.layer_ready, unpacked.number, used, inodes, unpacked.opaque_root
+        )
+        return used
 
     async def _in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
-        return await in_thread(self._tools.executor, function, *arguments, stop=self._stop.set)
+        return await in_thread(self._tools.executor, function, *arguments)
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -25,7 +25,8 @@ from typing import Any, Final, TypeVar
 from kubeletpy_common.logs import event
 from runtime.images import reference as references
 from runtime.images.archive.documents import substitutes_of
-from runtime.images.content import ContentStore, disk_errors
+from runtime.images.content import ContentStore
+from runtime.images.disk import disk_errors
 from runtime.images.endpoints import endpoints_of
 from runtime.images.errors import ImageError, ImageInUse, StoreError
 from runtime.images.image import FilesystemUsage, Image
@@ -41,12 +42,12 @@ from runtime.images.space import Reserve
 from runtime.images.threads import in_thread
 from runtime.images.transport import Transport
 from runtime.snapshots.overlay import Snapshots
+from runtime.unpacker.client import Unpacker
 
 log = logging.getLogger(__name__)
 
 _ID = re.compile(r"(?:sha256:)?[0-9a-f]{3,64}", re.ASCII)
 _THREADS: Final = 6
-_PARALLEL_UNPACKS: Final = 2
 
 T = TypeVar("T")
 
@@ -94,7 +95,9 @@ class ImageStore:
         self._pins = Pins(self.config.pinned)
         self._leftovers = Leftovers(self.config.leftover_seconds, self.collect_garbage)
         self._downloads = asyncio.Semaphore(self.config.parallel_downloads)
-        self._unpacks = asyncio.Semaphore(_PARALLEL_UNPACKS)
+        # A layer takes two processes, which seldom have equally much to do.
+        self._unpacks = asyncio.Semaphore(len(os.sched_getaffinity(0)))
+        self._unpacker = Unpacker(root / "snapshots")
 
     async def open(self) -> None:
         """Open the store and clean up after an earlier run that was killed; once per object.
@@ -138,6 +141,7 @@ class ImageStore:
         """Close connections, threads and the database; pulls must have ended or been cancelled."""
         await self._leftovers.close()
         await self._transport.close()
+        await self._unpacker.close()
         await asyncio.to_thread(self._executor.shutdown, wait=True)
         if self._metadata is not None:
             self._metadata.close()
@@ -244,6 +248,7 @@ class ImageStore:
             snapshots=self.snapshots,
             executor=self._executor,
             downloads=self._downloads,
+            unpacker=self._unpacker,
             unpacks=self._unpacks,
             hold=hold,
         )

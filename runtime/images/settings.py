@@ -13,6 +13,7 @@ from typing import Final
 from runtime.images.errors import Unauthorized
 from runtime.images.platforms import Platform, host_platform
 from runtime.images.reference import DEFAULT_DOMAIN, LEGACY_DOMAIN
+from runtime.unpacker.limits import UnpackLimits as UnpackLimits
 
 DOCKER_HUB_API: Final = "registry-1.docker.io"
 _DOCKER_HUB_NAMES: Final = frozenset({DEFAULT_DOMAIN, LEGACY_DOMAIN, DOCKER_HUB_API})
@@ -59,21 +60,6 @@ class RegistrySettings:
             ca_files=(self.ca_file,) if self.ca_file is not None else (),
             client_pairs=((self.client_cert, self.client_key),) if self.client_cert else (),
         )
-
-
-@dataclass(frozen=True)
-class UnpackLimits:
-    """Bounds on one layer, against decompression bombs.
-
-    Attributes:
-        max_bytes: unpacked bytes, the sizes of sparse files included.
-        max_entries: files, directories and links.
-        max_header_bytes: bytes of all headers (PAX, long names, sparse maps) before one entry.
-    """
-
-    max_bytes: int = 64 << 30
-    max_entries: int = 4_000_000
-    max_header_bytes: int = 2 << 20
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,11 @@ open.
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import stat
+import time
 from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -24,7 +26,7 @@ from pathlib import Path
 from typing import Final
 
 from kubeletpy_common.logs import event
-from runtime.images.content import disk_errors
+from runtime.images.disk import disk_errors
 from runtime.images.errors import ImageNotFound, StoreError
 from runtime.images.image import Image
 from runtime.images.metadata import Metadata, Snapshot
@@ -36,6 +38,8 @@ log = logging.getLogger(__name__)
 
 MAX_OPTIONS: Final = 4096 - 256
 """Bytes for the lower directories in the mount options' page, with room for upper and work."""
+
+_UNPACKER_SECONDS: Final = 20.0
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,7 @@ class Snapshots:
         with disk_errors(f"opening the snapshots {self.base}", self.base):
             self.base.mkdir(mode=0o700, parents=True, exist_ok=True)
             os.chmod(self.base, 0o700)
+            self._wait_for_unpackers()
             rows = self._metadata.snapshots()
             present = {entry.name for entry in os.scandir(self.base)}
             for row in rows:
@@ -78,6 +83,25 @@ class Snapshots:
             for name in sorted(present - kept):
                 event(log, logging.INFO, "leftover snapshot removed", directory=name)
                 self._remove_directory(name)
+
+    def _wait_for_unpackers(self) -> None:
+        """Wait until nothing of an earlier daemon writes here: its unpacker holds a lock."""
+        directory = os.open(self.base, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            deadline = time.monotonic() + _UNPACKER_SECONDS
+            while True:
+                try:
+                    fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    return
+                except BlockingIOError:
+                    if time.monotonic() > deadline:
+                        raise StoreError(
+                            f"{self.base}: an unpacker of an earlier runtime has not ended within "
+                            f"{_UNPACKER_SECONDS:g} s; end the process kubeletpy-unpacker"
+                        ) from None
+                time.sleep(0.01)
+        finally:
+            os.close(directory)
 
     def _remove_directory(self, name: str) -> None:
         base = os.open(self.base, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -146,16 +170,13 @@ class Snapshots:
             self._remove_directory(str(number))
         self._metadata.forget_snapshot(number)
 
-    def layer_ready(self, number: int, *, opaque: bool) -> int:
-        """Record that a layer is whole; returns the bytes that it takes on the disk.
+    def layer_ready(self, number: int, used_bytes: int, inodes: int, opaque: bool) -> None:
+        """Record that a layer is whole, and what it takes on the disk.
 
         Raises:
-            StoreError: the disk or the database failed.
+            StoreError: the database failed.
         """
-        with disk_errors(f"measuring snapshot {number}"):
-            used, inodes = usage(self.path(number))
-        self._metadata.ready_snapshot(number, used_bytes=used, inodes=inodes, opaque=opaque)
-        return used
+        self._metadata.ready_snapshot(number, used_bytes=used_bytes, inodes=inodes, opaque=opaque)
 
     def _discard(self, number: int, *, durable: bool = True) -> None:
         self._metadata.forget_snapshot(number, durable=durable)

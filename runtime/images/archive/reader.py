@@ -14,7 +14,7 @@ from typing import IO, BinaryIO, Final, Protocol, cast
 import zstandard
 
 from runtime.images.errors import MalformedImage
-from runtime.images.tarstream import GzipReader
+from runtime.unpacker.stream import GzipReader
 
 CHUNK: Final = 1 << 20
 _READ_AHEAD: Final = 64 * 1024

@@ -31,6 +31,7 @@ def machine_scope(place: Place) -> Scope:
 def node(place: Place, machine_allowances: Allowances) -> Iterator[Node]:
     machine_allowances.allow("processes", "-m runtime")
     machine_allowances.allow("processes", "spawner")
+    machine_allowances.allow("processes", "unpacker")
     with running_node(place) as running:
         yield running
 

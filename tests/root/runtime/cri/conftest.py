@@ -41,5 +41,6 @@ def node(place: Place, settings: str, machine_allowances: Allowances) -> Iterato
     # A test that restarts the daemon leaves another process than it found.
     machine_allowances.allow("processes", "-m runtime")
     machine_allowances.allow("processes", "spawner")
+    machine_allowances.allow("processes", "unpacker")
     with running_node(place, settings) as running:
         yield running

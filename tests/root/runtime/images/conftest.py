@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import os
 import stat
@@ -13,8 +14,7 @@ import pytest
 
 from runtime.images.service import ImageStore
 from runtime.images.settings import UnpackLimits
-from runtime.images.settle import settle
-from runtime.images.unpack import Layer, unpack
+from runtime.unpacker.client import Layer, Unpacker
 from tests.root.runtime.images.layers import Unpack
 from tests.root.runtime.images.stores import QUICK
 from tests.support.ociimage import (
@@ -75,28 +75,45 @@ def _picture(path: Path) -> list[tuple[str, int, int, int, int, int, bytes]]:
 
 
 @pytest.fixture
-def run(tmp_path: Path, canaries: Path) -> Unpack:
-    """Unpack files, or a ready tar, into a new directory."""
-    count = 0
+def run(tmp_path: Path, canaries: Path) -> Iterator[Unpack]:
+    """Unpack files, or a ready tar, into a new directory, by the unpacker's own processes."""
+    count, base = 0, tmp_path / "snapshots"
+    base.mkdir()
 
-    def work(
-        files: Files | bytes,
-        limits: UnpackLimits | None = None,
-        lower: list[Path] | None = None,
-        compression: str = "none",
-    ) -> Path:
-        nonlocal count
-        count += 1
-        tar = files if isinstance(files, bytes) else tar_layer(files)
-        blob = tmp_path / f"blob{count}"
-        packed = {"none": lambda: tar, "gzip": lambda: gzip.compress(tar),
-                  "zstd": lambda: compress(tar, "zstd")}[compression]()  # fmt: skip
-        blob.write_bytes(packed)
-        layer = Layer(blob, digest_of(packed), compression, digest_of(tar))
-        directory = tmp_path / f"layer{count}"
-        directory.mkdir()
-        found = unpack(layer, directory, limits or UnpackLimits(), lambda: None)
-        settle(directory, lower or [], found, layer.digest, lambda: None)
-        return directory
+    async def bring_in(
+        unpacker: Unpacker, layer: Layer, limits: UnpackLimits, lower: list[Path]
+    ) -> None:
+        unpacked = await unpacker.unpack(layer, count, limits)
+        try:
+            await unpacker.settle(unpacked, [int(path.parent.name) for path in lower], limits)
+        finally:
+            unpacked.close()
 
-    return work
+    with asyncio.Runner() as runner:
+        unpacker = runner.run(_made(base))
+
+        def work(
+            files: Files | bytes,
+            limits: UnpackLimits | None = None,
+            lower: list[Path] | None = None,
+            compression: str = "none",
+        ) -> Path:
+            nonlocal count
+            count += 1
+            tar = files if isinstance(files, bytes) else tar_layer(files)
+            blob = tmp_path / f"blob{count}"
+            packed = {"none": lambda: tar, "gzip": lambda: gzip.compress(tar),
+                      "zstd": lambda: compress(tar, "zstd")}[compression]()  # fmt: skip
+            blob.write_bytes(packed)
+            layer = Layer(blob, digest_of(packed), compression, digest_of(tar))
+            directory = base / str(count) / "fs"
+            directory.mkdir(parents=True)
+            runner.run(bring_in(unpacker, layer, limits or UnpackLimits(), lower or []))
+            return directory
+
+        yield work
+        runner.run(unpacker.close())
+
+
+async def _made(base: Path) -> Unpacker:
+    return Unpacker(base)

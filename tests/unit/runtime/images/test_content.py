@@ -15,7 +15,7 @@ from runtime.images.content import ContentStore
 from runtime.images.digests import chain_ids
 from runtime.images.errors import DigestMismatch, MalformedImage, TruncatedBlob, UnsafeLayer
 from runtime.images.settings import UnpackLimits
-from runtime.images.tarstream import READ_AHEAD, LayerStream
+from runtime.unpacker.stream import READ_AHEAD, LayerStream
 from tests.support.ociimage import digest_of
 
 DATA = random.Random(1).randbytes(700_000) + bytes(500_000)
@@ -126,7 +126,7 @@ def test_chain_ids() -> None:
 
 def stream(data: bytes, compression: str, limits: UnpackLimits | None = None) -> LayerStream:
     source = io.BytesIO(data)
-    return LayerStream(source, compression, DIGEST, limits or UnpackLimits(), lambda: None)
+    return LayerStream(source, compression, DIGEST, limits or UnpackLimits())
 
 
 def gzip_members(data: bytes) -> bytes:

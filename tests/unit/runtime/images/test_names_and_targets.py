@@ -7,9 +7,9 @@ from yarl import URL
 
 from runtime.images.challenge import Challenge, parse_challenges
 from runtime.images.errors import RegistryRefused
-from runtime.images.layer_names import BadName, Kind, classify, keep_xattr, link_target
 from runtime.images.settings import Credentials
 from runtime.images.targets import check_target, parse_url
+from runtime.unpacker.names import BadName, Kind, classify, keep_xattr, link_target
 
 
 @pytest.mark.parametrize(

@@ -8,60 +8,98 @@ on the mounted file system would copy it).
 
 from __future__ import annotations
 
+import json
 import os
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
-from runtime.images.content import disk_errors
 from runtime.images.errors import UnsafeLayer
-from runtime.images.layer_names import BadName, Name, keep_xattr
-from runtime.images.layer_tree import LayerTree
-from runtime.images.layer_writer import PendingLink
-from runtime.images.unpack import Unpacked
 from runtime.snapshots.lookup import Found, MergedTree, is_opaque
+from runtime.unpacker.names import BadName, Name, classify, keep_xattr
+from runtime.unpacker.tree import LayerTree
+from runtime.unpacker.writer import PendingLink
 
 _COPY: Final = 1 << 20
 
 
-def settle(
-    directory: Path,
-    lower: Sequence[Path],
-    unpacked: Unpacked,
-    digest: str,
-    check: Callable[[], None],
-) -> None:
-    """Finish the layer in ``directory``.
+@dataclass(frozen=True)
+class Notes:
+    """What is to be done once the lower layers are ready.
+
+    Attributes:
+        implied: directories that were made without an entry of their own.
+        pending: hard links to what is not in the layer.
+    """
+
+    implied: tuple[bytes, ...]
+    pending: tuple[PendingLink, ...]
+
+    def write(self, file: BinaryIO) -> None:
+        """Keep it in ``file``, a line for each.
+
+        Raises:
+            OSError: the disk is full or failed.
+        """
+        for path in self.implied:
+            file.write(json.dumps([_text(path)]).encode() + b"\n")
+        for link in self.pending:
+            names = [_text(_path(link.name)), _text(_path(link.target))]
+            file.write(json.dumps(names).encode() + b"\n")
+        file.flush()
+
+    @classmethod
+    def read(cls, file: BinaryIO) -> Notes:
+        """Return what :meth:`write` has kept.
+
+        Raises:
+            ValueError: it is something else.
+        """
+        implied: list[bytes] = []
+        pending: list[PendingLink] = []
+        for line in file:
+            first, *more = (text.encode("utf-8", "surrogateescape") for text in json.loads(line))
+            if more:
+                pending.append(PendingLink(classify(first), classify(more[0])))
+            else:
+                implied.append(first)
+        return cls(tuple(implied), tuple(pending))
+
+
+def _path(name: Name) -> bytes:
+    return b"/".join((*name.parents, name.last))
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "surrogateescape")
+
+
+def settle(root_fd: int, lower: Sequence[Path], notes: Notes) -> None:
+    """Finish a layer.
 
     Args:
-        directory: its root, as :func:`runtime.images.unpack.unpack` left it.
+        root_fd: its directory; the descriptor stays the caller's.
         lower: the roots of the layers below, the topmost first.
-        unpacked: what that function returned.
-        digest: of the layer, for errors.
-        check: called often; whatever it raises ends the work.
+        notes: what is to be done.
 
     Raises:
         UnsafeLayer: a hard link's target is nowhere, or is not a file.
-        NoSpace, StoreError: the disk is full or failed.
+        OSError: the disk is full or failed.
     """
-    merged = MergedTree(lower)
-    with disk_errors(f"finishing layer {digest}", directory), ExitStack() as resources:
-        root_fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        resources.callback(os.close, root_fd)
-        tree = LayerTree(root_fd)
-        resources.callback(tree.close)
-        for link in unpacked.pending:
-            check()
+    merged, tree = MergedTree(lower), LayerTree(root_fd)
+    try:
+        for link in notes.pending:
             try:
                 _copy_up(tree, merged, link)
             except BadName as error:
-                name = ascii(b"/".join((*link.name.parents, link.name.last)))
-                raise UnsafeLayer(f"layer {digest}: entry {name}: {error}") from None
-        for path in (*unpacked.implied, *tree.implied.values()):
-            check()
+                raise UnsafeLayer(f"entry {_path(link.name)!a}: {error}") from None
+        for path in (*notes.implied, *tree.implied.values()):
             _inherit(tree, merged, path)
+    finally:
+        tree.close()
 
 
 def _copy_up(tree: LayerTree, merged: MergedTree, link: PendingLink) -> None:

@@ -19,8 +19,8 @@ from kubeletpy_common.linux.paths import (
     open_in_root,
     openat2,
 )
-from runtime.images.layer_names import MAX_PATH, BadName
 from runtime.snapshots.trees import is_whiteout, remove_entry
+from runtime.unpacker.names import MAX_PATH, BadName
 
 OPAQUE_XATTR: Final = "trusted.overlay.opaque"
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY

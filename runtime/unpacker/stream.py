@@ -13,7 +13,7 @@ import zstandard
 
 from runtime.images.digests import Hash, algorithm_of, hasher
 from runtime.images.errors import DigestMismatch, MalformedImage, UnsafeLayer
-from runtime.images.settings import UnpackLimits
+from runtime.unpacker.limits import UnpackLimits
 
 CHUNK: Final = 256 * 1024
 READ_AHEAD: Final = 32 * 1024
@@ -108,7 +108,6 @@ class LayerStream:
         compression: str,
         diff_id: str,
         limits: UnpackLimits,
-        check: Callable[[], None],
     ) -> None:
         """Prepare.
 
@@ -117,12 +116,10 @@ class LayerStream:
             compression: ``gzip``, ``zstd`` or ``none``.
             diff_id: the digest that all uncompressed bytes together must have.
             limits: bounds.
-            check: called for every chunk; raises when the work was cancelled.
         """
         self._reader = _READERS[compression](source)
         self._compression = compression
         self._limits = limits
-        self._check = check
         self._diff_id = diff_id
         self._hash: Hash = hasher(diff_id)
         self.count = 0
@@ -135,7 +132,6 @@ class LayerStream:
             MalformedImage: the compressed bytes are damaged.
             UnsafeLayer: a bound was exceeded.
         """
-        self._check()
         try:
             data = self._reader.read(CHUNK if size < 0 else min(size, CHUNK))
         except (zlib.error, zstandard.ZstdError, EOFError) as error:

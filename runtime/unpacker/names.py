@@ -111,3 +111,8 @@ def keep_xattr(name: str) -> bool:
     if name == "security.capability":
         return True
     return name.startswith("user.") and not name.startswith("user.overlay.") and len(name) > 5
+
+
+def shown(name: bytes) -> str:
+    """Return an entry's name for an error: quoted, escaped, bounded."""
+    return ascii(name[:200].decode("utf-8", "surrogateescape"))
