@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 
 from kubeletpy_proto import cri_pb2 as cri
-from runtime.cri.errors import InvalidRequestError
-from runtime.cri.images import image_message
+from runtime.cri.images import image_message, named_image
 from runtime.cri.runtime import Runtime
 from runtime.images.errors import InvalidReference
 
@@ -17,12 +16,11 @@ async def image_status(
     """Return an image by name or id; an absent one is no error but an empty answer.
 
     Raises:
-        InvalidRequestError: no image is named.
+        InvalidRequestError, UnknownHandlerError: no image is named, or an unknown handler.
     """
-    if not request.image.image:
-        raise InvalidRequestError("image.image is empty")
+    name = named_image(runtime, request.image)
     try:
-        image = runtime.images.get(request.image.image)
+        image = runtime.images.get(name)
     except InvalidReference:
         image = None
     if image is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kubeletpy_proto import cri_pb2 as cri
-from runtime.cri.errors import InvalidRequestError
+from runtime.cri.images import named_image
 from runtime.cri.runtime import Runtime
 from runtime.images.settings import Credentials
 
@@ -14,12 +14,11 @@ async def pull_image(runtime: Runtime, request: cri.PullImageRequest) -> cri.Pul
     The credentials are for this pull alone and are kept nowhere.
 
     Raises:
-        InvalidRequestError: no image is named.
+        InvalidRequestError, UnknownHandlerError: no image is named, or an unknown handler.
         ImageError: the subclasses say what went wrong; the store is as before.
     """
-    if not request.image.image:
-        raise InvalidRequestError("image.image is empty")
-    image = await runtime.images.pull(request.image.image, _credentials(request))
+    name = named_image(runtime, request.image)
+    image = await runtime.images.pull(name, _credentials(request))
     return cri.PullImageResponse(image_ref=image.id)
 
 

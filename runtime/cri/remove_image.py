@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kubeletpy_proto import cri_pb2 as cri
-from runtime.cri.errors import InvalidRequestError
+from runtime.cri.images import named_image
 from runtime.cri.runtime import Runtime
 from runtime.images.errors import ImageNotFound
 
@@ -16,13 +16,12 @@ async def remove_image(
     Containers made of it go on: the layers that they use stay until the last of them is removed.
 
     Raises:
-        InvalidRequestError: no image is named.
+        InvalidRequestError, UnknownHandlerError: no image is named, or an unknown handler.
         ImageError: the store could not be changed.
     """
-    if not request.image.image:
-        raise InvalidRequestError("image.image is empty")
+    name = named_image(runtime, request.image)
     try:
-        await runtime.images.remove(request.image.image)
+        await runtime.images.remove(name)
     except ImageNotFound:
         # The protocol asks for idempotence.
         pass

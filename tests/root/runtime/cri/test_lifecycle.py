@@ -263,6 +263,14 @@ def test_image_calls(node: Node) -> None:
         missing = node.container_config("true", image=cri.ImageSpec(image=reference))
         error = refused(lambda: node.create(sandbox, missing))
         assert error.code() == grpc.StatusCode.NOT_FOUND
+    for call, request in (
+        (node.images.PullImage, cri.PullImageRequest),
+        (node.images.ImageStatus, cri.ImageStatusRequest),
+        (node.images.RemoveImage, cri.RemoveImageRequest),
+    ):
+        spec = cri.ImageSpec(image=reference, runtime_handler="nobody-has-it")
+        error = refused(lambda c=call, r=request, s=spec: c(r(image=s)))  # type: ignore[misc]
+        assert error.code() == grpc.StatusCode.INVALID_ARGUMENT
     absent_pull = refused(lambda: node.pull(f"{node.registry}/tests/none:v1"))
     assert absent_pull.code() == grpc.StatusCode.NOT_FOUND
 
