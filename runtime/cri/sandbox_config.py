@@ -16,7 +16,7 @@ from runtime.cri.sysctls import check_sysctls, default_sysctls
 from runtime.network.request import PodFacts
 from runtime.oci.mappings import Mapping
 from runtime.oci.request import HostFacts
-from runtime.oci.translate import refuse_apparmor
+from runtime.oci.translate import refuse_apparmor, refuse_selinux
 from runtime.oci.translate_limits import translate_resources
 from runtime.oci.translate_users import read_mappings
 
@@ -153,15 +153,12 @@ def _refuse_unsupported(config: cri.PodSandboxConfig, host: HostFacts) -> None:
     found = [name for name, given in unsupported.items() if given]
     if found:
         raise InvalidRequestError(f"{', '.join(found)}: not supported yet; leave it out")
-    selinux = security.selinux_options
-    if selinux.user or selinux.role or selinux.type or selinux.level:
-        where = "not supported yet" if host.selinux else "this kernel has no SELinux"
-        raise InvalidRequestError(f"linux.security_context.selinux_options: {where}")
+    refuse_selinux(security.selinux_options, host)
     # The sandbox has no process of its own, so a seccomp profile confines nothing and needs no
     # support, nor does AppArmor's RuntimeDefault; another one would be a promise for containers.
     default = cri.SecurityProfile.RuntimeDefault
     apparmor = security.apparmor if security.HasField("apparmor") else None
-    refuse_apparmor(None if apparmor and apparmor.profile_type == default else apparmor, "")
+    refuse_apparmor(None if apparmor and apparmor.profile_type == default else apparmor, "", host)
 
 
 def _check_with_user_namespace(options: cri.NamespaceOption) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kubeletpy_proto import cri_pb2 as cri
-from runtime.oci.request import TranslationError, TranslationRequest
+from runtime.oci.request import HostFacts, TranslationError, TranslationRequest
 from runtime.oci.seccomp import default_profile, requested_profile
 from runtime.oci.translate_limits import (
     translate_devices,
@@ -77,38 +77,48 @@ def refuse_unsupported(request: TranslationRequest) -> None:
     container, security = request.container, request.security
     if container.HasField("windows"):
         raise TranslationError("windows: this is a runtime for Linux; leave it out")
-    options = security.selinux_options
-    if options.user or options.role or options.type or options.level:
-        where = "not supported yet" if request.host.selinux else "this kernel has no SELinux"
-        raise TranslationError(f"linux.security_context.selinux_options: {where}; leave it out")
+    refuse_selinux(security.selinux_options, request.host)
     refuse_apparmor(
         security.apparmor if security.HasField("apparmor") else None,
         # A deprecated field of the protocol, still sent by old clients.
         security.apparmor_profile,
+        request.host,
     )
 
 
-def refuse_apparmor(profile: cri.SecurityProfile | None, path: str) -> None:
-    """Refuse AppArmor profiles, which are not applied yet.
+def refuse_selinux(options: cri.SELinuxOption, host: HostFacts) -> None:
+    """Refuse SELinux labels, which are not applied.
+
+    Raises:
+        TranslationError: a label is asked for.
+    """
+    if options.user or options.role or options.type or options.level:
+        where = "labels are not supported" if host.selinux else "this kernel has no SELinux"
+        raise TranslationError(f"linux.security_context.selinux_options: {where}; leave it out")
+
+
+def refuse_apparmor(profile: cri.SecurityProfile | None, path: str, host: HostFacts) -> None:
+    """Refuse AppArmor profiles, which are not applied.
 
     Args:
         profile: the structured field, if given.
         path: the deprecated field.
+        host: the machine.
 
     Raises:
         TranslationError: naming the profile.
     """
+    where = "profiles are not supported" if host.apparmor else "this kernel has no AppArmor"
     if profile is not None and profile.profile_type != cri.SecurityProfile.Unconfined:
         name = cri.SecurityProfile.ProfileType.Name(profile.profile_type)
         reference = f" {profile.localhost_ref!r}" if profile.localhost_ref else ""
         raise TranslationError(
-            f"linux.security_context.apparmor {name}{reference}: profiles are not supported yet; "
-            "use Unconfined or leave it out"
+            f"linux.security_context.apparmor {name}{reference}: {where}; use Unconfined or leave "
+            "it out"
         )
     if path not in ("", "unconfined"):
         raise TranslationError(
-            f"linux.security_context.apparmor_profile {path!r}: profiles are not supported yet; "
-            "use Unconfined"
+            f"linux.security_context.apparmor_profile {path!r}: {where}; use Unconfined"
         )
 
 

@@ -253,6 +253,10 @@ def test_image_calls(node: Node) -> None:
     assert (found.image.id, found.image.uid.value) == (image, 1000)
     listed = node.images.ListImages(cri.ListImagesRequest()).images
     assert {image, node.image} <= {item.id for item in listed}
+    for wanted, expected in ((reference, [image]), (f"{node.registry}/tests/none:v1", [])):
+        chosen = cri.ImageFilter(image=cri.ImageSpec(image=wanted))
+        answer = node.images.ListImages(cri.ListImagesRequest(filter=chosen))
+        assert [item.id for item in answer.images] == expected
     usage = node.images.ImageFsInfo(cri.ImageFsInfoRequest()).image_filesystems[0]
     assert usage.used_bytes.value > 1 << 20
     for _ in range(2):

@@ -73,6 +73,14 @@ def test_a_cpu_quota_throttles(node: Node) -> None:
             assert shares.read_text().strip() == "64"
 
 
+def test_a_container_stays_on_its_processors(node: Node) -> None:
+    with node.pod() as sandbox:
+        limits = {"cpuset_cpus": "0", "cpuset_mems": "0"}
+        container = node.run(sandbox, *SLEEP, resources=limits)
+        lines = node.shell(container, "grep _allowed_list /proc/self/status").splitlines()
+        assert [line.split()[1] for line in lines] == ["0", "0"]
+
+
 def test_a_pids_limit_stops_a_fork_bomb(node: Node) -> None:
     with (
         pod_cgroup(node, LinuxResources(pids_limit=20)) as cgroup,

@@ -87,6 +87,17 @@ def test_capabilities_default_dropped_added_and_none_inheritable(node: Node) -> 
         assert capabilities(node, container)["CapEff"] == 0xA80425FB & ~chown
 
 
+def test_ambient_capabilities_reach_another_user(node: Node) -> None:
+    net_admin = 1 << 12
+    asked = cri.Capability(drop_capabilities=["ALL"], add_ambient_capabilities=["NET_ADMIN"])
+    security = {"capabilities": asked, "run_as_user": number(1000)}
+    with node.pod() as sandbox:
+        container = node.run(sandbox, *SLEEP, security=security)
+        found = capabilities(node, container)
+        assert found["CapAmb"] == found["CapEff"] == found["CapInh"] == net_admin
+        node.shell(container, "ip link set lo down")
+
+
 def test_privileged(node: Node) -> None:
     with node.pod(privileged=True) as sandbox:
         container = node.run(sandbox, *SLEEP, security={"privileged": True})

@@ -116,6 +116,11 @@ def test_what_cannot_be_updated_is_refused(node: Node) -> None:
         running = node.run(sandbox, *SLEEP, name="other")
         error = refused(lambda: update(node, running, cpu_shares=-5))
         assert error.code() == grpc.StatusCode.INVALID_ARGUMENT
+        windows = cri.UpdateContainerResourcesRequest(
+            container_id=running, windows=cri.WindowsContainerResources(cpu_count=1)
+        )
+        error = refused(lambda: node.runtime.UpdateContainerResources(windows))
+        assert error.code() == grpc.StatusCode.INVALID_ARGUMENT
         error = refused(lambda: update(node, running, cpuset_cpus="none"))
         assert error.code() == grpc.StatusCode.INVALID_ARGUMENT
         error = refused(lambda: update(node, running, oom_score_adj=2000))

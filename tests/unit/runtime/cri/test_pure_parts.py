@@ -14,7 +14,13 @@ from kubeletpy_proto import cri_pb2 as cri
 from runtime.cri import serve
 from runtime.cri.errors import SlowClientError, StoppingError, details_of, status_of
 from runtime.cri.events import EventBroker
-from runtime.cri.filters import matches_container, matches_labels, matches_pod
+from runtime.cri.filters import (
+    matches_container,
+    matches_container_stats,
+    matches_labels,
+    matches_pod,
+    matches_pod_stats,
+)
 from runtime.cri.host_paths import mount_point_of, parse_mountinfo
 from runtime.images.errors import DigestMismatch, ImageNotFound, RegistryUnreachable
 from runtime.state.records import ContainerRecord, ContainerState, SandboxRecord, SandboxState
@@ -78,6 +84,25 @@ def test_pod_filters(fields: dict[str, Any], expected: bool) -> None:
 )
 def test_container_filters(fields: dict[str, Any], expected: bool) -> None:
     assert matches_container(cri.ContainerFilter(**fields), CONTAINER) is expected
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({}, True),
+        ({"id": "cc"}, True),
+        ({"id": "aa"}, False),
+        ({"pod_sandbox_id": "aabb"}, True),
+        ({"pod_sandbox_id": "bb"}, False),
+        ({"label_selector": {"app": "web"}}, True),
+        ({"label_selector": {"app": "db"}}, False),
+    ],
+)
+def test_filters_of_statistics(fields: dict[str, Any], expected: bool) -> None:
+    assert matches_container_stats(cri.ContainerStatsFilter(**fields), CONTAINER) is expected
+    of_pod = {**fields, "id": fields.get("pod_sandbox_id", "aabb" if expected else "bb")}
+    of_pod.pop("pod_sandbox_id", None)
+    assert matches_pod_stats(cri.PodSandboxStatsFilter(**of_pod), POD) is expected
 
 
 @pytest.mark.parametrize(

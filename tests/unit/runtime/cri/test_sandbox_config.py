@@ -69,12 +69,17 @@ def test_a_sysctl_of_the_pod_wins_over_the_default() -> None:
         ({"security": options(pid=cri.TARGET)}, "TARGET"),
         ({"port_mappings": [cri.PortMapping(host_port=1)]}, "container port"),
         ({"windows": cri.WindowsPodSandboxConfig()}, "windows"),
-        ({"security": {"selinux_options": cri.SELinuxOption(user="u")}}, "SELinux"),
     ],
 )
 def test_refused(fields: dict[str, Any], words: str) -> None:
     with pytest.raises(InvalidRequestError, match=words):
         needs(**fields)
+
+
+def test_labels_are_refused_with_what_is_missing() -> None:
+    labels = {"selinux_options": cri.SELinuxOption(user="u")}
+    with pytest.raises(TranslationError, match="this kernel has no SELinux"):
+        needs(security=labels)
 
 
 def test_the_sandbox_has_no_process_that_a_default_profile_could_confine() -> None:
