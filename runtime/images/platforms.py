@@ -93,3 +93,9 @@ def select(found: Sequence[Platform | None], host: Platform) -> int | None:
 def runs_here(found: Platform, host: Platform) -> bool:
     """Tell whether an image whose config names ``found`` can run on ``host``."""
     return normalise(found) in candidates(host)
+
+
+def same_architecture(found: Platform, host: Platform) -> bool:
+    """Tell whether two platforms agree but for the variant, which many configs leave out."""
+    one, other = normalise(found), normalise(host)
+    return (one.os, one.architecture) == (other.os, other.architecture)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from kubeletpy_common.logs import event
+from runtime.images.compression import compression_of_blob
 from runtime.images.config import ImageConfig, parse_config
 from runtime.images.content import ContentStore
 from runtime.images.digests import chain_ids
@@ -24,7 +25,7 @@ from runtime.images.errors import (
 )
 from runtime.images.manifest import MAX_DOCUMENT, Descriptor, Index, Manifest, choose, parse
 from runtime.images.places import Places
-from runtime.images.platforms import runs_here
+from runtime.images.platforms import runs_here, same_architecture
 from runtime.images.progress import ProgressCallback, PullProgress, Stage
 from runtime.images.reference import Reference
 from runtime.images.registry import Document, Repository
@@ -176,7 +177,9 @@ class Pull:
                 f"{len(manifest.layers)} layers"
             )
         host = self._tools.config.platform
-        if config.platform.architecture and not runs_here(config.platform, host):
+        # The variant is the index' word where there is one: many configs leave it out.
+        fits = same_architecture if len(documents) > 1 else runs_here
+        if config.platform.architecture and not fits(config.platform, host):
             raise NoMatchingPlatform(f"{self._name} is made for {config.platform}, not for {host}")
         return Resolved(digest, data, config, manifest, (*documents, blob.digest))
 
@@ -282,8 +285,10 @@ class Pull:
     ) -> None:
         snapshots, started = self._tools.snapshots, time.monotonic()
         self._tell("unpacking", layer, layer.size)
+        blob = self._tools.content.path(layer.digest)
+        compression = await self._in_thread(compression_of_blob, blob, layer.compression)
         source = Layer(
-            self._tools.content.path(layer.digest), layer.digest, layer.compression,
+            blob, layer.digest, compression,
             resolved.config.diff_ids[len(chain) - 1],
         )  # fmt: skip
         number = snapshots.begin_layer(chain[-1])
