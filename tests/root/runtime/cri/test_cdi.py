@@ -23,7 +23,7 @@ NAMESPACES = cri.NamespaceOption(
 @pytest.fixture(scope="module")
 def settings(place: Place) -> str:
     specs(place).mkdir()
-    return f'[cdi]\nspec_dirs = ["{specs(place)}"]\n'
+    return f'[cdi]\nspec_dirs = ["{specs(place)}"]\n[runtimes.runc]\npath = "/usr/sbin/runc"\n'
 
 
 def specs(place: Place) -> Path:
@@ -133,6 +133,38 @@ def test_a_hook_changes_the_container_before_it_runs(node: Node, tmp_path: Path)
         names = node.shell(container, "cat /proc/[0-9]*/comm").split()
         assert sorted(names) == ["cat", "sh", "sleep"]
         assert node.shell(container, "ls /proc/1/fd").split() == ["0", "1", "2"]
+
+
+def test_an_oci_runtime_runs_hooks_of_other_kinds(node: Node, tmp_path: Path) -> None:
+    (tmp_path / "library").write_text("driver\n")
+    kinds = ("createRuntime", "createContainer", "poststart", "poststop")
+    hooks = [
+        {"hookName": kind, "path": "/bin/sh", "args": ["sh", "-c", f"cat > {tmp_path}/{kind}"]}
+        for kind in kinds
+    ]
+    describe(
+        node,
+        all={
+            "env": ["THING=all"],
+            "hooks": hooks,
+            "deviceNodes": [{"path": "/dev/thing", "hostPath": "/dev/fuse", "permissions": "r"}],
+            "mounts": [{"hostPath": str(tmp_path / "library"), "containerPath": "/lib/driver",
+                        "options": ["ro", "bind"]}],
+        },
+    )  # fmt: skip
+    request = cri.RunPodSandboxRequest(config=node.pod_config(), runtime_handler="runc")
+    sandbox = node.runtime.RunPodSandbox(request, timeout=60).pod_sandbox_id
+    try:
+        container = node.run(sandbox, *SLEEP, CDI_devices=asked("all"))
+        assert node.shell(container, "cat /lib/driver; echo $THING").split() == ["driver", "all"]
+        node.shell(container, "exec 3</dev/thing")
+        assert b"not permitted" in node.exec(container, "sh", "-c", "exec 3>/dev/thing").stderr
+        node.stop(container)
+        node.remove(container)
+    finally:
+        node.remove_pod(sandbox)
+    for kind in kinds:
+        assert json.loads((tmp_path / kind).read_text())["id"] == container, kind
 
 
 def test_hooks_that_fail_or_hang(node: Node) -> None:
