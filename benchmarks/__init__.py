@@ -1,1 +1,1 @@
-"""Benchmarks: ours and the peer in one run, as ratios."""
+"""Benchmarks: ours and the peer in one run, as ratios; ``python -m benchmarks`` prints a table."""

@@ -1,4 +1,4 @@
-"""Runtimes to compare, each started in directories of its own and asked by CRI v1."""
+"""Runtimes to compare, each started in directories and a cgroup of its own, and asked by CRI v1."""
 
 from __future__ import annotations
 
@@ -7,9 +7,13 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+
+from benchmarks.report import OURS, PEER
+from kubeletpy_common.cgroups import detect
 
 START_SECONDS = 30.0
 _CONTAINERD = """\
@@ -40,18 +44,44 @@ log_level = "warning"
 bridge = "bench0"
 subnet_v4 = "10.96.0.0/16"
 """
+# The shell joins before it becomes the daemon: nothing that the daemon starts is outside.
+_JOIN = 'for file in $1; do echo $$ > "$file" || exit 1; done; shift; exec "$@"'
 
 
 @dataclass(frozen=True)
 class Peer:
-    """A runtime that serves."""
+    """A runtime that serves.
+
+    Attributes:
+        name: a column of the table.
+        endpoint: its CRI socket.
+        cgroup: holds the runtime and, below it, its pods.
+    """
 
     name: str
     endpoint: str
+    cgroup: str
+
+    def pod_cgroup(self, pod: str) -> str:
+        """Return the cgroup parent for a pod."""
+        return f"{self.cgroup}/{pod}"
+
+
+Runtime = Callable[[Path, str, str], AbstractContextManager[Peer]]
+"""Starts a runtime: its directory, its cgroup, and the pause image for those that need one."""
+
+
+def available() -> dict[str, Runtime]:
+    """Return the runtimes that are installed, ours first."""
+    found: dict[str, Runtime] = {OURS: ours}
+    programs = ("containerd", "containerd-shim-runc-v2", "runc")
+    if all(map(shutil.which, programs)) and Path("/usr/lib/cni/bridge").exists():
+        found[PEER] = containerd
+    return found
 
 
 @contextlib.contextmanager
-def ours(directory: Path) -> Iterator[Peer]:
+def ours(directory: Path, cgroup: str, pause: str) -> Iterator[Peer]:
     """Run our runtime."""
     directory.mkdir()
     socket, config = directory / "cri.sock", directory / "runtime.toml"
@@ -59,32 +89,34 @@ def ours(directory: Path) -> Iterator[Peer]:
     command = [sys.executable, "-P", "-m", "runtime", "--config", str(config)]
     command += ["--address", f"unix://{socket}"]
     command += ["--root", f"{directory}/root", "--state", f"{directory}/state"]
-    with _running(command, directory / "log", socket):
-        yield Peer("kubeletpy", f"unix://{socket}")
+    with _running(command, directory / "log", socket, cgroup):
+        yield Peer(OURS, f"unix://{socket}", cgroup)
 
 
 @contextlib.contextmanager
-def containerd(directory: Path, pause: str) -> Iterator[Peer | None]:
-    """Run containerd with runc and the bridge plugin, with Debian's defaults; None if missing."""
-    programs = ("containerd", "containerd-shim-runc-v2", "runc")
-    if not all(map(shutil.which, programs)) or not Path("/usr/lib/cni/bridge").exists():
-        yield None
-        return
+def containerd(directory: Path, cgroup: str, pause: str) -> Iterator[Peer]:
+    """Run containerd with runc and the bridge plugin, with Debian's defaults."""
     (directory / "cni").mkdir(parents=True)
     socket = directory / "containerd.sock"
     config = directory / "config.toml"
     config.write_text(_CONTAINERD.format(directory=directory, socket=socket, pause=pause))
     (directory / "cni" / "bench.conflist").write_text(_CNI.format(directory=directory))
-    with _running(["containerd", "--config", str(config)], directory / "log", socket):
-        yield Peer("containerd", f"unix://{socket}")
+    with _running(["containerd", "--config", str(config)], directory / "log", socket, cgroup):
+        yield Peer(PEER, f"unix://{socket}", cgroup)
 
 
 @contextlib.contextmanager
-def _running(command: list[str], log: Path, socket: Path) -> Iterator[None]:
+def _running(command: list[str], log: Path, socket: Path, cgroup: str) -> Iterator[None]:
     """Run a daemon until the block ends; its socket tells that it serves."""
+    home = detect().cgroup(f"{cgroup}/daemon")
+    home.create()
+    files = " ".join(map(str, home.procs_files()))
     with open(log, "wb") as output:
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+            ["sh", "-c", _JOIN, "sh", files, *command],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
         )
     try:
         deadline = time.monotonic() + START_SECONDS

@@ -22,6 +22,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from kubeletpy_common.linux.disks import sync_filesystem
 from kubeletpy_common.logs import event
 from runtime.images import reference as references
 from runtime.images.archive.documents import substitutes_of
@@ -295,7 +296,9 @@ class ImageStore:
         image = Image(id=identifier, size=size, config=resolved.config, chain=chain)
         blobs = [*resolved.blobs, *self._substitutes(image, resolved)]
         # The record outlives a power cut only together with what it speaks of.
-        os.sync()
+        with disk_errors(f"flushing image {identifier}", self.root):
+            for directory in {self.content.root, self.snapshots.base}:
+                sync_filesystem(directory)
         self.metadata.save_image(image, resolved.config_bytes, blobs, tags=tags, digests=digests)
         self._reserve.fill()
         saved = self._image(identifier)
