@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -84,30 +85,30 @@ def available() -> dict[str, Runtime]:
 def ours(directory: Path, cgroup: str, pause: str) -> Iterator[Peer]:
     """Run our runtime."""
     directory.mkdir()
-    socket, config = directory / "cri.sock", directory / "runtime.toml"
+    path, config = directory / "cri.sock", directory / "runtime.toml"
     config.write_text(_OURS)
     command = [sys.executable, "-P", "-m", "runtime", "--config", str(config)]
-    command += ["--address", f"unix://{socket}"]
+    command += ["--address", f"unix://{path}"]
     command += ["--root", f"{directory}/root", "--state", f"{directory}/state"]
-    with _running(command, directory / "log", socket, cgroup):
-        yield Peer(OURS, f"unix://{socket}", cgroup)
+    with _running(command, directory / "log", path, cgroup):
+        yield Peer(OURS, f"unix://{path}", cgroup)
 
 
 @contextlib.contextmanager
 def containerd(directory: Path, cgroup: str, pause: str) -> Iterator[Peer]:
     """Run containerd with runc and the bridge plugin, with Debian's defaults."""
     (directory / "cni").mkdir(parents=True)
-    socket = directory / "containerd.sock"
+    path = directory / "containerd.sock"
     config = directory / "config.toml"
-    config.write_text(_CONTAINERD.format(directory=directory, socket=socket, pause=pause))
+    config.write_text(_CONTAINERD.format(directory=directory, socket=path, pause=pause))
     (directory / "cni" / "bench.conflist").write_text(_CNI.format(directory=directory))
-    with _running(["containerd", "--config", str(config)], directory / "log", socket, cgroup):
-        yield Peer(PEER, f"unix://{socket}", cgroup)
+    with _running(["containerd", "--config", str(config)], directory / "log", path, cgroup):
+        yield Peer(PEER, f"unix://{path}", cgroup)
 
 
 @contextlib.contextmanager
-def _running(command: list[str], log: Path, socket: Path, cgroup: str) -> Iterator[None]:
-    """Run a daemon until the block ends; its socket tells that it serves."""
+def _running(command: list[str], log: Path, path: Path, cgroup: str) -> Iterator[None]:
+    """Run a daemon until the block ends; it serves once its socket takes a connection."""
     home = detect().cgroup(f"{cgroup}/daemon")
     home.create()
     files = " ".join(map(str, home.procs_files()))
@@ -120,7 +121,7 @@ def _running(command: list[str], log: Path, socket: Path, cgroup: str) -> Iterat
         )
     try:
         deadline = time.monotonic() + START_SECONDS
-        while not socket.exists():
+        while not _accepts(path):
             if process.poll() is not None or time.monotonic() > deadline:
                 raise SystemExit(f"{command[0]} does not serve; the end of its log:\n{_tail(log)}")
             time.sleep(0.02)
@@ -132,6 +133,15 @@ def _running(command: list[str], log: Path, socket: Path, cgroup: str) -> Iterat
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def _accepts(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+    return True
 
 
 def _tail(log: Path) -> str:
