@@ -205,6 +205,9 @@ class Pull:
             self._tell("downloading", layer, 0)
         try:
             async with asyncio.TaskGroup() as group:
+                if any(self._tools.snapshots.layer(chain_id) is None for chain_id in chain):
+                    # It loads what it needs while the layers are on their way.
+                    group.create_task(self._tools.unpacker.start(), name="start of the unpacker")
                 for number, layer in enumerate(resolved.manifest.layers):
                     group.create_task(
                         self._layer(resolved, layer, chain[: number + 1], finished),
@@ -226,8 +229,6 @@ class Pull:
         # The lock is held by one pull: others of the same layer wait here and find it ready.
         async with self._tools.content.lock(f"chain {chain[-1]}"):
             if snapshots.layer(chain[-1]) is None:
-                # It loads what it needs while the layer is on its way.
-                await self._tools.unpacker.start()
                 await self._download(layer)
                 await self._unpack(resolved, layer, chain, finished)
         finished[number].set()
