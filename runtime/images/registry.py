@@ -131,7 +131,12 @@ class Repository:
         """
         what = f"manifest of {self.name}:{tag}"
         headers = {"Accept": _ACCEPT}
-        _, answer = await self._fetch_small(self._url("manifests", tag), headers, 0, what, "HEAD")
+        url = self._url("manifests", tag)
+        try:
+            _, answer = await self._fetch_small(url, headers, 0, what, "HEAD")
+        except RegistryRefused:
+            # Some answer 405 to this method; GET tells what is really the matter.
+            return None
         declared = answer.get("Docker-Content-Digest", "")
         return declared if is_digest(declared) else None
 

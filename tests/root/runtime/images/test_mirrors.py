@@ -80,6 +80,18 @@ async def test_a_mirror_that_may_not_say_what_a_tag_is(
     assert len(mirror.seen) == 4
 
 
+async def test_a_registry_that_has_no_head(
+    store: ImageStore, mirror: ScriptedRegistry, upstream: ScriptedRegistry, tmp_path: Path
+) -> None:
+    async def script(request: web.Request) -> web.Response | None:
+        return web.Response(status=405) if request.method == "HEAD" else None
+
+    upstream.script = script
+    name = hosts(tmp_path, upstream, f'[host."{mirror.url}"]\ncapabilities = ["pull"]')
+    assert (await store.pull(name)).id == IMAGE.id
+    assert [method for method, *_ in upstream.seen] == ["HEAD", "GET"]
+
+
 async def test_a_mirror_that_lacks_a_layer_or_damages_it(
     store: ImageStore, mirror: ScriptedRegistry, upstream: ScriptedRegistry, tmp_path: Path
 ) -> None:
