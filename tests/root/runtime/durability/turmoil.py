@@ -75,17 +75,24 @@ class Gone(Exception):
     """The daemon was killed while a call was under way."""
 
 
+class SpawnerDied(Exception):
+    """The spawner was killed while it made a pod, of which nothing may be left."""
+
+
 async def ask(call: Awaitable[object]) -> object:
     """Await a call; every error but the daemon's death is one.
 
     Raises:
         Gone: the daemon died.
+        SpawnerDied: its spawner did.
     """
     try:
         return await call
     except grpc.aio.AioRpcError as error:
         if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
             raise Gone from None
+        if "spawner" in str(error.details()):
+            raise SpawnerDied from None
         raise AssertionError(f"{error.code().name}: {error.details()}") from None
 
 
@@ -123,7 +130,7 @@ class Client:
     async def step(self) -> None:
         """Do one thing."""
         if len(self.pods) < PODS_OF_A_CLIENT:
-            await self._run_pod()
+            await self.run_some_pod()
             return
         pod = self._random.choice(self.pods)
         if pod.done == "stop" or self._random.random() < 0.15:
@@ -207,7 +214,8 @@ class Client:
         await ask(call())
         fact.doing, fact.done = "", what
 
-    async def _run_pod(self) -> None:
+    async def run_some_pod(self) -> None:
+        """Make a pod; none if the spawner is killed meanwhile."""
         number = next(self._numbers)
         name = f"{self.name}-{number}"
         pid = self._random.choice((cri.POD, cri.CONTAINER))
@@ -225,7 +233,10 @@ class Client:
             taken = {m.host_port for pod in self.pods for m in pod.config.port_mappings}
             port = self._random.choice(sorted(set(self._ports) - taken))
             config.port_mappings.add(container_port=80, host_port=port)
-        await self.run_pod(config)
+        try:
+            await self.run_pod(config)
+        except SpawnerDied:
+            del self.pods[-1]
 
     async def _create(self, pod: PodFact) -> None:
         container = await self.create(pod, self._random.choice(("burst", "sleeper")))
@@ -283,8 +294,10 @@ class Puller:
         client = self.client
         for pod in list(client.pods):
             await client.remove_pod(pod)
-        await client._run_pod()
-        pod = client.pods[0]
+        await client.run_some_pod()
+        if not client.pods:
+            return
+        [pod] = client.pods
         container = await client.create(pod, "sums", reference)
         await client.start(container)
         request = cri.ContainerStatusRequest(container_id=container.id)
