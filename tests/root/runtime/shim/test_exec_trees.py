@@ -12,6 +12,7 @@ import pytest
 
 from kubeletpy_common.cgroups import Cgroup, LinuxResources, detect
 from runtime.shim.exec_cgroups import ExecCgroups
+from runtime.shim.session import ShimSession
 from tests.root.runtime.cri.node import wait_until
 from tests.root.runtime.shim.pod import Pod, process
 
@@ -95,6 +96,18 @@ async def test_the_tree_of_a_caller_that_went_away_is_killed(pod: Pod, cgroup: C
     call = asyncio.create_task(pod.client.exec_sync("c", process("sh", "-c", TREE), timeout=None))
     await wait_for_processes(cgroup, lambda count: count >= 6)
     call.cancel()
+    await only_the_first_is_left(cgroup)
+
+
+async def test_the_tree_of_a_streamed_command_ends_with_its_client(
+    pod: Pod, cgroup: Cgroup
+) -> None:
+    await start(pod, tuple(cgroup.procs_files()))
+    session = await ShimSession.exec(
+        pod.sandbox.socket, "c", process("sh", "-c", TREE), ("stdout",), timeout=5
+    )
+    await wait_for_processes(cgroup, lambda count: count >= 6)
+    session.close()
     await only_the_first_is_left(cgroup)
 
 
