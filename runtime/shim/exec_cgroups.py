@@ -137,13 +137,19 @@ def _remove(directory: str) -> bool:
 
 
 def _populated(directory: str) -> bool:
-    name = "cgroup.procs" if os.path.exists(f"{directory}/tasks") else "cgroup.events"
-    try:
-        with open(f"{directory}/{name}", "rb") as stream:
-            text = stream.read()
-    except OSError:
-        return True
-    return b"populated 1" in text if name == "cgroup.events" else bool(text)
+    # Version 1 has no such file, and says by the list alone whether it is empty.
+    for name, sign in (("cgroup.events", b"populated 1"), ("cgroup.procs", b"\n")):
+        try:
+            descriptor = os.open(f"{directory}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            continue
+        try:
+            return sign in os.read(descriptor, 4096)
+        except OSError:
+            return True
+        finally:
+            os.close(descriptor)
+    return True
 
 
 def _processes(directory: str) -> list[int]:
