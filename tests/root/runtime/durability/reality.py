@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+import psutil
+
 from kubeletpy_common.linux.namespaces import in_namespace
 from tests.root.runtime.cri.node import Place
 
@@ -79,6 +81,13 @@ def shims(place: Place) -> dict[str, int]:
             continue
         if log.startswith(prefix) and title.startswith(b"kubeletpy-shim "):
             found[log[len(prefix) :].split("/")[0]] = int(name)
+    return found
+
+
+def spawner(daemon: int) -> psutil.Process:
+    """Return the spawner of the daemon with this process id."""
+    [found] = [child for child in psutil.Process(daemon).children()
+               if child.name().startswith("kubeletpy-spawn")]  # fmt: skip
     return found
 
 

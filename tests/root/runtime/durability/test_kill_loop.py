@@ -14,7 +14,6 @@ import secrets
 import time
 
 import grpc
-import psutil
 import pytest
 
 from kubeletpy_proto import cri_pb2 as cri
@@ -110,8 +109,7 @@ class Loop:
             tasks = [asyncio.create_task(worker.work()) for worker in workers]
             if self.random.random() < SPAWNER_SHARE:
                 await asyncio.wait(tasks, timeout=self.random.uniform(0, LONGEST))
-                for spawner in psutil.Process(daemon.pid).children():
-                    spawner.kill()
+                reality.spawner(daemon.pid).kill()
             done, _ = await asyncio.wait(
                 tasks, timeout=self.random.uniform(0, LONGEST), return_when="FIRST_EXCEPTION"
             )

@@ -39,7 +39,7 @@ class Footprint:
 
 def footprint(node: Node) -> Footprint:
     daemon = psutil.Process(node.daemon.pid)
-    [spawner] = daemon.children()
+    spawner = reality.spawner(node.daemon.pid)
     return Footprint(
         threads=daemon.num_threads() + spawner.num_threads(),
         descriptors=daemon.num_fds() + spawner.num_fds(),
