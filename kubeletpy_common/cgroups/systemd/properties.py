@@ -1,0 +1,144 @@
+"""Limits as properties of systemd's units (pure; systemd.resource-control(5)).
+
+A property is a name and a D-Bus variant: a type signature and a value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Final
+
+from kubeletpy_common.cgroups.interfaces import Bandwidth
+from kubeletpy_common.cgroups.resources import (
+    UNLIMITED,
+    LinuxResources,
+    shares_to_weight,
+    swap_max,
+)
+
+Property = tuple[str, tuple[str, object]]
+
+_INFINITY: Final = (1 << 64) - 1
+_SECOND_US: Final = 1_000_000
+# systemd keeps a quota as a whole percentage of a CPU when it writes the unit down, and reads
+# that back at a daemon-reload: 1 % is 10 ms a second.
+_PERCENT_US: Final = 10_000
+_ACCOUNTING: Final = ("CPUAccounting", "MemoryAccounting", "IOAccounting", "TasksAccounting")
+_UNIFIED_BYTES: Final = {
+    "memory.min": "MemoryMin",
+    "memory.low": "MemoryLow",
+    "memory.high": "MemoryHigh",
+    "memory.max": "MemoryMax",
+    "memory.swap.max": "MemorySwapMax",
+    "pids.max": "TasksMax",
+}
+_UNIFIED_LISTS: Final = {"cpuset.cpus": "AllowedCPUs", "cpuset.mems": "AllowedMemoryNodes"}
+
+
+def slice_properties(description: str) -> list[Property]:
+    """Return what a new slice gets."""
+    return [
+        ("Description", ("s", description)),
+        ("DefaultDependencies", ("b", False)),
+        *((name, ("b", True)) for name in _ACCOUNTING),
+    ]
+
+
+def scope_properties(description: str, slice_name: str, process: int) -> list[Property]:
+    """Return what a new scope gets.
+
+    Delegate: the tree below it is ours. CollectMode: a scope that failed (an OOM kill is one of
+    the reasons) is forgotten like one that ended well. No default dependencies: the scope is not
+    to be stopped before the runtime's own service at a shutdown.
+    """
+    return [
+        ("Slice", ("s", slice_name)),
+        ("PIDs", ("au", [process])),
+        ("Delegate", ("b", True)),
+        ("CollectMode", ("s", "inactive-or-failed")),
+        *slice_properties(description),
+    ]
+
+
+def limit_properties(resources: LinuxResources, now: Bandwidth) -> list[Property]:
+    """Return the limits that systemd has properties for; those that are None are not among them.
+
+    Args:
+        resources: what to set.
+        now: the CPU bandwidth at present, for a quota without a period and a period without one.
+    """
+    found: dict[str, tuple[str, object]] = {}
+    if resources.cpu_shares is not None:
+        found["CPUWeight"] = ("t", shares_to_weight(resources.cpu_shares))
+    if resources.cpu_quota_us is not None or resources.cpu_period_us is not None:
+        found |= _bandwidth(_merged(resources, now))
+    numbers = {
+        "MemoryLow": resources.memory_low,
+        "MemoryHigh": resources.memory_high,
+        "MemoryMax": resources.memory_limit,
+        "MemorySwapMax": swap_max(resources.memory_limit, resources.memory_swap),
+        "TasksMax": resources.pids_limit,
+    }
+    for name, value in numbers.items():
+        if value is not None:
+            found[name] = ("t", _INFINITY if value == UNLIMITED else value)
+    if resources.cpuset_cpus is not None:
+        found["AllowedCPUs"] = ("ay", mask(resources.cpuset_cpus))
+    if resources.cpuset_mems is not None:
+        found["AllowedMemoryNodes"] = ("ay", mask(resources.cpuset_mems))
+    return list((found | _unified(resources.unified.items())).items())
+
+
+def _merged(resources: LinuxResources, now: Bandwidth) -> Bandwidth:
+    quota = resources.cpu_quota_us
+    if quota is None:
+        result = now
+    else:
+        result = replace(now, quota_us=None if quota == UNLIMITED else quota)
+    period = resources.cpu_period_us
+    return result if period is None else replace(result, period_us=period)
+
+
+def _bandwidth(wanted: Bandwidth) -> dict[str, tuple[str, object]]:
+    # Rounded up, so that a limit never gets tighter than asked; the file gets it to the letter.
+    per_second = _INFINITY
+    if wanted.quota_us is not None:
+        exact = -(-wanted.quota_us * _SECOND_US // wanted.period_us)
+        per_second = -(-exact // _PERCENT_US) * _PERCENT_US
+    return {
+        "CPUQuotaPeriodUSec": ("t", wanted.period_us),
+        "CPUQuotaPerSecUSec": ("t", per_second),
+    }
+
+
+def _unified(entries: Iterable[tuple[str, str]]) -> dict[str, tuple[str, object]]:
+    """Return the properties of those files that have one; odd values are left to the kernel."""
+    found: dict[str, tuple[str, object]] = {}
+    for key, text in entries:
+        value = text.strip()
+        if key in _UNIFIED_LISTS:
+            found[_UNIFIED_LISTS[key]] = ("ay", mask(value))
+        elif key in _UNIFIED_BYTES and (value == "max" or value.isdigit()):
+            found[_UNIFIED_BYTES[key]] = ("t", _INFINITY if value == "max" else int(value))
+        elif key == "cpu.weight" and value.isdigit():
+            found["CPUWeight"] = ("t", int(value))
+        elif key == "cpu.max":
+            quota, _, period = value.partition(" ")
+            if (quota == "max" or quota.isdigit()) and (not period or period.isdigit()):
+                found |= _bandwidth(
+                    Bandwidth(None if quota == "max" else int(quota), int(period or 100_000))
+                )
+    return found
+
+
+def mask(numbers: str) -> bytes:
+    """Return a list like ``0-3,8`` as a bit mask, lowest byte first; odd lists give no bit."""
+    bits = 0
+    for part in filter(None, numbers.split(",")):
+        first, _, last = part.partition("-")
+        if not first.isdigit() or (last and not last.isdigit()):
+            return b""
+        for number in range(int(first), min(int(last or first), 8191) + 1):
+            bits |= 1 << number
+    return bits.to_bytes((bits.bit_length() + 7) // 8, "little")

@@ -1,0 +1,195 @@
+"""The virtual machine's disks: a small Debian, made once, and the checkout, made for each run.
+
+Everything comes from Debian's packages, by the mirror of this machine's apt. The image is kept in
+``.vm/`` of the checkout under a name that is a hash of what it was made from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from kubeletpy import debian
+
+CHECKOUT: Final = Path(__file__).resolve().parents[2]
+CACHE: Final = CHECKOUT / ".vm"
+# The Debian whose `python3` is of the version of our environment, so that its packages fit.
+_SUITES: Final = {(3, 11): "bookworm", (3, 13): "trixie"}
+PACKAGES: Final = (
+    debian.Package("mmdebstrap", "makes the tests' virtual machine", "mmdebstrap"),
+    debian.Package("qemu-system-x86", "runs the tests' virtual machine", "qemu-system-x86_64"),
+    debian.Package("e2fsprogs", "makes the virtual machine's disks", "mkfs.ext4"),
+)
+_INSIDE: Final = (
+    *("systemd", "systemd-sysv", "dbus", "udev", "kmod", "procps", "zstd"),
+    *("python3", "libseccomp2", "linux-image-cloud-amd64"),
+    *(package.name for package in debian.TESTS),
+)
+_DISK: Final = "3G"  # sparse: what the tests write is on top of it, and thrown away
+# Tools of development, which no test needs inside.
+_LEFT_OUT: Final = (
+    *("mypy*", "ruff*", "grpc_tools", "hypothesis*", "pip", "pip-*", "setuptools*", "*-stubs"),
+    *("grimp*", "importlinter", "ast_serialize*", "librt*", "*__mypyc*", "_distutils_hack"),
+    *("__pycache__", "__editable__*", "*.pth"),
+)
+_INITRAMFS: Final = """\
+mkdir -p "$1/etc/initramfs-tools/conf.d"
+printf 'virtio_pci\\nvirtio_blk\\next4\\n' > "$1/etc/initramfs-tools/modules"
+printf 'MODULES=list\\nCOMPRESS=zstd\\nFSTYPE=ext4\\n' > "$1/etc/initramfs-tools/conf.d/vm"
+printf '#!/bin/sh\\nexit 101\\n' > "$1/usr/sbin/policy-rc.d"
+chmod 755 "$1/usr/sbin/policy-rc.d"
+"""
+# ttyS0 is the kernel's console, ttyS1 takes what the tests print and, last, their exit status.
+_UNIT: Final = """\
+[Unit]
+After=multi-user.target
+
+[Service]
+Type=exec
+ExecStart=/bin/sh -c '/usr/bin/python3 -X utf8 -m tests.vm.inside; echo "vm-exit: $?"; sync'
+ExecStopPost=/usr/bin/systemctl --force --force poweroff
+WorkingDirectory=/srv/data/checkout
+Environment=PYTHONPATH=/srv/data/site PYTHONDONTWRITEBYTECODE=1 HOME=/root KUBELETPY_TESTS_ALONE=1
+StandardInput=null
+StandardOutput=tty
+StandardError=inherit
+TTYPath=/dev/ttyS1
+KillMode=mixed
+Delegate=yes
+
+[Install]
+WantedBy=multi-user.target
+"""
+_CUSTOMIZE: Final = f"""\
+cat > "$1/etc/systemd/system/kubeletpy-tests.service" <<'UNIT'
+{_UNIT}UNIT
+mkdir -p "$1/srv/data" "$1/boot/vm"
+printf '/dev/vda / ext4 rw,noatime 0 0\\n/dev/vdb /srv/data ext4 ro 0 0\\n' > "$1/etc/fstab"
+echo vm > "$1/etc/hostname"
+chroot "$1" systemctl -q enable kubeletpy-tests.service
+chroot "$1" systemctl -q mask docker-registry.service getty@tty1.service \\
+    apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer \\
+    e2scrub_reap.service fstrim.timer systemd-timesyncd.service systemd-update-utmp.service \\
+    systemd-firstboot.service ldconfig.service systemd-journal-flush.service \\
+    systemd-networkd.service serial-getty@ttyS0.service
+mv "$1"/boot/vmlinuz-* "$1/boot/vm/kernel"
+mv "$1"/boot/initrd.img-* "$1/boot/vm/initrd"
+rm -rf "$1/usr/sbin/policy-rc.d" "$1"/boot/System.map* "$1"/var/lib/apt/lists/*
+"""
+
+
+class ImageError(Exception):
+    """A disk cannot be made; the message says why."""
+
+
+@dataclass(frozen=True)
+class Image:
+    """A machine that can be booted: kernel, initial file system and disk, each a file."""
+
+    kernel: Path
+    initrd: Path
+    disk: Path
+
+
+def suite() -> str:
+    """Return the Debian release whose Python can use the packages of this environment.
+
+    Raises:
+        ImageError: there is none.
+    """
+    try:
+        return _SUITES[sys.version_info[:2]]
+    except KeyError:
+        known = " or ".join(f"{major}.{minor}" for major, minor in _SUITES)
+        raise ImageError(
+            f"no Debian has Python {sys.version_info[0]}.{sys.version_info[1]}: run the tests in a "
+            f"virtual machine from an environment of Python {known}"
+        ) from None
+
+
+def ensure_image(cache: Path = CACHE) -> Image:
+    """Return the image, made now unless it is kept from an earlier run.
+
+    Raises:
+        ImageError: it could not be made; nothing half-made is kept.
+    """
+    release = suite()
+    inputs = (release, os.uname().machine, _DISK, _INITRAMFS, _CUSTOMIZE, *_INSIDE)
+    directory = cache / hashlib.sha256("\n".join(inputs).encode()).hexdigest()[:16]
+    image = Image(directory / "kernel", directory / "initrd", directory / "disk")
+    if directory.is_dir():
+        return image
+    cache.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache, prefix="making-") as temporary:
+        made = Path(temporary, "image")
+        made.mkdir()
+        tree = Path(temporary, "tree")
+        _make_tree(release, tree)
+        for name in ("kernel", "initrd"):
+            shutil.move(tree / "boot/vm" / name, made / name)
+        _make_disk(tree, made / "disk", _DISK)
+        made.rename(directory)
+        shutil.rmtree(tree)
+    return image
+
+
+def make_data_disk(path: Path) -> None:
+    """Make a disk with the checkout as it is now and the Python packages of this environment.
+
+    Raises:
+        ImageError: it could not be made.
+    """
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix="data-") as temporary:
+        checkout = Path(temporary, "checkout")
+        checkout.mkdir()
+        names = _run(
+            ["git", "-C", str(CHECKOUT), "ls-files", "-z", "--cached", "--others"]
+            + ["--exclude-standard"]
+        )
+        for name in filter(None, names.split("\0")):
+            source = CHECKOUT / name
+            if source.is_file():
+                (checkout / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(source, checkout / name)
+        site = Path(next(p for p in sys.path if p.endswith("site-packages")))
+        shutil.copytree(site, Path(temporary, "site"), ignore=shutil.ignore_patterns(*_LEFT_OUT))
+        _make_disk(Path(temporary), path, "600M")
+
+
+def _make_tree(release: str, tree: Path) -> None:
+    mirror = _run(
+        ["apt-get", "indextargets", "--format", "$(REPO_URI)", f"Codename: {release}"]
+    ).split("\n")[0]
+    # Without a line of its own for this release, mmdebstrap's default mirror is Debian's.
+    command: list[str] = ["mmdebstrap", "--mode=root", "--variant=minbase", "--quiet"]
+    command += [f"--include={','.join(_INSIDE)}"]
+    for folder in ("doc", "man", "locale", "info"):
+        command += [f"--dpkgopt=path-exclude=/usr/share/{folder}/*"]
+    command += [f"--essential-hook={_INITRAMFS}", f"--customize-hook={_CUSTOMIZE}"]
+    command += [release, str(tree), *([mirror] if mirror else [])]
+    _run(command, seconds=900)
+
+
+def _make_disk(tree: Path, path: Path, size: str) -> None:
+    _run(["mkfs.ext4", "-q", "-m", "0", "-O", "^has_journal", "-d", str(tree), str(path), size])
+
+
+def _run(command: Sequence[str], seconds: float = 120) -> str:
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=seconds
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ImageError(f"{command[0]}: {error}") from error
+    if done.returncode != 0:
+        reason = "\n".join(done.stderr.strip().splitlines()[-15:])
+        raise ImageError(f"{command[0]} failed (exit {done.returncode}): {reason}")
+    return done.stdout
