@@ -81,6 +81,12 @@ start takes them over. Exit code 1: it could not start, and one line on stderr s
     help=f"How much to log, as JSON lines on stderr.  [default: {Config().log_level}]",
 )
 @click.option(
+    "--cgroup-driver",
+    type=click.Choice(["cgroupfs", "systemd"]),
+    help="Who makes cgroups; a kubelet has to use the same and asks for it.  "
+    f"[default: {Config().cgroups.driver}]",
+)
+@click.option(
     "--cni-conf-dir",
     type=click.Path(path_type=str),
     metavar="DIR",
@@ -119,6 +125,7 @@ def main(
     root: Path | None,
     state: Path | None,
     log_level: str | None,
+    cgroup_driver: str | None,
     cni_conf_dir: str | None,
     cni_bin_dir: tuple[str, ...],
     registry_config_dir: str | None,
@@ -135,6 +142,7 @@ def main(
         "root": root,
         "state": state,
         "log_level": log_level,
+        "cgroups": {"driver": cgroup_driver},
         "cni": {"conf_dir": cni_conf_dir, "bin_dirs": cni_bin_dir or None},
         "images": {"config_path": registry_config_dir},
     }

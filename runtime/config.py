@@ -63,15 +63,28 @@ class CniSettings(_Strict, frozen=True):
 
 
 class CgroupSettings(_Strict, frozen=True):
-    """Where cgroups are.
+    """Where cgroups are, and who makes them.
 
     Attributes:
+        driver: ``cgroupfs``, or ``systemd`` where that is PID 1 and cgroups are of version 2.
         mountpoint: of the cgroup file systems.
-        parent: for pods whose client names no ``cgroup_parent``.
+        parent: for pods whose client names no ``cgroup_parent``: a path, with the driver systemd a
+            slice; "" for /kubeletpy or kubeletpy.slice.
     """
 
+    driver: str = "cgroupfs"
     mountpoint: str = "/sys/fs/cgroup"
-    parent: str = "/kubeletpy"
+    parent: str = ""
+
+    @property
+    def parent_path(self) -> str:
+        """The cgroup path of ``parent``."""
+        if self.driver == "systemd":
+            # Not for who only asks for --help.
+            from kubeletpy_common.cgroups.systemd import slice_path
+
+            return slice_path(self.parent or "kubeletpy.slice")
+        return self.parent or "/kubeletpy"
 
 
 class RegistrySettings(_Strict, frozen=True):
@@ -312,8 +325,7 @@ def _check(config: Config, where: str) -> None:
     for directory in config.cdi.spec_dirs:
         if not directory.is_absolute():
             raise ConfigError(f"{where}: [cdi]: spec_dirs: {str(directory)!r} is not absolute")
-    if not config.cgroups.parent.startswith("/") or config.cgroups.parent == "/":
-        raise ConfigError(f"{where}: [cgroups]: parent must be a path such as /kubeletpy")
+    _check_cgroups(config.cgroups, f"{where}: [cgroups]")
     for name in Limits.__struct_fields__:
         if getattr(config.limits, name) <= 0:
             raise ConfigError(f"{where}: [limits]: {name} must be positive")
@@ -350,6 +362,20 @@ def _check_images(images: ImageSettings, where: str) -> None:
             raise ConfigError(f"{where}: {name} must be positive")
     if (wrong := pins.check(images.pinned)) is not None:
         raise ConfigError(f"{where}: pinned: {wrong}")
+
+
+def _check_cgroups(cgroups: CgroupSettings, where: str) -> None:
+    if cgroups.driver not in ("cgroupfs", "systemd"):
+        raise ConfigError(f"{where}: driver {cgroups.driver!r} is not cgroupfs or systemd")
+    try:
+        parent = cgroups.parent_path
+    except OSError as error:
+        raise ConfigError(
+            f"{where}: with the driver systemd parent must be a slice such as kubeletpy.slice: "
+            f"{error}"
+        ) from error
+    if not parent.startswith("/") or parent == "/":
+        raise ConfigError(f"{where}: parent must be a path such as /kubeletpy")
 
 
 def _check_cni(cni: CniSettings, where: str) -> None:

@@ -88,6 +88,7 @@ async def _run(config: Config) -> None:
         server = await _listen(config, runtime)
         logs.event(_log, logging.INFO, "ready", address=config.address, pid=os.getpid(),
                    cgroup_version=runtime.cgroups.version,
+                   cgroup_driver=config.cgroups.driver,
                    pods=len(runtime.store.pods()))  # fmt: skip
         if runtime.host.lowest_oom_score_adj > -1000:
             logs.event(_log, logging.WARNING, "CAP_SYS_RESOURCE is missing: oom_score_adj of "
@@ -111,7 +112,8 @@ def _remove_empty_cgroup(runtime: Runtime) -> None:
 
 async def _open(config: Config, spawner: Spawner, stack: AsyncExitStack) -> Runtime:
     # Libraries with threads of their own come after the spawner's start.
-    from kubeletpy_common.cgroups import CgroupError, detect
+    from kubeletpy_common.cgroups import CgroupError
+    from runtime.cri.cgroups import open_cgroups
     from runtime.cri.events import EventBroker
     from runtime.cri.recovery import recover
     from runtime.cri.runtime import Runtime
@@ -129,7 +131,7 @@ async def _open(config: Config, spawner: Spawner, stack: AsyncExitStack) -> Runt
     from runtime.streaming.server import StreamingServer
 
     try:
-        cgroups = detect(config.cgroups.mountpoint)
+        cgroups = open_cgroups(config.cgroups)
         store = Store.open(config.root / "state.db")
         stack.callback(store.close)
         images = ImageStore(config.root, registry_config(config))

@@ -16,6 +16,7 @@ from kubeletpy_proto import cri_pb2 as cri
 from runtime.cdi.edits import complete_edits, merge_edits
 from runtime.cdi.registry import requested_names
 from runtime.cri.bundle import write_bundle
+from runtime.cri.cgroups import container_path
 from runtime.cri.errors import InvalidRequestError, NotReadyError
 from runtime.cri.host_paths import look_at_sources, prepare_log
 from runtime.cri.image_volumes import keep_volume_images, note_volume_images
@@ -103,7 +104,7 @@ def _new_record(pod: Pod, config: cri.ContainerConfig, image: Image) -> Containe
         name=container_name(config.metadata, pod),
         state=ContainerState.CREATING,
         created_at=time.time_ns(),
-        cgroup=f"{pod.record.cgroup.rstrip('/')}/{container_id}",
+        cgroup=container_path(pod.record.cgroup, container_id),
         image_id=image.id,
         stop_signal=stop_signal(config.stop_signal, image.config.stop_signal),
     )

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from kubeletpy_common.logs import event
 from kubeletpy_proto import cri_pb2 as cri
+from runtime.cri.cgroups import make_cgroup, pod_path
 from runtime.cri.handlers import choose_handler
 from runtime.cri.lifecycle import connect, publish
 from runtime.cri.runtime import Runtime
@@ -64,8 +65,7 @@ def _new_record(
 ) -> SandboxRecord:
     sandbox_id = secrets.token_hex(32)
     linux = request.config.linux
-    asked = linux.cgroup_parent
-    path = asked.rstrip("/") or f"{runtime.config.cgroups.parent}/{sandbox_id}"
+    path = pod_path(runtime.config.cgroups, linux.cgroup_parent, sandbox_id)
     return SandboxRecord(
         id=sandbox_id,
         name=sandbox_name(request.config.metadata),
@@ -84,11 +84,10 @@ def _new_record(
 async def _make(runtime: Runtime, pod: Pod, needs: SandboxNeeds) -> None:
     # Containers go below this cgroup. The shim does not: it would count against the pod's memory
     # limit and could be what the OOM killer takes. It stays where the runtime's spawner is.
-    cgroup = runtime.cgroups.cgroup(pod.record.cgroup)
-    cgroup.create()
-    if pod.record.cgroup_owned and pod.record.resources:
-        # That of a kubelet has its limits already; see update_pod_sandbox_resources.py.
-        cgroup.apply(needs.limits)
+    owned = pod.record.cgroup_owned and pod.record.resources
+    # That of a kubelet has its limits already; see update_pod_sandbox_resources.py.
+    limits = needs.limits if owned else None
+    await make_cgroup(runtime.cgroups.cgroup(pod.record.cgroup), limits)
     directory = runtime.sandbox_directory(pod.id)
     directory.mkdir(mode=0o700)
     _write_files(directory, needs)

@@ -9,7 +9,6 @@ from runtime.cri.runtime import Runtime
 async def runtime_config(
     runtime: Runtime, request: cri.RuntimeConfigRequest
 ) -> cri.RuntimeConfigResponse:
-    """Return the cgroup driver: paths of cgroupfs, not systemd's slices."""
-    return cri.RuntimeConfigResponse(
-        linux=cri.LinuxRuntimeConfiguration(cgroup_driver=cri.CGROUPFS)
-    )
+    """Return the cgroup driver: a kubelet names pods' cgroups accordingly (KEP-4033)."""
+    driver = cri.SYSTEMD if runtime.config.cgroups.driver == "systemd" else cri.CGROUPFS
+    return cri.RuntimeConfigResponse(linux=cri.LinuxRuntimeConfiguration(cgroup_driver=driver))

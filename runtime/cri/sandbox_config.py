@@ -137,12 +137,6 @@ def _check_metadata(config: cri.PodSandboxConfig) -> None:
             raise InvalidRequestError(f"config.metadata.{name} holds a NUL")
     if config.log_directory and not config.log_directory.startswith("/"):
         raise InvalidRequestError(f"config.log_directory {config.log_directory!r} is not absolute")
-    parent = config.linux.cgroup_parent
-    if parent.endswith(".slice"):
-        raise InvalidRequestError(
-            f"linux.cgroup_parent {parent!r} is a systemd slice: this runtime's cgroup driver is "
-            "cgroupfs; configure the client likewise"
-        )
 
 
 def _refuse_unsupported(config: cri.PodSandboxConfig, host: HostFacts) -> None:

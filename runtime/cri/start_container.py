@@ -6,16 +6,17 @@ import time
 from pathlib import Path
 from typing import Any
 
-from kubeletpy_common.cgroups import LinuxResources
+from kubeletpy_common.cgroups import Cgroup, LinuxResources
 from kubeletpy_proto import cri_pb2 as cri
 from runtime.cri.bundle import read_config
+from runtime.cri.cgroups import container_cgroup
 from runtime.cri.errors import NotReadyError, StartError
 from runtime.cri.lifecycle import apply_exit, finish, publish
 from runtime.cri.runtime import Runtime
 from runtime.handlers.table import check_program
 from runtime.oci.confinement import shared_confinement
 from runtime.shim.client import ShimError
-from runtime.shim.messages import StartRequest
+from runtime.shim.messages import Started, StartRequest
 from runtime.state import records
 from runtime.state.records import ContainerState
 from runtime.state.store import Container, NotFoundError
@@ -67,19 +68,28 @@ def _external(runtime: Runtime, container: Container) -> dict[str, Any] | None:
 
 
 async def _start(runtime: Runtime, container: Container) -> None:
+    oci = read_config(runtime.container_directory(container.id))
+    limits = LinuxResources.from_oci(oci["linux"]["resources"])
+    async with container_cgroup(runtime.cgroup_of(container), limits) as cgroup:
+        started = await _ask_shim(runtime, container, oci, cgroup)
+    running = records.running(container.record, pid=started.pid, started_at=started.started_at_ns)
+    runtime.store.update_container(container, running)
+    publish(runtime, container.pod, container.id, cri.CONTAINER_STARTED_EVENT)
+    if container.early_exit is not None:
+        apply_exit(runtime, container, container.early_exit)
+
+
+async def _ask_shim(
+    runtime: Runtime, container: Container, oci: dict[str, Any], cgroup: Cgroup
+) -> Started:
     record, config = container.record, container.config
-    bundle = runtime.container_directory(container.id)
-    oci = read_config(bundle)
-    cgroup = runtime.cgroup_of(container)
-    cgroup.create()
-    cgroup.apply(LinuxResources.from_oci(oci["linux"]["resources"]))
     shim = container.pod.shim
     if shim is None or record.rootfs is None:
         raise ShimError("lost", "the pod has no shim")
-    started = await shim.start(
+    return await shim.start(
         StartRequest(
             container_id=container.id,
-            bundle=bundle,
+            bundle=runtime.container_directory(container.id),
             rootfs=record.rootfs,
             linux=shared_confinement(oci),
             log_path=Path(record.log_path) if record.log_path else None,
@@ -92,8 +102,3 @@ async def _start(runtime: Runtime, container: Container) -> None:
         ),
         timeout=runtime.config.limits.start_seconds,
     )
-    running = records.running(container.record, pid=started.pid, started_at=started.started_at_ns)
-    runtime.store.update_container(container, running)
-    publish(runtime, container.pod, container.id, cri.CONTAINER_STARTED_EVENT)
-    if container.early_exit is not None:
-        apply_exit(runtime, container, container.early_exit)

@@ -219,7 +219,9 @@ def remove_common_cgroup(runtime: Runtime) -> None:
     if runtime.store.pods():
         return
     try:
-        runtime.cgroups.cgroup(runtime.config.cgroups.parent).remove(recursive=False, timeout=0)
+        runtime.cgroups.cgroup(runtime.config.cgroups.parent_path).remove(
+            recursive=False, timeout=0
+        )
     except CgroupError:
         # Somebody else uses it as well; it is empty of ours.
         pass

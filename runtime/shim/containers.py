@@ -178,6 +178,8 @@ class Container:
         if not self.started_at_ns:
             self._close()
             return
+        # First of all: where cgroups are systemd's, this one is removed once nobody is in it.
+        oom_killed = self._oom_killed()
         for reader in self._readers:
             reader.drain()
         for taps in self._taps.values():
@@ -185,7 +187,7 @@ class Container:
                 tap.finish()
         self._close_inputs()
         code = exit_code(status)
-        record = ExitRecord(self.request.container_id, code, time.time_ns(), self._oom_killed())
+        record = ExitRecord(self.request.container_id, code, time.time_ns(), oom_killed)
         self.exit = record
         self._write_exit(record)
         self._on_exit(record)

@@ -19,16 +19,17 @@ from pathlib import Path
 from typing import Final
 
 from kubeletpy import debian
-from tests.vm.image import CACHE, PACKAGES, Image, ImageError, ensure_image, make_data_disk
+from tests.vm.image import CACHE, PACKAGES, UNIT, Image, ImageError, ensure_image, make_data_disk
 
 _SECONDS: Final = 900.0
 _QUIET_SECONDS: Final = 240.0  # without a line: the machine hangs, or never came up
 _EXIT: Final = re.compile(rb"vm-exit: (\d+)")
-CPU: Final = os.environ.get("VMCPU","Nehalem")
+# With newer vector instructions the C library is slower, for they are emulated too.
+_CPU: Final = "Nehalem"
 _MEMORY: Final = "2500M"
 _KERNEL_LINE: Final = (
-    "root=/dev/vda rw console=ttyS0 panic=-1 psi=1 systemd.unified_cgroup_hierarchy=1 "
-    "systemd.show_status=1 audit=0 mitigations=off random.trust_cpu=on"
+    f"console=ttyS0 panic=-1 psi=1 audit=0 mitigations=off random.trust_cpu=on systemd.unit={UNIT} "
+    "systemd.unified_cgroup_hierarchy=1 systemd.log_target=kmsg"
 )
 
 
@@ -55,7 +56,7 @@ def _boot(image: Image, data: Path, directory: Path, arguments: Sequence[str]) -
     console = directory / "console"
     listing = "\n".join(arguments)
     command = ["qemu-system-x86_64", "-accel", "tcg,thread=multi"]
-    command += ["-cpu", CPU, "-smp", "2", "-m", _MEMORY, "-display", "none", "-no-reboot"]
+    command += ["-cpu", _CPU, "-smp", "2", "-m", _MEMORY, "-display", "none", "-no-reboot"]
     command += ["-nodefaults", "-nic", "none", "-device", "virtio-rng-pci"]
     command += ["-kernel", str(image.kernel), "-initrd", str(image.initrd)]
     command += ["-append", _KERNEL_LINE]
@@ -73,7 +74,9 @@ def _boot(image: Image, data: Path, directory: Path, arguments: Sequence[str]) -
     finally:
         process.kill()
         process.wait()
-    import shutil; shutil.copy(console, "/tmp/wk-systemd-vm/console")
+    import shutil
+
+    shutil.copy(console, "/tmp/wk-systemd-vm/console")
     if status is None:
         tail = console.read_bytes()[-4000:].decode("utf-8", "replace") if console.exists() else ""
         print(f"tests.vm: the machine ended without a result; its console:\n{tail}")

@@ -73,7 +73,7 @@ class Bus:
             CgroupError: systemd refuses; UNIT_EXISTS if there is one of this name.
         """
         with self._connected(unit, "start") as connection:
-            body = (unit, "fail", list(properties), [])
+            body: tuple[object, ...] = (unit, "fail", list(properties), [])
             connection.job("StartTransientUnit", "ssa(sv)a(sa(sv))", body)
 
     def start(self, unit: str) -> None:

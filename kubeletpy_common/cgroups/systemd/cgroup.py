@@ -173,4 +173,3 @@ class SystemdScope(_Unit):
         )
         self._bus.start_transient(self.unit, properties)
         self._make_ready()
-

@@ -91,13 +91,10 @@ def limit_properties(resources: LinuxResources, now: Bandwidth) -> list[Property
 
 
 def _merged(resources: LinuxResources, now: Bandwidth) -> Bandwidth:
-    quota = resources.cpu_quota_us
-    if quota is None:
-        result = now
-    else:
-        result = replace(now, quota_us=None if quota == UNLIMITED else quota)
-    period = resources.cpu_period_us
-    return result if period is None else replace(result, period_us=period)
+    quota, period = resources.cpu_quota_us, resources.cpu_period_us
+    if quota is not None:
+        now = replace(now, quota_us=None if quota == UNLIMITED else quota)
+    return now if period is None else replace(now, period_us=period)
 
 
 def _bandwidth(wanted: Bandwidth) -> dict[str, tuple[str, object]]:

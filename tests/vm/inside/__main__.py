@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Final
 import pytest
 
 _ARGUMENTS: Final = Path("/sys/firmware/qemu_fw_cfg/by_name/opt/org.kubeletpy/arguments/raw")
+CHECKOUT: Final = Path(__file__).resolve().parents[3]
 CHOSEN: Final = (
     "tests/root/common/test_cgroups.py",
     "tests/root/common/test_bpf_devices.py",
@@ -21,6 +23,9 @@ def main() -> int:
     """Return pytest's exit status."""
     uptime = float(Path("/proc/uptime").read_text().split()[0])
     print(f"booted in {uptime:.0f} s", flush=True)
+    # Daemons that the tests start run from the checkout too.
+    places = [str(CHECKOUT), str(CHECKOUT / "proto"), os.environ["PYTHONPATH"]]
+    os.environ["PYTHONPATH"] = os.pathsep.join(places)
     began = time.monotonic()
     given = _ARGUMENTS.read_text().split("\n") if _ARGUMENTS.exists() else ["-"]
     chosen = [*CHOSEN] if given == ["-"] else given

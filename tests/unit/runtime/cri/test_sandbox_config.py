@@ -63,7 +63,6 @@ def test_a_sysctl_of_the_pod_wins_over_the_default() -> None:
         ({"hostname": "a/b"}, "hostname"),
         ({"hostname": "a\nb"}, "hostname"),
         ({"log_directory": "logs"}, "log_directory"),
-        ({"linux": {"cgroup_parent": "a.slice"}}, "systemd"),
         ({"security": options(network=cri.CONTAINER)}, "only POD and NODE"),
         ({"security": options(ipc=cri.TARGET)}, "only POD and NODE"),
         ({"security": options(pid=cri.TARGET)}, "TARGET"),
