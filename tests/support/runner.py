@@ -74,9 +74,9 @@ def main(arguments: Sequence[str]) -> int:
     Every step runs, whatever the ones before it found, so that one run tells all; the last step is
     a pytest run, so its summary line is the end of the output when all is well.
     """
-    fast = _parsed(arguments).fast
+    parsed = _parsed(arguments)
     try:
-        steps = _prepare(fast)
+        steps = _prepare_machine() if parsed.vm else _prepare(parsed.fast)
         failed = [step.title for step in steps if not step.run()]
     except bootstrap.BootstrapError as error:
         say(f"tests/run: {error}")
@@ -97,6 +97,9 @@ def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument(
         "--fast", action="store_true", help="linters and unit tests only; needs no root"
+    )
+    parser.add_argument(
+        "--vm", action="store_true", help="only the tests in a virtual machine (cgroup v2, systemd)"
     )
     return parser.parse_args(arguments)
 
@@ -124,9 +127,22 @@ def _prepare(fast: bool) -> list[Step]:
         title = f"unit tests on Python {OTHER_PYTHON}"
         steps.append(_pytest(title, other.python, "tests/unit", 300))
     if not fast:
+        steps.append(_virtual_machine(python))
         alone = {"KUBELETPY_TESTS_ALONE": "1"}
         steps.append(_pytest("root tests", python, "tests/root", 1800, alone))
     return steps
+
+
+def _prepare_machine() -> list[Step]:
+    if os.geteuid() != 0:
+        raise bootstrap.BootstrapError("the virtual machine's disk needs root: use sudo")
+    return [_virtual_machine(bootstrap.ensure_environment(_EXTRAS).python)]
+
+
+def _virtual_machine(python: Path) -> Step:
+    return Step(
+        "cgroup v2 and systemd, in a virtual machine", (str(python), "-m", "tests.vm"), 1500
+    )
 
 
 def _linters(programs: Path) -> list[Step]:

@@ -74,9 +74,6 @@ def _boot(image: Image, data: Path, directory: Path, arguments: Sequence[str]) -
     finally:
         process.kill()
         process.wait()
-    import shutil
-
-    shutil.copy(console, "/tmp/wk-systemd-vm/console")
     if status is None:
         tail = console.read_bytes()[-4000:].decode("utf-8", "replace") if console.exists() else ""
         print(f"tests.vm: the machine ended without a result; its console:\n{tail}")

@@ -6,6 +6,7 @@ Everything comes from Debian's packages, by the mirror of this machine's apt. Th
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -144,9 +145,21 @@ def ensure_image(cache: Path = CACHE) -> Image:
     inputs = (release, os.uname().machine, _DISK, _INITRAMFS, _CUSTOMIZE, *_INSIDE)
     directory = cache / hashlib.sha256("\n".join(inputs).encode()).hexdigest()[:16]
     image = Image(directory / "kernel", directory / "initrd", directory / "disk")
-    if directory.is_dir():
-        return image
     cache.mkdir(exist_ok=True)
+    with open(cache / "lock", "w") as lock:
+        # A second run waits for the first one's image instead of making it too.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not directory.is_dir():
+            _make_image(release, cache, directory)
+    return image
+
+
+def _make_image(release: str, cache: Path, directory: Path) -> None:
+    for old in cache.iterdir():
+        # Those of earlier recipes, and what a killed run left; a machine that still uses one has
+        # its disk open.
+        if old.is_dir() and not old.name.startswith("run-"):
+            shutil.rmtree(old)
     with tempfile.TemporaryDirectory(dir=cache, prefix="making-") as temporary:
         made = Path(temporary, "image")
         made.mkdir()
@@ -156,8 +169,6 @@ def ensure_image(cache: Path = CACHE) -> Image:
             shutil.move(tree / "boot/vm" / name, made / name)
         _make_disk(tree, made / "disk", _DISK)
         made.rename(directory)
-        shutil.rmtree(tree)
-    return image
 
 
 def make_data_disk(path: Path) -> None:

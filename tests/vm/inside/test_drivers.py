@@ -86,7 +86,7 @@ def test_limits_are_set_and_changed_in_place(node: Node, driver: str) -> None:
             "memory.max": str(96 * MIB),
             "memory.swap.max": str(16 * MIB),
             "memory.high": "max",
-            "cpu.weight": "157",
+            "cpu.weight": "174",
             "cpu.max": "40000 50000",
             "cpuset.cpus": "0-1",
         }
