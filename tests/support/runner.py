@@ -127,7 +127,6 @@ def _prepare(fast: bool) -> list[Step]:
         title = f"unit tests on Python {OTHER_PYTHON}"
         steps.append(_pytest(title, other.python, "tests/unit", 300))
     if not fast:
-        steps.append(_virtual_machine(python))
         alone = {"KUBELETPY_TESTS_ALONE": "1"}
         steps.append(_pytest("root tests", python, "tests/root", 1800, alone))
     return steps
