@@ -13,9 +13,8 @@ from typing import Final
 from kubeletpy_common.cgroups import Cgroup, CgroupError, Hierarchy, LinuxResources, detect
 from kubeletpy_common.cgroups.systemd import open_systemd, scope_path, slice_path
 from kubeletpy_common.cgroups.systemd.cgroup import SystemdScope, SystemdSlice
-from kubeletpy_common.cgroups.systemd.names import child_slice, slice_of, unit_of
+from kubeletpy_common.cgroups.systemd.names import child_slice, unit_of
 from runtime.config import CgroupSettings
-from runtime.handlers.external import ExternalRuntime
 
 SCOPE_PREFIX: Final = "kubeletpy"
 # Waits for the end of its input, that is for us; there on every machine with a shell.
@@ -59,29 +58,11 @@ def pod_path(settings: CgroupSettings, asked: str, sandbox_id: str) -> str:
     return asked.rstrip("/") or f"{settings.parent_path}/{sandbox_id}"
 
 
-def container_path(pod: str, container_id: str, external: ExternalRuntime | None = None) -> str:
-    """Return the path of a container's cgroup: a scope if its pod's is a slice (pure).
-
-    Args:
-        pod: path of the pod's cgroup.
-        container_id: of the container.
-        external: the program that makes the container and its cgroup, if any. One that is not told
-            to use systemd gets a plain directory in the slice.
-    """
-    if unit_of(pod) and (external is None or external.systemd_cgroup):
+def container_path(pod: str, container_id: str) -> str:
+    """Return the path of a container's cgroup: a scope if its pod's is a slice (pure)."""
+    if unit_of(pod):
         return scope_path(pod, SCOPE_PREFIX, container_id)
     return f"{pod.rstrip('/')}/{container_id}"
-
-
-def oci_cgroups_path(path: str, container_id: str, external: ExternalRuntime | None) -> str:
-    """Return ``linux.cgroupsPath`` of the OCI configuration (pure).
-
-    An OCI runtime that makes cgroups by systemd takes ``slice:prefix:name`` for
-    ``<prefix>-<name>.scope`` (runc: docs/systemd.md, "Unit name and placement").
-    """
-    if external is not None and external.systemd_cgroup and unit_of(path):
-        return f"{slice_of(path)}:{SCOPE_PREFIX}:{container_id}"
-    return path
 
 
 async def make_cgroup(cgroup: Cgroup, limits: LinuxResources | None) -> None:
@@ -104,12 +85,8 @@ async def make_cgroup(cgroup: Cgroup, limits: LinuxResources | None) -> None:
 
 
 @asynccontextmanager
-async def container_cgroup(
-    cgroup: Cgroup, limits: LinuxResources, external: ExternalRuntime | None = None
-) -> AsyncIterator[Cgroup]:
+async def container_cgroup(cgroup: Cgroup, limits: LinuxResources) -> AsyncIterator[Cgroup]:
     """Make a container's cgroup with its limits, ready for its first process.
-
-    An external runtime that uses systemd makes the scope itself.
 
     A scope exists as long as it has a process. So one that does nothing is in it until the
     container's is, and ends when this daemon does, however that is.
@@ -120,9 +97,6 @@ async def container_cgroup(
     if not isinstance(cgroup, SystemdScope):
         cgroup.create()
         cgroup.apply(limits)
-        yield cgroup
-        return
-    if external is not None:
         yield cgroup
         return
     holder = await asyncio.to_thread(_begin_scope, cgroup, limits)

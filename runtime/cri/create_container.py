@@ -16,7 +16,7 @@ from kubeletpy_proto import cri_pb2 as cri
 from runtime.cdi.edits import complete_edits, merge_edits
 from runtime.cdi.registry import requested_names
 from runtime.cri.bundle import write_bundle
-from runtime.cri.cgroups import container_path, oci_cgroups_path
+from runtime.cri.cgroups import container_path
 from runtime.cri.errors import InvalidRequestError, NotReadyError
 from runtime.cri.host_paths import look_at_sources, prepare_log
 from runtime.cri.image_volumes import keep_volume_images, note_volume_images
@@ -104,7 +104,7 @@ def _new_record(pod: Pod, config: cri.ContainerConfig, image: Image) -> Containe
         name=container_name(config.metadata, pod),
         state=ContainerState.CREATING,
         created_at=time.time_ns(),
-        cgroup=container_path(pod.record.cgroup, container_id, pod.record.external),
+        cgroup=container_path(pod.record.cgroup, container_id),
         image_id=image.id,
         stop_signal=stop_signal(config.stop_signal, image.config.stop_signal),
     )
@@ -154,7 +154,7 @@ def _make_bundle(runtime: Runtime, container: Container, image: Image, rootfs: R
         image_volumes=keep_volume_images(runtime, container),
         sources=look_at_sources(list(config.mounts)),
         devices=requested_devices(config),
-        cgroup=oci_cgroups_path(container.record.cgroup, container.id, pod.record.external),
+        cgroup=container.record.cgroup,
         host=runtime.host,
         localhost_profile=read_localhost_profile(config.linux.security_context),
     )

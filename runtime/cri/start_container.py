@@ -70,8 +70,7 @@ def _external(runtime: Runtime, container: Container) -> dict[str, Any] | None:
 async def _start(runtime: Runtime, container: Container) -> None:
     oci = read_config(runtime.container_directory(container.id))
     limits = LinuxResources.from_oci(oci["linux"]["resources"])
-    made = container_cgroup(runtime.cgroup_of(container), limits, container.pod.record.external)
-    async with made as cgroup:
+    async with container_cgroup(runtime.cgroup_of(container), limits) as cgroup:
         started = await _ask_shim(runtime, container, oci, cgroup)
     running = records.running(container.record, pid=started.pid, started_at=started.started_at_ns)
     runtime.store.update_container(container, running)

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
     from runtime.shim.execs import Command
+    from runtime.shim.messages import StrPath
     from runtime.shim.streams import Sink
 
 EXIT_FILE = "exit.json"
@@ -59,9 +60,13 @@ class Container:
         config: the part of its OCI configuration that further processes share.
         exec_cgroups: where further processes run.
         on_notice: told in words of what an administrator should know; set by who wants to hear.
+        pod_oom_kills: how many processes the OOM killer had taken in the pod at the last look; one
+            shim has one pod. 0 where the containers' cgroups are not systemd's.
         stdin: the writing end of its standard input; -1 if that is closed or a terminal.
         terminal: the master of its terminal; -1 without one.
     """
+
+    pod_oom_kills = 0
 
     def __init__(
         self,
@@ -103,6 +108,8 @@ class Container:
             OSError, ValueError: it did not come to a fork; nothing is left of it.
         """
         request = self.request
+        if request.oom_file is not None:
+            Container.pod_oom_kills = _pod_oom_kills(request.oom_file)
         self.log = LogFile(request.log_path, self._log_trouble)
         report = self._report = Report(self._loop, self._launched, self._take_terminal)
         stdio = None if request.terminal else self._open_stdio()
@@ -295,16 +302,15 @@ class Container:
             self.terminal = -1
 
     def _oom_killed(self) -> bool:
-        if self.request.oom_file is None:
+        path = self.request.oom_file
+        if path is None:
             return False
-        try:
-            # memory.oom_control (v1) and memory.events (v2) are both lines of "key value".
-            with open(self.request.oom_file) as stream:
-                lines = stream.readlines()
-        except OSError:
-            return False
-        counts = dict(line.split(maxsplit=1) for line in lines)
-        return int(counts.get("oom_kill", "0")) > 0
+        before = Container.pod_oom_kills
+        after = Container.pod_oom_kills = _pod_oom_kills(path)
+        own = _oom_kills(path)
+        # systemd removes a scope as soon as it is empty, maybe before this. The pod's count, which
+        # has those of its containers in it, then tells: it has grown since the last look.
+        return after > before if own is None else own > 0
 
     def _close(self) -> None:
         self._closed = True
@@ -319,3 +325,22 @@ class Container:
 
 def _no_notice(text: str) -> None:
     """Nobody listens."""
+
+
+def _pod_oom_kills(path: StrPath) -> int:
+    directory, name = os.path.split(os.fspath(path))
+    if not directory.endswith(".scope"):
+        return 0
+    return _oom_kills(os.path.join(os.path.dirname(directory), name)) or 0
+
+
+def _oom_kills(path: StrPath) -> int | None:
+    """Return how many processes the OOM killer took; None if the file is gone."""
+    try:
+        # memory.oom_control (v1) and memory.events (v2) are both lines of "key value".
+        with open(path) as stream:
+            lines = stream.readlines()
+    except OSError:
+        return None
+    counts = dict(line.split(maxsplit=1) for line in lines)
+    return int(counts.get("oom_kill", "0"))

@@ -162,10 +162,6 @@ class SystemdScope(_Unit):
             raise CgroupError(errno.ENOENT, self._directory, "cannot make", reason, "name one")
         self._make_ready()
 
-    def oom_file(self) -> Path:
-        """Return ``memory.events``, also of a scope that somebody else is about to make."""
-        return self._directory / "memory.events"
-
     def create_around(self, process: int) -> None:
         """Have systemd start the scope with a process in it, which it moves there.
 
