@@ -8,6 +8,7 @@ that lasts. On this socket signals need no subscription.
 from __future__ import annotations
 
 import errno
+import os
 import socket
 import time
 from collections.abc import Iterator, Sequence
@@ -15,7 +16,6 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from jeepney import DBusAddress, HeaderFields, Message, MessageType, Parser, new_method_call
-from jeepney.auth import BEGIN, Authenticator
 
 from kubeletpy_common.cgroups.errors import CgroupError
 from kubeletpy_common.cgroups.systemd.properties import Property
@@ -136,12 +136,18 @@ class _Connection:
     def open(self, path: str) -> None:
         self._wait()
         self._stream.connect(path)
-        self._stream.sendall(b"\0")
-        authenticator = Authenticator(inc_null_byte=False)
-        for line in authenticator:
-            self._stream.sendall(line)
-            authenticator.feed(self._read(1024))
-        self._stream.sendall(BEGIN)
+        # D-Bus specification, "Authentication Protocol": EXTERNAL is who the kernel says we are.
+        # BEGIN goes along with it, and the first message waits for the answer: a message that
+        # systemd reads together with BEGIN lies there until more arrives (seen with 252).
+        identity = str(os.geteuid()).encode().hex()
+        self._stream.sendall(f"\0AUTH EXTERNAL {identity}\r\nBEGIN\r\n".encode())
+        answer = b""
+        while b"\r\n" not in answer:
+            answer += self._read(1024)
+        line, _, rest = answer.partition(b"\r\n")
+        if not line.startswith(b"OK "):
+            raise PermissionError(errno.EACCES, f"systemd refused us: {line[:100]!r}")
+        self._parser.add_data(rest)
 
     def call(self, message: Message) -> Any:
         """Return the answer's body."""
