@@ -106,10 +106,10 @@ class ExternalContainer(Container):
         """Have the runtime execute one more process in it; as :meth:`Container.launch`."""
         self._numbers += 1
         pid_file = f"{self.request.bundle}/exec-{self._numbers}.pid"
-        line, identifier = self.line, self.request.container_id
+        line, request = self.line, self.request
 
         def child() -> NoReturn:
-            launch_command(line, identifier, process, stdio, report.child, pid_file)
+            launch_command(line, request, process, stdio, report.child, pid_file)
 
         def settled() -> None:
             if not command.pid:

@@ -16,8 +16,9 @@ from kubeletpy_common.linux import namespaces as ns
 from kubeletpy_common.linux import processes
 from runtime.oci.child import DEFAULT_PATH, Stdio, leave_parent
 from runtime.oci.confinement import CONFIG_FILE
+from runtime.oci.user_namespace import open_user_namespace
 from runtime.shim.external.configuration import external_configuration
-from runtime.shim.external.root import Places, mount_all
+from runtime.shim.external.root import Places, make_reachable, mount_all
 
 # Type checkers take this name for true; see kubeletpy_common/record.py.
 TYPE_CHECKING = False
@@ -74,7 +75,7 @@ def _prepare(line: CommandLine, request: StartRequest) -> str:
 
 def launch_command(
     line: CommandLine,
-    container_id: str,
+    request: StartRequest,
     process: dict[str, Any],
     stdio: Stdio | None,
     report: socket.socket,
@@ -83,13 +84,18 @@ def launch_command(
     """Execute one more process in a container; never returns."""
 
     def work() -> None:
+        if open_user_namespace({"linux": request.linux}) >= 0:
+            ns.unshare(ns.CLONE_NEWNS)
+            make_reachable(Places(line.roots, request.container_id))
         spec = f"{pid_file}.json"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         try:
             with open(os.open(spec, flags, 0o600), "w", encoding="utf-8") as stream:
                 json.dump({**process, "terminal": stdio is None}, stream)
             words = ["exec", "--detach", "--process", spec]
-            unnamed = _call_for_process(line, pid_file, words, [container_id], stdio, report)
+            unnamed = _call_for_process(
+                line, pid_file, words, [request.container_id], stdio, report
+            )
         finally:
             _remove(spec)
         os.rename(unnamed, pid_file)

@@ -19,9 +19,12 @@ from runtime.oci.user_namespace import open_user_namespace
 # Type checkers take this name for true; see kubeletpy_common/record.py.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Final
 
     from runtime.shim.messages import Rootfs
+
+_REACHABLE: Final = ".kubeletpy"
+"""Directory below the root of a runtime's mount namespace."""
 
 
 class Places:
@@ -84,6 +87,8 @@ def mount_all(places: Places, rootfs: Rootfs, config: dict[str, Any]) -> None:
     places.make()
     linux = config["linux"]
     context = Context(user_namespace=open_user_namespace(config))
+    if context.user_namespace >= 0:
+        places.root = make_reachable(places)
     uids, gids = (tuple(linux.get(key, [])) for key in ("uidMappings", "gidMappings"))
     MountRoot(rootfs, places.root, uids, gids, places.layers).execute(context)
     for number, mount in enumerate(config.get("mounts", [])):
@@ -92,6 +97,41 @@ def mount_all(places: Places, rootfs: Rootfs, config: dict[str, Any]) -> None:
             layers = tuple(mount["layers"])
             OpenImage(number, base, layers, mount["subPath"], places.volume).execute(context)
             _attach(context.sources[number], f"{places.images}/{number}")
+
+
+def make_reachable(places: Places) -> str:
+    """Make a place for the root that a user of the container can reach; returns its path.
+
+    The runtime's first process looks the root up as root of the pod's user namespace, who has no
+    business in the state directories. Instead of opening them, this mount namespace gets another
+    root directory, with all that the old one shows and a directory more. Such a pod cannot ask for
+    mounts that propagate to the host, so nothing needs its peers. A runtime that executes a further
+    process looks for the place again, and finds it empty.
+
+    Raises:
+        OSError: the kernel refused.
+    """
+    m.mount(None, "/", None, m.MS_SLAVE | m.MS_REC)
+    view = places.volume
+    m.mount("tmpfs", view, "tmpfs", m.MS_NOSUID | m.MS_NODEV, "mode=0755")
+    for entry in os.scandir("/"):
+        target = f"{view}/{entry.name}"
+        if entry.is_symlink():
+            os.symlink(os.readlink(entry.path), target)
+            continue
+        if entry.is_dir():
+            os.mkdir(target)
+        else:
+            os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        m.mount(entry.path, target, None, m.MS_BIND | m.MS_REC)
+    root = f"/{_REACHABLE}/root"
+    os.mkdir(f"{view}/{_REACHABLE}", 0o755)
+    os.mkdir(view + root, 0o755)
+    os.chdir(view)
+    m.pivot_root(".", ".")
+    m.umount(".", m.MNT_DETACH)
+    os.chdir("/")
+    return root
 
 
 def _attach(tree: int, target: str) -> None:

@@ -69,6 +69,21 @@ container = test_exec.container
 volume = test_image_volumes.volume
 
 
+# Knows user namespaces, and refuses to create with a look at the root as the container's root.
+LOOKING = r"""#!/bin/sh
+if [ "$1" = features ]; then
+    echo '{"linux":{"namespaces":["user"],"mountExtensions":{"idmap":{"enabled":true}}}}'
+    exit
+fi
+while [ "$1" != --log ]; do shift; done
+log=$2
+while [ "$1" != create ]; do [ $# -gt 1 ] || exit 0; shift; done
+root=$(sed 's/.*"root": {"path": "\([^"]*\)".*/\1/' "$3/config.json")
+setpriv --reuid 300000 --regid 300000 --clear-groups ls -lnd "$root/bin/sh" >> "$log" 2>&1
+exit 1
+"""
+
+
 @pytest.fixture(scope="module")
 def settings(place: Place) -> str:
     refusing = place.directory / "refusing"
@@ -80,10 +95,14 @@ def settings(place: Place) -> str:
         """cgroupv2","level":"error","time":"2026-11-21T11:00:00Z"}' >> "$2"\nexit 1\n"""
     )
     refusing.chmod(0o755)
+    looking = place.directory / "looking"
+    looking.write_text(LOOKING)
+    looking.chmod(0o755)
     return (
         'default_runtime = "runc"\n[streaming]\nping_seconds = 0.3\n'
         f'[runtimes.runc]\npath = "{RUNC}"\n'
         f'[runtimes.refusing]\npath = "{refusing}"\n'
+        f'[runtimes.looking]\npath = "{looking}"\n'
         f'[runtimes.absent]\npath = "{place.directory}/absent"\n'
         f'[runtimes.elsewhere]\npath = "{RUNC}"\nroot = "{place.directory}/elsewhere"\n'
         'args = ["--debug"]\n'
@@ -105,10 +124,12 @@ def pod_of(node: Node, request: pytest.FixtureRequest) -> Iterator[str]:
 def test_status_lists_handlers_and_features(node: Node) -> None:
     answer = node.runtime.Status(cri.StatusRequest(verbose=True), timeout=CALL_SECONDS)
     handlers = {handler.name: handler.features for handler in answer.runtime_handlers}
-    assert list(handlers) == ["", "kubeletpy", "absent", "elsewhere", "refusing", "runc"]
+    assert list(handlers) == ["", "kubeletpy", "absent", "elsewhere", "looking", "refusing", "runc"]
     assert handlers[""] == handlers["runc"]
     assert handlers["runc"].recursive_read_only_mounts
     assert handlers["kubeletpy"].recursive_read_only_mounts
+    assert handlers["looking"].user_namespaces
+    assert not handlers["runc"].user_namespaces
     assert handlers["absent"] == cri.RuntimeHandlerFeatures()
     details = json.loads(answer.info["runtimeHandlers"])
     assert details["runc"] == {"path": RUNC, "problem": ""}
@@ -118,7 +139,7 @@ def test_status_lists_handlers_and_features(node: Node) -> None:
 def test_handlers_that_cannot_serve_say_why(node: Node) -> None:
     error = refused(lambda: run_pod(node, "nobody"))
     assert error.code() == grpc.StatusCode.INVALID_ARGUMENT
-    assert "absent, elsewhere, refusing, runc" in str(error.details())
+    assert "absent, elsewhere, looking, refusing, runc" in str(error.details())
     error = refused(lambda: run_pod(node, "absent"))
     assert error.code() == grpc.StatusCode.FAILED_PRECONDITION
     assert f"{node.place.directory}/absent is not there" in str(error.details())
@@ -148,6 +169,22 @@ def test_a_missing_program_leaves_no_line_in_the_log(node: Node) -> None:
         assert "/no/such" in str(error.details())
         left = set(os.listdir(node.place.state / "containers" / running))
         assert left == {"config.json", "rootfs", "runc"}
+
+
+def test_root_of_a_user_namespace_reaches_its_root_and_owns_it(node: Node) -> None:
+    config = node.pod_config(namespaces=test_image_volumes.NAMESPACES)
+    request = cri.RunPodSandboxRequest(config=config, runtime_handler="looking")
+    sandbox = node.runtime.RunPodSandbox(request, timeout=CALL_SECONDS).pod_sandbox_id
+    security = {"namespace_options": test_image_volumes.NAMESPACES}
+    created = node.create(sandbox, node.container_config("true", security=security))
+    error = str(refused(lambda: node.start(created)).details())
+    assert " 300000 300000 " in error
+    assert " /.kubeletpy/root/bin/sh" in error
+    node.remove_pod(sandbox)
+    # runc of Debian 12 maps no ids of mounts.
+    request.runtime_handler = "runc"
+    error = str(refused(lambda: node.runtime.RunPodSandbox(request)).details())
+    assert "cannot give pods a user namespace" in error
 
 
 @pytest.mark.parametrize("pod_of", ["kubeletpy"], indirect=True)
