@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from kubeletpy_proto import cri_pb2 as cri
 from runtime.cri.errors import InvalidRequestError
 from runtime.cri.runtime import Runtime
@@ -30,15 +32,20 @@ async def choose_handler(
     if external is None:
         return None
     check_program(external)
-    if needs.uid_mappings:
-        features = await runtime.features.read(external.path)
-        if not features.user_namespaces:
-            raise InvalidRequestError(
-                f"runtime handler {external.name!r}: {external.path} cannot give pods a user "
-                "namespace of their own, for it does not map the ids of mounts (runc can from 1.2 "
-                "on); use another handler, or the host's user namespace"
-            )
-    return external
+    features = await runtime.features.read(external.path)
+    if needs.uid_mappings and not features.user_namespaces:
+        raise InvalidRequestError(
+            f"runtime handler {external.name!r}: {external.path} cannot give pods a user "
+            "namespace of their own, for it does not map the ids of mounts (runc can from 1.2 "
+            "on); use another handler, or the host's user namespace"
+        )
+    if needs.uid_mappings and needs.shared_pid:
+        raise InvalidRequestError(
+            f"runtime handler {external.name!r}: a pod with a user namespace of its own cannot "
+            "share one PID namespace, whose /proc the runtime may not mount: use PID mode CONTAINER, or "
+            "the built-in handler"
+        )
+    return msgspec.structs.replace(external, exec_cgroups=features.exec_cgroups)
 
 
 async def handler_list(runtime: Runtime) -> list[cri.RuntimeHandler]:

@@ -18,12 +18,14 @@ class ExternalRuntime(msgspec.Struct, frozen=True, kw_only=True):
         path: absolute path of the program.
         root: directory for the state of its containers; "": one in each pod's directory.
         arguments: global options, given before the operation.
+        exec_cgroups: as :class:`runtime.handlers.features.Features` says.
     """
 
     name: str
     path: str
     root: str = ""
     arguments: tuple[str, ...] = ()
+    exec_cgroups: bool = False
 
     def command_line(self, sandbox_directory: Path) -> CommandLine:
         """Return how to call it for the containers of a pod."""
@@ -32,5 +34,6 @@ class ExternalRuntime(msgspec.Struct, frozen=True, kw_only=True):
             path=self.path,
             root=self.root or str(sandbox_directory / "runtime"),
             arguments=list(self.arguments),
+            exec_cgroups=self.exec_cgroups,
             roots=str(sandbox_directory / ROOTS_NAME),
         )

@@ -12,20 +12,23 @@ import msgspec
 
 _SECONDS: Final = 5.0
 _MAX_ANSWER: Final = 1 << 20
+_RUNC: Final = "org.opencontainers.runc.version"
 
 
 class Features(msgspec.Struct, frozen=True, kw_only=True):
-    """The features that clients of CRI want to know of.
+    """The features that clients of CRI want to know of, and one that its callers here do.
 
     Attributes:
         recursive_read_only_mounts: it knows the mount option ``rro``.
         user_namespaces: it can map the ids of mounts, which volumes of a pod with a user namespace
             need.
+        exec_cgroups: `exec` takes the cgroup of the process, a part of the container's.
         problem: why nothing is known; "" if all is well.
     """
 
     recursive_read_only_mounts: bool = False
     user_namespaces: bool = False
+    exec_cgroups: bool = False
     problem: str = ""
 
 
@@ -41,6 +44,8 @@ def read_features(answer: Any) -> Features:
     return Features(
         recursive_read_only_mounts="rro" in options,
         user_namespaces=idmap and "user" in namespaces,
+        # No feature tells of it, but runc has both since 1.1.0.
+        exec_cgroups=_RUNC in (answer.get("annotations") or {}),
     )
 
 

@@ -23,6 +23,7 @@ class CommandLine:
         path: absolute path of the program.
         root: directory in which the runtime keeps the state of its containers.
         arguments: further global options.
+        exec_cgroups: ``exec`` has runc's option ``--cgroup``.
         roots: directory of the pod in which the containers' root file systems are mounted.
     """
 
@@ -32,12 +33,14 @@ class CommandLine:
         path: str,
         root: str,
         arguments: list[str],
+        exec_cgroups: bool,
         roots: str,
     ) -> None:
         self.name = name
         self.path = path
         self.root = root
         self.arguments = list(arguments)
+        self.exec_cgroups = exec_cgroups
         self.roots = roots
 
     def to_message(self) -> dict[str, Any]:

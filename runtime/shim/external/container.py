@@ -8,6 +8,7 @@ import signal
 
 from runtime.oci.child import leave_parent
 from runtime.shim.containers import Container
+from runtime.shim.exec_cgroups import ExecCgroups
 from runtime.shim.external.command_line import NO_REASON, CommandLine
 from runtime.shim.external.launch import (
     become_program,
@@ -60,6 +61,7 @@ class ExternalContainer(Container):
         super().__init__(loop, request, on_started, on_exit, children)
         assert request.runtime is not None
         self.line = CommandLine(**request.runtime)
+        self.exec_cgroups = ExecCgroups(_exec_parents(self.line, request))
         self._strays = strays
         self._launcher: _Launcher | None = None
         # What the runtime's program itself writes to the container's streams is no log of it, so
@@ -108,8 +110,10 @@ class ExternalContainer(Container):
         pid_file = f"{self.request.bundle}/exec-{self._numbers}.pid"
         line, request = self.line, self.request
 
+        cgroup = command.cgroup = self.exec_cgroups.take()
+
         def child() -> NoReturn:
-            launch_command(line, request, process, stdio, report.child, pid_file)
+            launch_command(line, request, cgroup, process, stdio, report.child, pid_file)
 
         def settled() -> None:
             if not command.pid:
@@ -330,6 +334,18 @@ class _Call:
         said = read_and_remove(self._log)
         code = os.waitstatus_to_exitcode(status)
         self._on_done(self._line.failure(self._operation, code, said) if code else "")
+
+
+def _exec_parents(line: CommandLine, request: StartRequest) -> list[str]:
+    """Return the cgroups in which a command can have one of its own, if the runtime can do that.
+
+    Of hybrid cgroups the runtime lets one name those of version 1 only.
+    """
+    if not line.exec_cgroups:
+        return []
+    files = [os.fspath(path) for path in request.cgroup_procs]
+    first = [path for path in files if os.path.exists(f"{os.path.dirname(path)}/tasks")]
+    return first or files
 
 
 def _nothing() -> None:

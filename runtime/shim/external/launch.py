@@ -76,6 +76,7 @@ def _prepare(line: CommandLine, request: StartRequest) -> str:
 def launch_command(
     line: CommandLine,
     request: StartRequest,
+    cgroup: str,
     process: dict[str, Any],
     stdio: Stdio | None,
     report: socket.socket,
@@ -93,6 +94,8 @@ def launch_command(
             with open(os.open(spec, flags, 0o600), "w", encoding="utf-8") as stream:
                 json.dump({**process, "terminal": stdio is None}, stream)
             words = ["exec", "--detach", "--process", spec]
+            if cgroup:
+                words += ["--cgroup", _part_of_cgroup(cgroup)]
             unnamed = _call_for_process(
                 line, pid_file, words, [request.container_id], stdio, report
             )
@@ -101,6 +104,12 @@ def launch_command(
         os.rename(unnamed, pid_file)
 
     _run(line, report, work)
+
+
+def _part_of_cgroup(directory: str) -> str:
+    """Return how runc names a cgroup below the container's own."""
+    name = os.path.basename(directory)
+    return f"freezer:{name}" if os.path.exists(f"{directory}/freezer.state") else name
 
 
 def become_program(line: CommandLine, log: str, words: list[str], stdio: Stdio | None) -> NoReturn:

@@ -181,6 +181,10 @@ def test_root_of_a_user_namespace_reaches_its_root_and_owns_it(node: Node) -> No
     assert " 300000 300000 " in error
     assert " /.kubeletpy/root/bin/sh" in error
     node.remove_pod(sandbox)
+    config.linux.security_context.namespace_options.pid = cri.POD
+    request.config.CopyFrom(config)
+    error = str(refused(lambda: node.runtime.RunPodSandbox(request)).details())
+    assert "PID mode CONTAINER" in error
     # runc of Debian 12 maps no ids of mounts.
     request.runtime_handler = "runc"
     error = str(refused(lambda: node.runtime.RunPodSandbox(request)).details())
@@ -223,6 +227,16 @@ def test_short_commands_all_tell_their_exit_code(node: Node) -> None:
         assert codes == list(range(1, 13))
         short = [node.run(sandbox, "sh", "-c", f"exit {n}", name=f"c{n}") for n in range(1, 7)]
         assert [node.wait_exited(c).exit_code for c in short] == list(range(1, 7))
+
+
+def test_a_command_given_up_ends_with_what_left_its_session(node: Node) -> None:
+    with node.pod() as sandbox:
+        container = node.run(sandbox, *SLEEP)
+        script = "setsid sleep 4321 & sleep 4321"
+        error = refused(lambda: node.exec(container, "sh", "-c", script, timeout=1))
+        assert error.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+        wait_until(lambda: test_exec.sleepers(node, container, 4321) == "0", "the tree's end", 10)
+        assert node.exec(container, "sh", "-c", "exit 9").exit_code == 9
 
 
 def test_a_shim_killed_during_a_start_takes_the_half_made_along(node: Node) -> None:

@@ -102,6 +102,12 @@ def test_features(answer: Any, features: tuple[bool, bool]) -> None:
     assert found.problem == ""
 
 
+def test_runc_is_known_by_its_annotation() -> None:
+    assert read_features({"annotations": {"org.opencontainers.runc.version": "1.1.5"}}).exec_cgroups
+    assert not read_features({"annotations": {"run.oci.crun.version": "1.14"}}).exec_cgroups
+    assert not read_features({}).exec_cgroups
+
+
 def test_an_answer_that_is_none() -> None:
     assert "no JSON object" in read_features(["rro"]).problem
 

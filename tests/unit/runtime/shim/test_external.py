@@ -10,7 +10,7 @@ from runtime.shim.external.configuration import external_configuration
 from runtime.shim.external.root import Places
 from runtime.shim.external.strays import Strays
 
-LINE = CommandLine("runc", "/usr/sbin/runc", "/r", ["--debug"], "/roots")
+LINE = CommandLine("runc", "/usr/sbin/runc", "/r", ["--debug"], True, "/roots")
 # As runc 1.1.5 and crun 1.8.1 write them.
 RUNC = (
     '{"level":"warning","msg":"signal: killed","time":"2026-11-21T11:00:00Z"}\n'
