@@ -42,8 +42,8 @@ async def choose_handler(
     if needs.uid_mappings and needs.shared_pid:
         raise InvalidRequestError(
             f"runtime handler {external.name!r}: a pod with a user namespace of its own cannot "
-            "share one PID namespace, whose /proc the runtime may not mount: use PID mode CONTAINER, or "
-            "the built-in handler"
+            "share one PID namespace, whose /proc the runtime may not mount: use PID mode "
+            "CONTAINER, or the built-in handler"
         )
     return msgspec.structs.replace(external, exec_cgroups=features.exec_cgroups)
 
