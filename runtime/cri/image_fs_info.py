@@ -19,7 +19,9 @@ async def image_fs_info(
     """
     now = time.time_ns()
     used = await asyncio.to_thread(runtime.images.filesystem_usage)
-    sizes = await runtime.layer_sizes.sizes(item.id for item in runtime.store.containers())
+    containers = [container.id for container in runtime.store.containers()]
+    runtime.layer_sizes.keep(containers)
+    sizes = await runtime.layer_sizes.sizes(containers)
     place = cri.FilesystemIdentifier(mountpoint=used.mountpoint)
     images = _usage(now, place, used.used_bytes, used.used_inodes)
     layers = _usage(
