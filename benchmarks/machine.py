@@ -68,20 +68,22 @@ def cpu_seconds(cgroup: str) -> float:
 
 
 def memory_mib(cgroup: str) -> float:
-    """Return the memory of a runtime's own processes, in MiB: their proportional set size.
+    """Return the memory of a runtime and its pods, in MiB: proportional set size.
 
     Of what is anonymous or shared memory, each process's share (smaps_rollup). Of mapped files,
     each page once for the whole runtime: plain PSS would also divide it by processes that are none
-    of the runtime's, such as this benchmark, which maps the same interpreter. Processes in a mount
-    namespace of their own are the pods' (pause and workload) and are left out on both sides.
+    of the runtime's, such as this benchmark, which maps the same interpreter. What runs in the pods
+    counts by its plain PSS: the same workload, and whatever the runtime keeps there beside it.
     """
     own = os.readlink("/proc/self/ns/mnt")
     shares, files = 0, dict[tuple[str, str], int]()
     for pid in detect().cgroup(cgroup).processes():
         try:
+            rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
             if os.readlink(f"/proc/{pid}/ns/mnt") != own:
+                shares += _shares(rollup, "Pss")
                 continue
-            shares += _shares(Path(f"/proc/{pid}/smaps_rollup").read_text())
+            shares += _shares(rollup, "Pss_Anon", "Pss_Shmem")
             for key, size in _mapped(Path(f"/proc/{pid}/smaps").read_text()).items():
                 files[key] = max(files.get(key, 0), size)
         except (FileNotFoundError, ProcessLookupError):
@@ -90,9 +92,9 @@ def memory_mib(cgroup: str) -> float:
     return (shares + sum(files.values())) / _MIB
 
 
-def _shares(rollup: str) -> int:
+def _shares(rollup: str, *keys: str) -> int:
     found = dict(line.split(":", 1) for line in rollup.splitlines() if ":" in line.split(" ")[0])
-    return sum(int(found[key].split()[0]) << 10 for key in ("Pss_Anon", "Pss_Shmem"))
+    return sum(int(found[key].split()[0]) << 10 for key in keys)
 
 
 def _mapped(smaps: str) -> dict[tuple[str, str], int]:

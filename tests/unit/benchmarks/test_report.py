@@ -74,4 +74,5 @@ def test_mapped_files_and_shares() -> None:
     rollup = (
         "5500-ffff ---p 00000000 00:00 0 [rollup]\nPss: 9 kB\nPss_Anon: 5 kB\nPss_Shmem: 2 kB\n"
     )
-    assert _shares(rollup) == 7 << 10
+    assert _shares(rollup, "Pss_Anon", "Pss_Shmem") == 7 << 10
+    assert _shares(rollup, "Pss") == 9 << 10
