@@ -17,7 +17,7 @@ from typing import TypeVar
 import psutil
 
 from kubeletpy_common.linux.namespaces import in_namespace
-from tests.root.runtime.cri.node import Place
+from tests.root.runtime.cri.node import Place, wait_until
 
 CGROUPS = Path("/sys/fs/cgroup")
 _Result = TypeVar("_Result")
@@ -86,9 +86,14 @@ def shims(place: Place) -> dict[str, int]:
 
 def spawner(daemon: int) -> psutil.Process:
     """Return the spawner of the daemon with this process id."""
-    [found] = [child for child in psutil.Process(daemon).children()
-               if child.name().startswith("kubeletpy-spawn")]  # fmt: skip
-    return found
+
+    def named() -> list[psutil.Process]:
+        children = psutil.Process(daemon).children()
+        return [child for child in children if child.name().startswith("kubeletpy-spawn")]
+
+    # It gives itself the name, maybe only after the daemon says that it is ready.
+    wait_until(lambda: bool(named()), "the spawner to have its name", 20)
+    return named()[0]
 
 
 def _cgroups(place: Place) -> tuple[dict[str, set[int]], set[str]]:

@@ -109,7 +109,7 @@ class Loop:
             tasks = [asyncio.create_task(worker.work()) for worker in workers]
             if self.random.random() < SPAWNER_SHARE:
                 await asyncio.wait(tasks, timeout=self.random.uniform(0, LONGEST))
-                reality.spawner(daemon.pid).kill()
+                (await asyncio.to_thread(reality.spawner, daemon.pid)).kill()
             done, _ = await asyncio.wait(
                 tasks, timeout=self.random.uniform(0, LONGEST), return_when="FIRST_EXCEPTION"
             )
