@@ -33,7 +33,8 @@ class StructuredFormatter(logging.Formatter):
             entry.update(fields)
         if record.exc_info:
             entry["error"] = self.formatException(record.exc_info)
-        return json.dumps(entry, default=str, ensure_ascii=False)
+        # ASCII: what others named may hold control characters beyond those that JSON escapes.
+        return json.dumps(entry, default=str)
 
 
 def configure(level: str = "info") -> None:

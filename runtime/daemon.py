@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kubeletpy_common import logs
+from kubeletpy_common.linux import processes
 from runtime.config import Config
 from runtime.preflight import require, run_checks
 from runtime.spawner.client import Spawner
@@ -52,6 +53,8 @@ def serve(config: Config) -> None:
     # gRPC logs each event loop it sees at debug level.
     logging.getLogger("grpc").setLevel(logging.INFO)
     require(run_checks(config))
+    # Credentials of registries and tokens of sessions belong into no core dump.
+    processes.set_dumpable(False)
     with ExitStack() as resources:
         try:
             for directory in (config.root, config.state):

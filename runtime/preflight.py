@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kubeletpy_common.cgroups import CgroupError, detect, missing_controllers
+from kubeletpy_common.linux import libseccomp
 from runtime.config import Config
 
 _NAMESPACES = ("mnt", "net", "pid", "ipc", "uts", "cgroup")
@@ -107,6 +108,19 @@ def check_program(name: str, path: str | None, package: str) -> Requirement:
     return Requirement(name, path is not None, detail, f"run `apt-get install {package}`")
 
 
+def check_seccomp(look: Callable[[], object]) -> Requirement:
+    """The compiler of system call filters.
+
+    Args:
+        look: loads it; an OSError says why it cannot be.
+    """
+    try:
+        look()
+    except OSError as error:
+        return Requirement("libseccomp", False, str(error), "run `apt-get install libseccomp2`")
+    return Requirement("libseccomp", True, "libseccomp.so.2")
+
+
 def check_cgroups(mountpoint: str) -> Requirement:
     """The controllers that limits and statistics need."""
     try:
@@ -134,6 +148,7 @@ def run_checks(config: Config) -> list[Requirement]:
         lambda: check_overlayfs(Path("/proc/filesystems").read_text()),
         lambda: check_namespaces(set(os.listdir("/proc/self/ns"))),
         lambda: check_cgroups(config.cgroups.mountpoint),
+        lambda: check_seccomp(libseccomp.native_architecture),
         lambda: check_program("iptables", shutil.which("iptables-restore"), "iptables"),
     ]
     if config.network.subnet_v6 and config.network.ipv6_required:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 from click.testing import CliRunner
@@ -32,6 +33,8 @@ from runtime.preflight import MissingRequirementError, Requirement
         (preflight.check_namespaces({"mnt", "net"}), False),
         (preflight.check_program("iptables", "/sbin/iptables-restore", "iptables"), True),
         (preflight.check_program("iptables", None, "iptables"), False),
+        (preflight.check_seccomp(lambda: 1), True),
+        (preflight.check_seccomp(lambda: os.stat("/nothing/here")), False),
         (preflight.check_cgroups("/nothing/here"), False),
     ],
 )
@@ -55,7 +58,9 @@ def test_a_missing_thing_is_one_line_with_its_remedy() -> None:
 def test_check_prints_json_for_the_doctor() -> None:
     result = CliRunner().invoke(main, ["--check", "-o", "json"])
     items = json.loads(result.output)
-    assert {"root", "overlayfs", "cgroups", "iptables"} <= {item["name"] for item in items}
+    assert {"root", "overlayfs", "cgroups", "iptables", "libseccomp"} <= {
+        item["name"] for item in items
+    }
     assert all(set(item) == {"name", "ok", "detail", "remedy"} for item in items)
     assert result.exit_code == (0 if all(item["ok"] for item in items) else 1)
 
