@@ -9,12 +9,13 @@ import click
 from kubeletpy.cri_cli import find, text
 from kubeletpy.cri_cli.connection import Connection, group_options, runtime_options
 from kubeletpy.cri_cli.events import events
-from kubeletpy.cri_cli.execute import execute
+from kubeletpy.cri_cli.execute import attach, execute
 from kubeletpy.cri_cli.images import list_images
 from kubeletpy.cri_cli.inspect import inspect
 from kubeletpy.cri_cli.lists import list_containers, list_pods
 from kubeletpy.cri_cli.logs import logs
 from kubeletpy.cri_cli.output import output_option, plain, show, table
+from kubeletpy.cri_cli.port_forward import port_forward
 from kubeletpy.cri_cli.stats import stats
 from kubeletpy_proto import cri_pb2 as cri
 
@@ -30,7 +31,8 @@ def cri_group() -> None:
     What is wrong with it:         kubeletpy cri inspect web
     What does it use:              kubeletpy cri stats
     What happens right now:        kubeletpy cri events
-    Look around inside:            kubeletpy cri exec web -- ls -l /
+    Look around inside:            kubeletpy cri exec -it web sh
+    Reach a port of it:            kubeletpy cri port-forward web 8080:80
     Another runtime:               kubeletpy cri -r unix:///run/containerd/containerd.sock ps
 
     A container is named by its id, the beginning of its id, its name, pod/name, or
@@ -149,5 +151,8 @@ def pods(
         table(("POD", "NAMESPACE", "NAME", "STATE", "AGE", "ATTEMPT", "RUNTIME"), rows)
 
 
-for _command in (list_images("images"), inspect, logs, execute, stats, events):
+for _command in (
+    *(list_images("images"), inspect, logs, stats, events),
+    *(execute, attach, port_forward),
+):
     cri_group.add_command(_command)

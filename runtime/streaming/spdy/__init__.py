@@ -1,4 +1,1 @@
-"""SPDY/3.1: many streams over one connection, as clients of Kubernetes still speak it.
-
-Source: "SPDY Protocol - Draft 3.1" (The Chromium Projects).
-"""
+"""The server's side of a SPDY/3.1 connection."""

@@ -12,9 +12,9 @@ import asyncio
 from collections.abc import Callable
 from typing import Final, Protocol
 
+from kubeletpy_common.spdy import frames as f
+from kubeletpy_common.spdy.errors import SpdyError, StreamClosedError
 from runtime.streaming.buffers import ByteBuffer
-from runtime.streaming.spdy import frames as f
-from runtime.streaming.spdy.errors import SpdyError, StreamClosedError
 
 DATA_SIZE: Final = 32 << 10
 """Bytes of data in one frame that is sent."""

@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from kubeletpy_common.linux.namespaces import in_namespace
+from kubeletpy_common.spdy import frames as f
 from kubeletpy_proto import cri_pb2 as cri
-from runtime.streaming.spdy import frames as f
 from tests.root.runtime.cri.node import CALL_SECONDS, Node
 
 SECONDS = 30.0

@@ -79,10 +79,12 @@ def test_inspect_finds_containers_pods_and_images(node: Node) -> None:
 def test_exec_passes_output_and_exit_code_on(node: Node) -> None:
     with node.pod() as sandbox:
         node.run(sandbox, *SLEEP, name="host")
-        done = run(node, "cri", "exec", "host", "--", "sh", "-c", "echo out; echo err >&2; exit 7")
+        script = "echo out; echo err >&2; exit 7"
+        done = run(node, "cri", "exec", "--sync", "host", "--", "sh", "-c", script)
         assert (done.stdout, done.stderr, done.returncode) == ("out\n", "err\n", 7)
-        assert ok(node, "cri", "exec", "host", "echo", "-n", "-r", "--help") == "-r --help"
-        late = run(node, "cri", "exec", "--limit", "1", "host", "sleep", "100")
+        echoed = ok(node, "cri", "exec", "--sync", "host", "echo", "-n", "-r", "--help")
+        assert echoed == "-r --help"
+        late = run(node, "cri", "exec", "--sync", "--limit", "1", "host", "sleep", "100")
         assert late.returncode == 1
         assert "DEADLINE_EXCEEDED" in late.stderr
         node.run_to_end(sandbox, "true", name="gone")

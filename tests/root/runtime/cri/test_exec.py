@@ -14,8 +14,8 @@ import grpc
 import psutil
 import pytest
 
+from kubeletpy_common.spdy.frames import Ping
 from kubeletpy_proto import cri_pb2 as cri
-from runtime.streaming.spdy.frames import Ping
 from tests.root.runtime.cri.node import SLEEP, Node, refused, wait_until
 from tests.root.runtime.cri.stream_clients import (
     attach_url,

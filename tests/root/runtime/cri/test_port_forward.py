@@ -49,14 +49,14 @@ async def _finish_echo(client: Spdy, streams: tuple[int, int], data: bytes) -> N
     assert await client.all_of(error) == b""
 
 
-def _wait_for_port(node: Node, container: str, port: int) -> None:
+def wait_for_port(node: Node, container: str, port: int) -> None:
     script = f"until netstat -ltn | grep -q :{port}; do sleep 0.02; done"
     assert node.exec(container, "sh", "-c", script, timeout=10).exit_code == 0
 
 
 def test_many_connections_at_once_by_spdy(node: Node) -> None:
     with node.pod() as sandbox:
-        _wait_for_port(node, node.run(sandbox, *CAT), 7007)
+        wait_for_port(node, node.run(sandbox, *CAT), 7007)
         url = forward_url(node, sandbox)
 
         async def scenario() -> None:
@@ -72,7 +72,7 @@ def test_many_connections_at_once_by_spdy(node: Node) -> None:
 
 def test_connections_inside_a_websocket(node: Node) -> None:
     with node.pod() as sandbox:
-        _wait_for_port(node, node.run(sandbox, *CAT), 7007)
+        wait_for_port(node, node.run(sandbox, *CAT), 7007)
         url = forward_url(node, sandbox)
 
         async def scenario() -> None:
@@ -85,7 +85,7 @@ def test_connections_inside_a_websocket(node: Node) -> None:
 
 def test_a_port_where_nobody_listens_is_told_and_the_rest_goes_on(node: Node) -> None:
     with node.pod() as sandbox:
-        _wait_for_port(node, node.run(sandbox, *CAT), 7007)
+        wait_for_port(node, node.run(sandbox, *CAT), 7007)
         url = forward_url(node, sandbox)
 
         async def scenario() -> None:
@@ -104,7 +104,7 @@ def test_a_port_where_nobody_listens_is_told_and_the_rest_goes_on(node: Node) ->
 def test_a_service_on_ipv6_loopback_is_reached(node: Node) -> None:
     with node.pod() as sandbox:
         serve = "mkdir /www; echo over six > /www/six; exec httpd -f -p [::1]:7007 -h /www"
-        _wait_for_port(node, node.run(sandbox, "sh", "-c", serve), 7007)
+        wait_for_port(node, node.run(sandbox, "sh", "-c", serve), 7007)
         url = forward_url(node, sandbox)
 
         async def scenario() -> bytes:
@@ -120,7 +120,7 @@ def test_a_pod_in_the_hosts_network(node: Node) -> None:
     host = cri.NamespaceOption(network=cri.NODE, pid=cri.CONTAINER)
     with node.pod(namespaces=host, hostname="") as sandbox:
         container = node.run(sandbox, *CAT, security={"namespace_options": host})
-        _wait_for_port(node, container, 7007)
+        wait_for_port(node, container, 7007)
         url = forward_url(node, sandbox)
 
         async def scenario() -> None:

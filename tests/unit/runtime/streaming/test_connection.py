@@ -9,11 +9,11 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from kubeletpy_common.spdy import frames as f
+from kubeletpy_common.spdy.errors import StreamClosedError
 from runtime.streaming.buffers import LIMIT
 from runtime.streaming.carriers import TakenConnection
-from runtime.streaming.spdy import frames as f
 from runtime.streaming.spdy.connection import Connection, Stream
-from runtime.streaming.spdy.errors import StreamClosedError
 
 
 class Peer:

@@ -6,7 +6,7 @@ import struct
 import zlib
 from typing import Final
 
-from runtime.streaming.spdy.errors import SpdyError
+from kubeletpy_common.spdy.errors import SpdyError
 
 MAX_BLOCK: Final = 64 << 10
 """Bytes of one uncompressed header block; more is a protocol error, not a reason to allocate."""

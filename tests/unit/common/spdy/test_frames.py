@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.streaming.spdy import frames as f
-from runtime.streaming.spdy.errors import SpdyError
-from runtime.streaming.spdy.headers import DICTIONARY, MAX_BLOCK, HeaderDecoder, HeaderEncoder
+from kubeletpy_common.spdy import frames as f
+from kubeletpy_common.spdy.errors import SpdyError
+from kubeletpy_common.spdy.headers import DICTIONARY, MAX_BLOCK, HeaderDecoder, HeaderEncoder
 
 ids = st.integers(1, 2**31 - 1)
 words = st.text(st.characters(codec="utf-8"), max_size=40)

@@ -6,8 +6,8 @@ import struct
 from dataclasses import dataclass, field
 from typing import Final
 
-from runtime.streaming.spdy.errors import SpdyError
-from runtime.streaming.spdy.headers import HeaderDecoder, HeaderEncoder, Headers
+from kubeletpy_common.spdy.errors import SpdyError
+from kubeletpy_common.spdy.headers import HeaderDecoder, HeaderEncoder, Headers
 
 VERSION: Final = 3
 MAX_CONTROL: Final = 64 << 10
