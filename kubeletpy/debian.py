@@ -51,6 +51,12 @@ TESTS = (
     Package("containernetworking-plugins", "gives pods a network by CNI", "/usr/lib/cni/bridge"),
     Package("runc", "runs pods of an external runtime handler", "runc"),
     Package("podman", "loads and saves images with a tool that is not ours", "podman"),
+    Package(
+        "containerd",
+        "is the runtime beside ours that our client is tried with",
+        "containerd",
+        service="containerd",
+    ),
     Package("umoci", "unpacks our images with a tool that is not ours", "umoci"),
 )
 VENV = Package("python3-venv", "makes the virtual environment", "python3 -m ensurepip")

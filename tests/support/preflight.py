@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 _PROGRAMS = (
-    *("busybox", "docker-registry", "ip", "iptables", "nsenter", "podman"),
+    *("busybox", "containerd", "docker-registry", "ip", "iptables", "nsenter", "podman"),
     *("runc", "setpriv", "skopeo", "umoci", "unshare"),
 )
 _OVERLAY = (
