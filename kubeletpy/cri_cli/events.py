@@ -10,23 +10,31 @@ import grpc
 
 from kubeletpy.cri_cli import text
 from kubeletpy.cri_cli.connection import Connection, failure, runtime_options
-from kubeletpy.cri_cli.output import output_option, plain, printable
+from kubeletpy.cri_cli.output import output_option, plain, printable, show
 from kubeletpy_proto import cri_pb2 as cri
 
 
 @click.command("events")
-@output_option("table", "json")
+@output_option("table", "json", "yaml")
 @runtime_options
 def events(connection: Connection, output: str) -> None:
     """Print an event a line until Ctrl-C: containers and pods made, started, stopped, removed.
 
-    With -o json each line is the whole event, with the state of the pod at that moment.
+    With -o json each line is the whole event, with the state of the pod at that moment; with -o
+    yaml each document.
+
+    \b
+    kubeletpy cri events
+    kubeletpy cri events -o json | jq -r .containerEventType
     """
     stream = connection.runtime.GetContainerEvents(cri.GetEventsRequest())
     try:
         for event in stream:
-            line = json.dumps(plain(event)) if output == "json" else described(event)
-            click.echo(line)
+            if output == "yaml":
+                click.echo("---")
+                show(plain(event), output)
+            else:
+                click.echo(json.dumps(plain(event)) if output == "json" else described(event))
     except grpc.RpcError as error:
         raise failure("follow events", connection.endpoint, error) from error
     except KeyboardInterrupt:

@@ -11,7 +11,7 @@ from google.protobuf.message import Message
 
 from kubeletpy.cri_cli import find, lists
 from kubeletpy.cri_cli.connection import Connection, runtime_options
-from kubeletpy.cri_cli.output import output_option, plain, show
+from kubeletpy.cri_cli.output import output_option, plain, show, table
 from kubeletpy_proto import cri_pb2 as cri
 
 
@@ -24,10 +24,10 @@ from kubeletpy_proto import cri_pb2 as cri
     type=click.Choice(["container", "pod", "image"]),
     help="What NAME is [default: a container, else a pod, else an image].",
 )
-@output_option("json", "yaml")
+@output_option("json", "yaml", "table")
 @runtime_options
 def inspect(connection: Connection, name: str, kind: str | None, output: str) -> None:
-    """Show the status of NAME and what the runtime tells beyond it.
+    """Show the status of NAME and what the runtime tells beyond it; as a table the status only.
 
     \b
     The address of a pod:     kubeletpy cri inspect -t pod default/web | jq -r .status.network.ip
@@ -36,7 +36,11 @@ def inspect(connection: Connection, name: str, kind: str | None, output: str) ->
     for candidate, look in (("container", _container), ("pod", _pod), ("image", _image)):
         if kind in (None, candidate):
             try:
-                show(look(connection, name), output)
+                found = look(connection, name)
+                if output == "table":
+                    table(("FIELD", "VALUE"), rows(found["status"]))
+                else:
+                    show(found, output)
                 return
             except find.NotOne as error:
                 tried.append(error.message)
@@ -74,3 +78,18 @@ def described(status: Message, info: Mapping[str, str]) -> dict[str, Any]:
         except ValueError:
             result[key] = value
     return result
+
+
+def rows(value: object, path: str = "") -> list[tuple[str, str]]:
+    """Return a row for each field that has a value, named by its path (pure)."""
+    if isinstance(value, Mapping):
+        return [
+            row
+            for key, inner in value.items()
+            for row in rows(inner, f"{path}.{key}" if path else str(key))
+        ]
+    if isinstance(value, list):
+        return [
+            row for number, inner in enumerate(value) for row in rows(inner, f"{path}[{number}]")
+        ]
+    return [(path, str(value))] if value not in ("", None, "0", 0, False) else []

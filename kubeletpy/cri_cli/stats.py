@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import click
 
@@ -16,89 +18,128 @@ from kubeletpy_proto import cri_pb2 as cri
 @click.command("stats")
 @click.argument("name", required=False)
 @click.option("-p", "--pods", "of_pods", is_flag=True, help="Pods instead of containers.")
-@click.option("-s", "--seconds", type=click.FloatRange(0.1, 60), default=1.0, show_default=True,
-              help="How long to measure the use of CPU.")  # fmt: skip
+@click.option("-w", "--watch", is_flag=True, help="Again and again, until Ctrl-C.")
+@click.option(
+    "-s",
+    "--seconds",
+    type=click.FloatRange(0.1, 60),
+    default=1.0,
+    show_default=True,
+    help="How long to measure the use of CPU; with --watch, between two tables.",
+)
 @output_option("table", "json", "yaml")
 @runtime_options
 def stats(
-    connection: Connection, name: str | None, of_pods: bool, seconds: float, output: str
-) -> None:
+    connection: Connection, name: str | None, of_pods: bool, watch: bool, seconds: float,
+    output: str,
+) -> None:  # fmt: skip
     """Show CPU, memory, disk and network use: of all that runs, or of NAME.
 
-    CPU is in percent of one core, measured between two readings.
+    CPU is in percent of one core, measured between two readings. With --watch a terminal shows the
+    latest table; elsewhere, and as JSON or YAML, one document follows the other.
+
+    \b
+    kubeletpy cri stats --watch
+    kubeletpy cri stats -o json web | jq '.stats[0].memory.workingSetBytes.value'
     """
-    if of_pods:
-        _show_pods(connection, name, seconds, output)
-    else:
-        _show_containers(connection, name, seconds, output)
+    read = _pod_reader(connection, name) if of_pods else _container_reader(connection, name)
+    try:
+        before = read()
+        while True:
+            time.sleep(seconds)
+            found = read()
+            if watch and output == "table" and sys.stdout.isatty():
+                click.clear()
+            _show(before, found, output, one_line=watch)
+            if not watch:
+                return
+            before = found
+    except KeyboardInterrupt:
+        # The only end of a watch.
+        return
 
 
-def _show_containers(connection: Connection, name: str | None, seconds: float, output: str) -> None:
+_Found = cri.ListContainerStatsResponse | cri.ListPodSandboxStatsResponse
+
+
+def _container_reader(connection: Connection, name: str | None) -> Callable[[], _Found]:
     wanted = cri.ContainerStatsFilter()
     if name:
         wanted.id = find.one_container(lists.list_containers(connection), name, running=True).id
     request = cri.ListContainerStatsRequest(filter=wanted)
-
-    def read() -> list[cri.ContainerStats]:
-        method = connection.runtime.ListContainerStats
-        return list(connection.call("read statistics", method, request).stats)
-
-    first = {item.attributes.id: item.cpu for item in read()}
-    time.sleep(seconds)
-    found = read()
-    if output != "table":
-        show(plain(cri.ListContainerStatsResponse(stats=found)), output)
-        return
-    table(
-        ("CONTAINER", "NAME", "CPU %", "MEMORY", "LIMIT", "SWAP", "DISK", "INODES"),
-        [
-            (
-                text.short(item.attributes.id),
-                item.attributes.metadata.name,
-                percent(first.get(item.attributes.id), item.cpu),
-                text.size(item.memory.working_set_bytes.value),
-                limit(item.memory),
-                text.size(item.swap.swap_usage_bytes.value),
-                text.size(item.writable_layer.used_bytes.value),
-                str(item.writable_layer.inodes_used.value),
-            )
-            for item in by_cpu(found)
-        ],
-    )
+    method = connection.runtime.ListContainerStats
+    return lambda: connection.call("read statistics", method, request)
 
 
-def _show_pods(connection: Connection, name: str | None, seconds: float, output: str) -> None:
+def _pod_reader(connection: Connection, name: str | None) -> Callable[[], _Found]:
     wanted = cri.PodSandboxStatsFilter()
     if name:
         wanted.id = find.one_pod(lists.list_pods(connection), name).id
     request = cri.ListPodSandboxStatsRequest(filter=wanted)
+    method = connection.runtime.ListPodSandboxStats
+    return lambda: connection.call("read statistics", method, request)
 
-    def read() -> list[cri.PodSandboxStats]:
-        method = connection.runtime.ListPodSandboxStats
-        return list(connection.call("read statistics", method, request).stats)
 
-    first = {item.attributes.id: item.linux.cpu for item in read()}
-    time.sleep(seconds)
-    found = read()
-    if output != "table":
-        show(plain(cri.ListPodSandboxStatsResponse(stats=found)), output)
-        return
-    table(
-        ("POD", "NAMESPACE", "NAME", "CPU %", "MEMORY", "PROCESSES", "RECEIVED", "SENT"),
-        [
-            (
-                text.short(item.attributes.id),
-                item.attributes.metadata.namespace,
-                item.attributes.metadata.name,
-                percent(first.get(item.attributes.id), item.linux.cpu),
-                text.size(item.linux.memory.working_set_bytes.value),
-                str(item.linux.process.process_count.value),
-                text.size(item.linux.network.default_interface.rx_bytes.value),
-                text.size(item.linux.network.default_interface.tx_bytes.value),
-            )
-            for item in sorted(found, key=lambda item: item.attributes.metadata.name)
-        ],
-    )
+def _show(before: _Found, found: _Found, output: str, *, one_line: bool) -> None:
+    if output == "json" and one_line:
+        click.echo(json.dumps(plain(found)))
+    elif output != "table":
+        if one_line:
+            click.echo("---")
+        show(plain(found), output)
+    elif isinstance(found, cri.ListContainerStatsResponse):
+        assert isinstance(before, cri.ListContainerStatsResponse)
+        table(
+            ("CONTAINER", "NAME", "CPU %", "MEMORY", "LIMIT", "SWAP", "DISK", "INODES"),
+            container_rows(before.stats, found.stats),
+        )
+    else:
+        assert isinstance(before, cri.ListPodSandboxStatsResponse)
+        table(
+            ("POD", "NAMESPACE", "NAME", "CPU %", "MEMORY", "PROCESSES", "RECEIVED", "SENT"),
+            pod_rows(before.stats, found.stats),
+        )
+    sys.stdout.flush()
+
+
+def container_rows(
+    before: Iterable[cri.ContainerStats], found: Iterable[cri.ContainerStats]
+) -> list[tuple[str, ...]]:
+    """Return a row for each container, the busiest first (pure)."""
+    first = {item.attributes.id: item.cpu for item in before}
+    return [
+        (
+            text.short(item.attributes.id),
+            item.attributes.metadata.name,
+            percent(first.get(item.attributes.id), item.cpu),
+            text.size(item.memory.working_set_bytes.value),
+            limit(item.memory),
+            text.size(item.swap.swap_usage_bytes.value),
+            text.size(item.writable_layer.used_bytes.value),
+            str(item.writable_layer.inodes_used.value),
+        )
+        for item in by_cpu(list(found))
+    ]
+
+
+def pod_rows(
+    before: Iterable[cri.PodSandboxStats], found: Iterable[cri.PodSandboxStats]
+) -> list[tuple[str, ...]]:
+    """Return a row for each pod, by name (pure)."""
+    first = {item.attributes.id: item.linux.cpu for item in before}
+    return [
+        (
+            text.short(item.attributes.id),
+            item.attributes.metadata.namespace,
+            item.attributes.metadata.name,
+            percent(first.get(item.attributes.id), item.linux.cpu),
+            text.size(item.linux.memory.working_set_bytes.value),
+            str(item.linux.process.process_count.value),
+            text.size(item.linux.network.default_interface.rx_bytes.value),
+            text.size(item.linux.network.default_interface.tx_bytes.value),
+        )
+        for item in sorted(found, key=lambda item: item.attributes.metadata.name)
+    ]
 
 
 def by_cpu(found: Sequence[cri.ContainerStats]) -> list[cri.ContainerStats]:

@@ -172,6 +172,7 @@ class ImageImport:
         with ThreadPoolExecutor(1, thread_name_prefix="import") as thread:
             while entry := await in_thread(thread, reader.next, stop=inbox.stop):
                 await self._take(entry, reader, hold, inbox, thread)
+            await in_thread(thread, reader.finish, stop=inbox.stop)
 
     async def _take(
         self, entry: Entry, reader: ArchiveReader, hold: Callable[[str], None], inbox: _Inbox,

@@ -200,6 +200,15 @@ class ArchiveReader:
             if entry is not None:
                 return entry
 
+    def finish(self) -> None:
+        """Take what follows the last entry: padding, and the checksum of a compressed archive."""
+        _, counted = self._opened()
+        try:
+            while counted.read(CHUNK):
+                pass
+        except _DAMAGED as error:
+            raise MalformedImage(f"the archive is damaged: {error}") from None
+
     def _opened(self) -> tuple[tarfile.TarFile, _Counted]:
         if self._archive is None or self._counted is None:
             self._counted = _Counted(decompressed(self._raw), self._limits)

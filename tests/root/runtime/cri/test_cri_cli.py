@@ -70,6 +70,8 @@ def test_inspect_finds_containers_pods_and_images(node: Node) -> None:
         assert inspect(container[:6])["status"]["id"] == container
         assert inspect("tests/looked")["status"]["network"]["ip"].startswith("10.87.")
         assert inspect("-t", "image", node.image)["status"]["id"] == node.image
+        lines = ok(node, "cri", "inspect", "-o", "table", "here").splitlines()
+        assert ["state", "CONTAINER_RUNNING"] in [line.split() for line in lines]
         missing = run(node, "cri", "inspect", "nothing")
         assert missing.returncode == 1
         assert "there is no container 'nothing'" in missing.stderr
@@ -175,6 +177,19 @@ def test_stats_and_events(node: Node) -> None:
         assert row.split()[1:3] == ["tests", "busy"]
         listed = json.loads(ok(node, "cri", "stats", "-s", "0.6", "-o", "json"))
         assert int(listed["stats"][0]["cpu"]["usageNanoCores"]["value"]) > 0
+        watch = subprocess.Popen(
+            command(node, "cri", "stats", "--watch", "-s", "0.1", "-o", "json"),
+            stdout=subprocess.PIPE, cwd=CHECKOUT, bufsize=0,
+        )  # fmt: skip
+        try:
+            for _ in range(3):
+                [shown] = json.loads(read_line(watch))["stats"]
+                assert shown["attributes"]["id"] == container
+            watch.send_signal(signal.SIGINT)
+            assert watch.wait(10) == 0
+        finally:
+            watch.kill()
+            watch.communicate()
 
 
 def test_images_are_pulled_listed_removed_and_pruned(node: Node) -> None:

@@ -16,6 +16,7 @@ from kubeletpy.cri_cli.connection import choose_endpoint
 from kubeletpy.cri_cli.events import described
 from kubeletpy.cri_cli.images import image_rows, split_tag, unused, with_prefix
 from kubeletpy.cri_cli.inspect import described as inspected
+from kubeletpy.cri_cli.inspect import rows
 from kubeletpy.cri_cli.stats import limit, percent
 from kubeletpy_proto import cri_pb2 as cri
 
@@ -148,3 +149,13 @@ def test_each_command_explains_itself(group: str, names: list[str]) -> None:
         result = CliRunner().invoke(main, [group, name, "--help"])
         assert result.exit_code == 0
         assert "--runtime-endpoint" in result.output
+
+
+def test_rows_of_an_inspection() -> None:
+    status = {"id": "x", "empty": "", "ips": [{"ip": "a"}, {"ip": "b"}], "labels": {"k": "v"}}
+    assert rows(status) == [
+        ("id", "x"),
+        ("ips[0].ip", "a"),
+        ("ips[1].ip", "b"),
+        ("labels.k", "v"),
+    ]
