@@ -63,13 +63,16 @@ class FieldSets:
         result: dict[str, Any] = self._merge(Field("#" + name), live, applied)
         return result
 
-    def without(self, name: str, value: dict[str, Any], gone: Paths) -> dict[str, Any]:
-        """Return ``value`` without the fields ``gone``; items and maps stay, unless they are in it.
+    def without(self, name: str, value: dict[str, Any], gone: Paths, kept: Paths) -> dict[str, Any]:
+        """Return ``value`` without the fields ``gone``, and without what is empty then.
 
-        What is left empty by it stays empty, as the fields' parents are owned by themselves.
+        Args:
+            name: of the type.
+            value: the object.
+            gone: what to take out.
+            kept: what stays, even when it is left empty.
         """
-        tree = encode(gone)
-        result: dict[str, Any] = self._remove(Field("#" + name), value, tree)
+        result: dict[str, Any] = self._remove(Field("#" + name), value, encode(gone), (), kept)
         return result
 
     def below(self, field: Field, key: str) -> Field:
@@ -181,26 +184,29 @@ class FieldSets:
         ]
         return [*kept, *(item for step, item in new if step not in known)]
 
-    def _remove(self, field: Field, value: Any, tree: dict[str, Any]) -> Any:
+    def _remove(
+        self, field: Field, value: Any, tree: dict[str, Any], path: Path, kept: Paths
+    ) -> Any:
         if self._is_map(field, value):
             result = {}
             for key, item in value.items():
-                below = tree.get(f"f:{key}")
+                step = f"f:{key}"
+                below = tree.get(step)
                 if below is None:
                     result[key] = item
-                elif not _is_member(below):
-                    result[key] = self._remove(self.below(field, key), item, below)
-                elif (rest := self._remove(self.below(field, key), item, below)) and len(below) > 1:
-                    # A map that is given up but holds what others own.
-                    result[key] = rest
+                elif below:
+                    there = (*path, step)
+                    rest = self._remove(self.below(field, key), item, below, there, kept)
+                    if rest or there in kept:
+                        result[key] = rest
             return result
         steps = self._steps(field, value) if isinstance(value, list) else None
         if steps is None or field.of is None:
             return value
         return [
-            item if (below := tree.get(step)) is None else self._remove(field.of, item, below)
+            self._remove(field.of, item, tree[step], (*path, step), kept) if step in tree else item
             for step, item in steps
-            if not _is_member(tree.get(step))
+            if "." not in tree.get(step, ()) and tree.get(step) != {}
         ]
 
 
@@ -246,10 +252,6 @@ def dotted(path: Path) -> str:
         else:
             text += f"[={rest}]"
     return text
-
-
-def _is_member(node: Any) -> bool:
-    return isinstance(node, dict) and (not node or "." in node)
 
 
 def _trim(node: dict[str, Any]) -> None:
