@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Item:
-    """A key with its value.
+    """A key with its value; each write makes a new one, and the same one is there until the next.
 
     Attributes:
         key: such as ``/pods/default/web``.

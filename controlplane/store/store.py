@@ -157,12 +157,14 @@ class Store:
         """Return what is at ``key``, None if nothing is."""
         return self._items.get(key)
 
-    async def put(self, key: str, value: bytes, *, expected: int | None = None) -> Item:
+    async def put(
+        self, key: str, value: bytes | Callable[[int], bytes], *, expected: int | None = None
+    ) -> Item:
         """Write ``value`` at ``key``.
 
         Args:
             key: where.
-            value: what.
+            value: what; or what makes it from the revision of this write.
             expected: the revision that last changed it, 0 if it must not exist; None: whatever.
 
         Returns:
@@ -174,7 +176,8 @@ class Store:
         """
         previous = self._check(key, expected)
         revision = self._given + 1
-        item = Item(key, value, previous.created if previous else revision, revision)
+        content = value if isinstance(value, bytes) else value(revision)
+        item = Item(key, content, previous.created if previous else revision, revision)
         await self._commit(Change(revision, key, item, previous))
         return item
 

@@ -15,6 +15,7 @@ from controlplane.store.model import (
     CompactedError,
     Contents,
     FutureRevisionError,
+    Item,
     MismatchError,
     StoreError,
 )
@@ -54,6 +55,14 @@ class BrokenLog:
 
     def close(self) -> None:
         pass
+
+
+def told(item: Item | None) -> tuple[object, ...] | None:
+    return None if item is None else (item.key, item.value, item.created, item.modified)
+
+
+def tell(change: Change) -> tuple[object, ...]:
+    return (change.revision, change.key, told(change.item), told(change.previous))
 
 
 async def test_what_is_written_is_read_with_its_revisions(store: Store) -> None:
@@ -142,11 +151,11 @@ async def test_everything_is_there_after_a_restart(tmp_path: Path) -> None:
         await store.put("/a", b"2")
         await store.put("/b", b"3")
         await store.delete("/b")
-        before = (store.get("/a"), store.revision)
-        changes = store.watch("/", 0).take()
+        before = (told(store.get("/a")), store.revision)
+        changes = [tell(change) for change in store.watch("/", 0).take()]
     async with opened(tmp_path) as store:
-        assert (store.get("/a"), store.revision) == before
-        assert store.watch("/", 0).take() == changes
+        assert (told(store.get("/a")), store.revision) == before
+        assert [tell(change) for change in store.watch("/", 0).take()] == changes
         assert (await store.put("/c", b"")).modified == 5
     assert os.stat(tmp_path / "store.db").st_mode & 0o777 == 0o600
 

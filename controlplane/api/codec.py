@@ -1,0 +1,59 @@
+"""Objects as the store keeps them: JSON bytes that hold their own resourceVersion.
+
+So an answer to get, list or watch is made of bytes that are there already; only who filters by
+fields has an object decoded, and who filters by labels just those.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import msgspec
+
+from controlplane.api.resource import Object
+from controlplane.store.model import Item
+
+
+class _Metadata(msgspec.Struct):
+    labels: dict[str, str] = {}
+
+
+class _Labelled(msgspec.Struct):
+    metadata: _Metadata
+
+
+_decoder = msgspec.json.Decoder(dict[str, Any])
+_encoder = msgspec.json.Encoder()
+# Only the labels are made into Python objects; the rest is skipped over.
+_labelled = msgspec.json.Decoder(_Labelled)
+_known_labels: WeakKeyDictionary[Item, dict[str, str]] = WeakKeyDictionary()
+
+
+def encode(value: Any) -> bytes:
+    """Return JSON."""
+    return _encoder.encode(value)
+
+
+def decode(item: Item) -> Object:
+    """Return the object of an item; each call a new one, to be changed at will."""
+    return _decoder.decode(item.value)
+
+
+def labels(item: Item) -> dict[str, str]:
+    """Return the labels of an item, not to be changed; read once from each version of it."""
+    found = _known_labels.get(item)
+    if found is None:
+        found = _labelled.decode(item.value).metadata.labels
+        _known_labels[item] = found
+    return found
+
+
+def stored(value: Object, revision: int) -> bytes:
+    """Return the bytes to keep of an object that is written at ``revision``."""
+    return _encoder.encode(with_revision(value, revision))
+
+
+def with_revision(value: Object, revision: int) -> Object:
+    """Return the object with the resourceVersion ``revision``."""
+    return {**value, "metadata": {**value["metadata"], "resourceVersion": str(revision)}}

@@ -1,0 +1,444 @@
+"""Creating, reading, changing and deleting objects of any kind, under the rules of the API.
+
+Source: Kubernetes API conventions, "Concurrency Control and Consistency", "Finalizers", "Dry-run";
+Kubernetes documentation, "Garbage Collection".
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from controlplane.api import codec, metadata
+from controlplane.api.errors import (
+    ApiError,
+    Cause,
+    already_exists,
+    bad_request,
+    conflict,
+    invalid,
+    not_found,
+)
+from controlplane.api.fieldsets import FieldSets
+from controlplane.api.ownership import UPDATE, Manager, Ownership, write_managers
+from controlplane.api.resource import Admission, Context, Object, Resource
+from controlplane.kinds.types import Types, WrongTypeError
+from controlplane.store.model import Item, MismatchError
+from controlplane.store.store import Store
+
+FOREGROUND = "foregroundDeletion"
+ORPHAN = "orphan"
+_MAX_TRIES = 100
+_MAX_MANAGER = 128
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteOptions:
+    """How to delete.
+
+    Attributes:
+        grace: seconds asked for; None: the kind's default.
+        uid: that the object must have; "": any.
+        revision: resourceVersion that it must have; "": any.
+        propagation: ``Background``, ``Foreground`` or ``Orphan``; "": the kind's default.
+    """
+
+    grace: int | None = None
+    uid: str = ""
+    revision: str = ""
+    propagation: str = ""
+
+
+@dataclass(slots=True)
+class Registry:
+    """All objects.
+
+    Attributes:
+        store: where they are.
+        types: of their fields.
+        field_sets: by which managers own them.
+        admission: checks of every write, in order.
+    """
+
+    store: Store
+    types: Types
+    field_sets: FieldSets
+    admission: list[Admission] = field(default_factory=list)
+
+    def clean(self, resource: Resource, body: Any, context: Context, validation: str) -> Object:
+        """Return an object of a request as it is kept.
+
+        Args:
+            resource: what it must be.
+            body: decoded JSON.
+            context: gets the warnings.
+            validation: of unknown fields: ``Strict``, ``Warn`` or ``Ignore``.
+
+        Raises:
+            ApiError: it is of another kind, has values of wrong types, or unknown fields.
+        """
+        if not isinstance(body, dict):
+            raise bad_request(f"the body must be an object of kind {resource.kind}")
+        for key, expected in (("kind", resource.kind), ("apiVersion", resource.api_version)):
+            if body.setdefault(key, expected) != expected:
+                raise bad_request(
+                    f"{key} in the body is {body[key]!r}, but this path is for {expected!r}"
+                )
+        try:
+            value, unknown = self.types.clean(resource.type_name, body)
+        except WrongTypeError as error:
+            raise bad_request(
+                f'{resource.kind} in version "{resource.version}" cannot be handled as a '
+                f"{resource.kind}: {error}"
+            ) from error
+        if unknown and validation == "Strict":
+            listed = ", ".join(f'unknown field "{path}"' for path in unknown)
+            raise bad_request(f"strict decoding error: {listed}")
+        if validation != "Ignore":
+            context.warnings += [f'unknown field "{path}"' for path in unknown]
+        value.setdefault("metadata", {})
+        return value
+
+    def get(self, resource: Resource, namespace: str, name: str) -> Item:
+        """Return an object.
+
+        Raises:
+            ApiError: there is none.
+        """
+        item = self.store.get(resource.key(namespace, name))
+        if item is None:
+            raise not_found(resource.plural, resource.group, name)
+        return item
+
+    async def create(
+        self, resource: Resource, namespace: str, value: Object, context: Context
+    ) -> Object:
+        """Make an object, cleaned before, and return it as it is now.
+
+        Raises:
+            ApiError: it is invalid, is refused, or its name is taken.
+        """
+        meta = value["metadata"]
+        if resource.namespaced:
+            if meta.setdefault("namespace", namespace) != namespace:
+                raise bad_request(
+                    f"the namespace of the object ({meta['namespace']}) does not match the "
+                    f"namespace of the request ({namespace})"
+                )
+        else:
+            meta.pop("namespace", None)
+        if meta.get("resourceVersion"):
+            raise bad_request("resourceVersion should not be set on objects to be created")
+        for key in ("uid", "creationTimestamp", "deletionTimestamp", "resourceVersion",
+                    "deletionGracePeriodSeconds", "selfLink", "managedFields"):  # fmt: skip
+            meta.pop(key, None)
+        meta["uid"] = metadata.new_uid()
+        meta["creationTimestamp"] = context.now
+        if resource.strategy.generation:
+            meta["generation"] = 1
+        generated = not meta.get("name") and bool(meta.get("generateName"))
+        if generated:
+            meta["name"] = metadata.generate_name(meta["generateName"])
+        resource.strategy.prepare_create(value, context)
+        await self._finish(resource, value, None, context)
+        meta = value["metadata"]
+        if "managedFields" not in meta:
+            self._own(resource, {}, value, context)
+        key = resource.key(namespace, meta["name"])
+        if context.dry_run:
+            if self.store.get(key) is not None:
+                raise already_exists(resource.plural, resource.group, meta["name"])
+            return value
+        try:
+            item = await self.store.put(
+                key, lambda revision: codec.stored(value, revision), expected=0
+            )
+        except MismatchError:
+            raise already_exists(resource.plural, resource.group, meta["name"]) from None
+        return codec.decode(item)
+
+    async def update(
+        self,
+        resource: Resource,
+        namespace: str,
+        name: str,
+        change: Callable[[Object], Awaitable[Object]],
+        context: Context,
+    ) -> Object:
+        """Change an object, and return it as it is now.
+
+        Args:
+            resource: its kind.
+            namespace: that it is in.
+            name: of it.
+            change: returns the new object, cleaned, for the present one, which it may change;
+                called again when another writer was faster, unless the new object names the
+                resourceVersion that it is for.
+            context: of the request; its subresource says what of the object is written.
+
+        Raises:
+            ApiError: there is none, it has changed meanwhile, or the new one is invalid.
+        """
+        key = resource.key(namespace, name)
+        for _ in range(_MAX_TRIES):
+            item = self.get(resource, namespace, name)
+            old = codec.decode(item)
+            value = await change(copy.deepcopy(old))
+            self._check_identity(resource, value, old, item)
+            value = await self._prepare_update(resource, value, old, context)
+            if _same(value, old):
+                return old
+            pinned = value["metadata"].pop("resourceVersion", "")
+            if context.dry_run:
+                return codec.with_revision(value, item.modified)
+            try:
+                return await self._keep(resource, key, value, item)
+            except MismatchError:
+                if pinned:
+                    raise self._changed(resource, name) from None
+        raise self._changed(resource, name)
+
+    async def delete(
+        self, resource: Resource, item: Item, options: DeleteOptions, context: Context
+    ) -> tuple[Object, bool]:
+        """Delete an object; return it as it is now, and whether it is gone.
+
+        Raises:
+            ApiError: a precondition does not hold.
+        """
+        for _ in range(_MAX_TRIES):
+            old = codec.decode(item)
+            self._check_preconditions(resource, old, options)
+            value = _marked(resource, old, options, context)
+            if value is None:
+                if context.dry_run:
+                    return old, True
+                try:
+                    change = await self.store.delete(item.key, expected=item.modified)
+                    assert change is not None
+                    return codec.with_revision(old, change.revision), True
+                except MismatchError as error:
+                    if error.current is None:
+                        name = old["metadata"]["name"]
+                        raise not_found(resource.plural, resource.group, name) from None
+                    item = error.current
+                    continue
+            if context.dry_run or value == old:
+                return value, False
+            value["metadata"].pop("resourceVersion", None)
+            try:
+                return await self._keep(resource, item.key, value, item), False
+            except MismatchError as error:
+                if error.current is None:
+                    name = old["metadata"]["name"]
+                    raise not_found(resource.plural, resource.group, name) from None
+                item = error.current
+        raise self._changed(resource, codec.decode(item)["metadata"]["name"])
+
+    async def _prepare_update(
+        self, resource: Resource, value: Object, old: Object, context: Context
+    ) -> Object:
+        strategy, meta, before = resource.strategy, value["metadata"], old["metadata"]
+        for key in ("uid", "creationTimestamp", "deletionTimestamp", "generation",
+                    "deletionGracePeriodSeconds", "selfLink", "name", "namespace"):  # fmt: skip
+            if key in before:
+                meta[key] = before[key]
+            else:
+                meta.pop(key, None)
+        if context.subresource == "status":
+            value = _status_only(value, old)
+            strategy.prepare_status(value, old, context)
+        else:
+            if strategy.has_status and not context.subresource:
+                _put(value, "status", old.get("status"))
+            strategy.prepare_update(value, old, context)
+        if strategy.generation and _spec(value) != _spec(old):
+            value["metadata"]["generation"] = before.get("generation", 0) + 1
+        await self._finish(resource, value, old, context)
+        if not _same(value, old):
+            self._own(resource, old, value, context)
+        return value
+
+    async def _finish(
+        self, resource: Resource, value: Object, old: Object | None, context: Context
+    ) -> None:
+        self.types.add_defaults(resource.type_name, value)
+        resource.strategy.default(value)
+        for check in self.admission:
+            await check.admit(resource, value, old, context)
+        path_segment = resource.group == "rbac.authorization.k8s.io"
+        causes = metadata.check_metadata(
+            value["metadata"], namespaced=resource.namespaced, path_segment=path_segment
+        )
+        if old is not None:
+            causes = [cause for cause in causes if cause.field != "metadata.name"]
+            causes += _check_finalizers(value, old)
+        causes += resource.strategy.validate(value, old)
+        if causes:
+            name = value["metadata"].get("name", "")
+            raise invalid(resource.kind, resource.group, name, causes)
+        context.warnings += resource.strategy.warnings(value)
+
+    async def _keep(self, resource: Resource, key: str, value: Object, item: Item) -> Object:
+        """Write a changed object, or remove it if it waited for that change to go."""
+        meta = value["metadata"]
+        if (
+            meta.get("deletionTimestamp")
+            and not meta.get("finalizers")
+            and not meta.get("deletionGracePeriodSeconds")
+            and not value.get("spec", {}).get("finalizers")
+        ):
+            change = await self.store.delete(key, expected=item.modified)
+            assert change is not None
+            return codec.with_revision(value, change.revision)
+        written = await self.store.put(
+            key, lambda revision: codec.stored(value, revision), expected=item.modified
+        )
+        return codec.decode(written)
+
+    def _own(self, resource: Resource, old: Object, value: Object, context: Context) -> None:
+        manager = Manager(
+            name=context.manager[:_MAX_MANAGER],
+            operation=UPDATE,
+            api_version=resource.api_version,
+            subresource=context.subresource,
+            time=context.now,
+        )
+        if value["metadata"].get("managedFields") == []:
+            # An empty list is how a client has the books closed (documentation, "Clearing").
+            value["metadata"].pop("managedFields")
+            return
+        if old and old["metadata"].get("managedFields") != value["metadata"].get("managedFields"):
+            # An apply has kept the books itself.
+            return
+        ownership = Ownership(self.field_sets, resource.type_name)
+        managers = ownership.after_update(old, value, manager)
+        value["metadata"]["managedFields"] = write_managers(managers)
+
+    def _check_identity(self, resource: Resource, value: Object, old: Object, item: Item) -> None:
+        meta, before = value["metadata"], old["metadata"]
+        name = before["name"]
+        if meta.get("name", name) != name:
+            raise bad_request(
+                f"the name of the object ({meta['name']}) does not match the name on the URL "
+                f"({name})"
+            )
+        if (
+            resource.namespaced
+            and meta.get("namespace", before["namespace"]) != before["namespace"]
+        ):
+            raise bad_request(
+                "the namespace of the object does not match the namespace on the request"
+            )
+        if meta.get("uid") and meta["uid"] != before["uid"]:
+            why = f"Precondition failed: UID in precondition: {meta['uid']}, UID in object meta: "
+            raise conflict(resource.plural, resource.group, name, why + before["uid"])
+        revision = meta.get("resourceVersion", "")
+        if revision and revision != str(item.modified):
+            if not revision.isdecimal():
+                cause = metadata.wrong("metadata.resourceVersion", revision, "is no revision")
+                raise invalid(resource.kind, resource.group, name, [cause])
+            raise self._changed(resource, name)
+        if not revision and not resource.strategy.unconditional:
+            text = "must be specified for an update"
+            cause = metadata.wrong("metadata.resourceVersion", 0, text)
+            raise invalid(resource.kind, resource.group, name, [cause])
+
+    def _check_preconditions(self, resource: Resource, old: Object, options: DeleteOptions) -> None:
+        meta = old["metadata"]
+        for what, wanted, found in (
+            ("UID", options.uid, meta["uid"]),
+            ("ResourceVersion", options.revision, meta["resourceVersion"]),
+        ):
+            if wanted and wanted != found:
+                why = f"Precondition failed: {what} in precondition: {wanted}, {what} in object "
+                raise conflict(resource.plural, resource.group, meta["name"], f"{why}meta: {found}")
+
+    @staticmethod
+    def _changed(resource: Resource, name: str) -> ApiError:
+        why = (
+            "the object has been modified; please apply your changes to the latest version and try "
+            "again"
+        )
+        return conflict(resource.plural, resource.group, name, why)
+
+
+def _marked(
+    resource: Resource, old: Object, options: DeleteOptions, context: Context
+) -> Object | None:
+    """Return an object that waits for its deletion; None: nothing keeps it."""
+    meta = dict(old["metadata"])
+    finalizers = [f for f in meta.get("finalizers", []) if f not in (FOREGROUND, ORPHAN)]
+    if options.propagation == "Foreground":
+        finalizers.append(FOREGROUND)
+    elif options.propagation == "Orphan":
+        finalizers.append(ORPHAN)
+    elif not options.propagation:
+        finalizers = list(meta.get("finalizers", []))
+    grace = options.grace
+    if resource.strategy.grace is None:
+        grace = 0
+    elif grace is None:
+        spec = old.get("spec", {})
+        grace = spec.get("terminationGracePeriodSeconds", resource.strategy.grace)
+    grace = max(grace or 0, 0)
+    if "deletionTimestamp" in meta:
+        # A second request can only make it go sooner.
+        grace = min(grace, meta.get("deletionGracePeriodSeconds", 0))
+    waits = bool(finalizers) or grace > 0 or bool(old.get("spec", {}).get("finalizers"))
+    if not waits:
+        return None
+    if meta.get("deletionGracePeriodSeconds") != grace or "deletionTimestamp" not in meta:
+        moment = datetime.fromisoformat(context.now.replace("Z", "+00:00"))
+        moment = (moment + timedelta(seconds=grace)).astimezone(UTC)
+        meta["deletionTimestamp"] = moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+        meta["deletionGracePeriodSeconds"] = grace
+        if resource.strategy.generation:
+            meta["generation"] = meta.get("generation", 0) + 1
+    _put(meta, "finalizers", finalizers or None)
+    return {**old, "metadata": meta}
+
+
+def _status_only(value: Object, old: Object) -> Object:
+    result = copy.deepcopy(old)
+    _put(result, "status", value.get("status"))
+    for key in ("managedFields", "resourceVersion"):
+        _put(result["metadata"], key, value["metadata"].get(key))
+    return result
+
+
+def _check_finalizers(value: Object, old: Object) -> list[Cause]:
+    if not old["metadata"].get("deletionTimestamp"):
+        return []
+    known = set(old["metadata"].get("finalizers", []))
+    added = [f for f in value["metadata"].get("finalizers", []) if f not in known]
+    text = f"no new finalizers can be added if the object is being deleted, found new ones {added}"
+    return [metadata.forbidden("metadata.finalizers", text)] if added else []
+
+
+def _spec(value: Object) -> Object:
+    return {key: item for key, item in value.items() if key not in ("metadata", "status")}
+
+
+def _same(value: Object, old: Object) -> bool:
+    if {**value, "metadata": None} != {**old, "metadata": None}:
+        return False
+    ignored = ("resourceVersion", "managedFields")
+    one, other = value["metadata"], old["metadata"]
+    if any(one.get(k) != other.get(k) for k in one.keys() | other.keys() if k not in ignored):
+        return False
+    return bool(_owners(one) == _owners(other))
+
+
+def _owners(meta: Object) -> Any:
+    return [{**entry, "time": ""} for entry in meta.get("managedFields", [])]
+
+
+def _put(value: Object, key: str, item: Any) -> None:
+    if item is None:
+        value.pop(key, None)
+    else:
+        value[key] = item

@@ -1,0 +1,167 @@
+"""What a kind declares of itself; the machinery does the rest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from controlplane.api.errors import Cause
+
+Object = dict[str, Any]
+"""A decoded object of the API."""
+
+
+@dataclass(slots=True)
+class Context:
+    """One request, as far as kinds need to know it.
+
+    Attributes:
+        user: name of who asks; "" for the server itself.
+        groups: that the user is in.
+        now: RFC 3339, to the second.
+        dry_run: nothing is kept.
+        manager: field manager that writes.
+        subresource: that is written to; "" for the object itself.
+        warnings: that the answer carries, in order.
+    """
+
+    user: str = ""
+    groups: tuple[str, ...] = ()
+    now: str = ""
+    dry_run: bool = False
+    manager: str = ""
+    subresource: str = ""
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of the table that ``kubectl get`` prints.
+
+    Attributes:
+        name: its heading.
+        type: ``string``, ``integer``, ``number``, ``boolean`` or ``date``.
+        format: ``name`` for the one with the object's name; "" otherwise.
+        priority: 0 is always shown, others with ``-o wide``.
+        description: in a few words.
+    """
+
+    name: str
+    type: str = "string"
+    format: str = ""
+    priority: int = 0
+    description: str = ""
+
+
+class Strategy:
+    """How objects of a kind are made and changed; the default does nothing special.
+
+    Attributes:
+        columns: of its table, after the name and before the age.
+        generation: ``metadata.generation`` counts changes of anything but metadata and status.
+        has_status: its status is written by the subresource only.
+        grace: seconds that a deletion waits for someone to confirm it, if none are asked for; None:
+            objects are deleted at once.
+        selectable: paths that :meth:`fields` tells.
+        unconditional: an update without a resourceVersion overwrites whatever is there.
+    """
+
+    columns: tuple[Column, ...] = ()
+    generation: bool = True
+    has_status: bool = True
+    grace: int | None = None
+    selectable: frozenset[str] = frozenset()
+    unconditional: bool = True
+
+    def default(self, value: Object) -> None:
+        """Put in the defaults that the types do not tell."""
+
+    def prepare_create(self, value: Object, context: Context) -> None:
+        """Set what the server sets, and drop what a client may not, at a creation."""
+
+    def prepare_update(self, value: Object, old: Object, context: Context) -> None:
+        """Likewise at an update of anything but a subresource."""
+
+    def prepare_status(self, value: Object, old: Object, context: Context) -> None:
+        """Likewise at an update of the status."""
+
+    def validate(self, value: Object, old: Object | None) -> list[Cause]:
+        """Return what is wrong with a new object, or with a changed one and its old form."""
+        return []
+
+    def warnings(self, value: Object) -> list[str]:
+        """Return what a user should hear about an object that is good all the same."""
+        return []
+
+    def fields(self, value: Object) -> dict[str, str]:
+        """Return what field selectors can ask for, besides name and namespace."""
+        return {}
+
+    def row(self, value: Object) -> list[Any]:
+        """Return the cells of :attr:`columns`."""
+        return []
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """A kind as it is served.
+
+    Attributes:
+        group: "" for the core group.
+        version: such as ``v1``.
+        plural: its name in paths.
+        singular: its name for one, in lower case.
+        kind: its name in objects.
+        namespaced: its objects are in namespaces.
+        type_name: of its type.
+        strategy: what is special about it.
+        short_names: such as ``po``.
+        categories: such as ``all``.
+        verbs: that it serves.
+        subresources: facts of its subresources, by their name, as discovery tells them.
+    """
+
+    group: str
+    version: str
+    plural: str
+    singular: str
+    kind: str
+    namespaced: bool
+    type_name: str
+    strategy: Strategy
+    short_names: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()
+    verbs: tuple[str, ...] = ()
+    subresources: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @property
+    def api_version(self) -> str:
+        """The ``apiVersion`` of its objects."""
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+    @property
+    def prefix(self) -> str:
+        """The beginning of its keys in the store; versions of a kind share it."""
+        return f"/{self.group or 'core'}/{self.plural}/"
+
+    def key(self, namespace: str, name: str) -> str:
+        """Return the key of an object in the store."""
+        return f"{self.prefix}{namespace}/{name}" if self.namespaced else f"{self.prefix}{name}"
+
+    def prefix_in(self, namespace: str) -> str:
+        """Return the beginning of the keys in a namespace; "" for all of them."""
+        return f"{self.prefix}{namespace}/" if namespace and self.namespaced else self.prefix
+
+
+class Admission(Protocol):
+    """A check of every write, before it is kept (quotas, NodeRestriction, defaults of pods ...)."""
+
+    async def admit(
+        self, resource: Resource, value: Object, old: Object | None, context: Context
+    ) -> None:
+        """Change the object, or refuse it.
+
+        Raises:
+            ApiError: it is refused.
+        """
+        ...
