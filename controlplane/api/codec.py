@@ -40,6 +40,11 @@ def decode(item: Item) -> Object:
     return _decoder.decode(item.value)
 
 
+def decode_bytes(content: bytes) -> Object:
+    """Return the object of bytes that came from the store."""
+    return _decoder.decode(content)
+
+
 def labels(item: Item) -> dict[str, str]:
     """Return the labels of an item, not to be changed; read once from each version of it."""
     found = _known_labels.get(item)

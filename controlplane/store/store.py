@@ -76,6 +76,11 @@ class Watch:
         self._queue.clear()
         return taken
 
+    @property
+    def pending(self) -> bool:
+        """There is something to take."""
+        return bool(self._queue)
+
     async def wait(self) -> bool:
         """Wait until there is something to take; False: it has ended.
 

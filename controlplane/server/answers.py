@@ -1,0 +1,147 @@
+"""Putting answers: as JSON or YAML, as objects, as tables, or as their metadata alone.
+
+Source: Kubernetes documentation, "Kubernetes API Concepts": "Receiving resources as Tables",
+"Metadata-only fetches", "Resource encodings".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+from aiohttp import web
+
+from controlplane.api import codec
+from controlplane.api.errors import ApiError
+from controlplane.api.resource import Object, Resource
+from controlplane.server.tables import make_table
+
+_META = "meta.k8s.io/v1"
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What a client accepts best of what there is.
+
+    Attributes:
+        media: ``application/json`` or ``application/yaml``.
+        shape: "" for objects, ``Table``, ``PartialObjectMetadata``, ``PartialObjectMetadataList``,
+            or ``APIGroupDiscoveryList``.
+    """
+
+    media: str = "application/json"
+    shape: str = ""
+
+
+def negotiate(accept: str, shapes: Iterable[str] = ()) -> Form:
+    """Return the first form of an ``Accept`` header that can be had.
+
+    Args:
+        accept: the header; "" takes anything.
+        shapes: that can be had, besides objects.
+
+    Raises:
+        ApiError: none can.
+    """
+    if not accept.strip():
+        return Form()
+    for entry in accept.split(","):
+        media, *parameters = (part.strip() for part in entry.split(";"))
+        wanted = dict(part.split("=", 1) for part in parameters if "=" in part)
+        if media in ("*/*", "application/*"):
+            media = "application/json"
+        if media not in ("application/json", "application/yaml"):
+            continue
+        shape = wanted.get("as", "")
+        if not shape:
+            return Form(media)
+        if shape in shapes and wanted.get("v") in ("v1", "v2"):
+            return Form(media, shape)
+    raise ApiError(
+        "NotAcceptable",
+        "only the following media types are accepted: application/json, application/yaml",
+    )
+
+
+OBJECT_SHAPES = ("Table", "PartialObjectMetadata", "PartialObjectMetadataList")
+
+
+def respond(value: Any, *, status: int = 200, media: str = "application/json") -> web.Response:
+    """Return an answer with a decoded value."""
+    return respond_bytes(codec.encode(value), status=status, media=media)
+
+
+def respond_bytes(
+    content: bytes, *, status: int = 200, media: str = "application/json"
+) -> web.Response:
+    """Return an answer with JSON that is there already."""
+    if media == "application/yaml":
+        # JSON is YAML; the round trip makes it the kind that people write.
+        text = yaml.dump(yaml.load(content, Loader=yaml.CSafeLoader), Dumper=yaml.CSafeDumper)
+        content = text.encode()
+    return web.Response(body=content, status=status, content_type=media)
+
+
+def respond_error(error: ApiError) -> web.Response:
+    """Return a failure as a Status."""
+    answer = respond(error.to_status(), status=error.code)
+    if error.retry_after:
+        answer.headers["Retry-After"] = str(error.retry_after)
+    return answer
+
+
+def object_bytes(resource: Resource, content: bytes, form: Form, include: str) -> bytes:
+    """Return one object in the form that is asked for.
+
+    Args:
+        resource: its kind.
+        content: as the store keeps it.
+        form: asked for.
+        include: ``includeObject`` of tables.
+    """
+    if not form.shape:
+        return content
+    value = codec.decode_bytes(content)
+    if form.shape == "Table":
+        return codec.encode(make_table(resource, [value], {}, include))
+    return codec.encode(_metadata_of(value))
+
+
+def list_bytes(
+    resource: Resource, contents: list[bytes], meta: Object, form: Form, include: str
+) -> bytes:
+    """Return a list in the form that is asked for."""
+    if not form.shape:
+        head = codec.encode(
+            {"kind": f"{resource.kind}List", "apiVersion": resource.api_version, "metadata": meta}
+        )
+        return b"".join((head[:-1], b',"items":[', b",".join(contents), b"]}"))
+    values = [codec.decode_bytes(content) for content in contents]
+    if form.shape == "Table":
+        return codec.encode(make_table(resource, values, meta, include))
+    return codec.encode(
+        {
+            "kind": "PartialObjectMetadataList",
+            "apiVersion": _META,
+            "metadata": meta,
+            "items": [_metadata_of(value) for value in values],
+        }
+    )
+
+
+def add_warnings(answer: web.StreamResponse, warnings: list[str]) -> None:
+    """Put warnings into the header that clients show (RFC 7234, section 5.5)."""
+    for text in dict.fromkeys(warnings):
+        plain = re.sub(r"[^\x20-\x7e]", "?", text).replace("\\", "\\\\").replace('"', '\\"')
+        answer.headers.add("Warning", f'299 - "{plain[:2048]}"')
+
+
+def _metadata_of(value: Object) -> Object:
+    return {
+        "kind": "PartialObjectMetadata",
+        "apiVersion": _META,
+        "metadata": value["metadata"],
+    }

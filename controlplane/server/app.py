@@ -1,0 +1,104 @@
+"""The HTTP application: every request, and the one place where errors become answers."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Final
+
+from aiohttp import web
+
+from controlplane.api.errors import ApiError
+from controlplane.kinds.catalog import Catalog
+from controlplane.server import discovery
+from controlplane.server.answers import negotiate, respond, respond_error
+from controlplane.server.body import MAX_BODY
+from controlplane.server.request import parse_request
+from controlplane.server.resources import Resources
+from controlplane.store.model import StoreError
+from kubeletpy_common import logs
+
+_log = logging.getLogger(__name__)
+
+# What clients compare with: the version of Kubernetes whose API this server speaks.
+VERSION: Final = {
+    "major": "1",
+    "minor": "36",
+    "gitVersion": "v1.36.0+kubeletpy",
+    "platform": "linux/amd64",
+}
+
+
+class Server:
+    """Answers requests.
+
+    Args:
+        resources: what is kept in the store.
+        catalog: what there is.
+    """
+
+    def __init__(self, resources: Resources, catalog: Catalog) -> None:
+        self._resources = resources
+        self._catalog = catalog
+
+    def application(self) -> web.Application:
+        """Return it as an application for aiohttp."""
+        app = web.Application(client_max_size=MAX_BODY)
+        app.router.add_route("*", "/{path:.*}", self._answer)
+        return app
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        try:
+            info = parse_request(request.method, request.path, request.query)
+            if info is not None:
+                return await self._resources.serve(request, info)
+            return self._answer_plain(request)
+        except ApiError as error:
+            return respond_error(error)
+        except StoreError as error:
+            logs.event(_log, logging.ERROR, "the store failed", error=str(error))
+            return respond_error(ApiError("ServiceUnavailable", str(error), retry_after=1))
+        except (ConnectionResetError, TimeoutError):
+            raise
+        except Exception as error:
+            _log.exception("a request failed", extra={"fields": {"path": request.path}})
+            text = f"Internal error occurred: {type(error).__name__}: {error}"
+            return respond_error(ApiError("InternalError", text))
+
+    def _answer_plain(self, request: web.Request) -> web.Response:
+        path = request.path.rstrip("/")
+        if request.method not in ("GET", "HEAD"):
+            raise ApiError("MethodNotAllowed", f"{request.method} is not supported here")
+        if path in ("/healthz", "/livez", "/readyz"):
+            return web.Response(text="ok")
+        if path == "/version":
+            return respond(VERSION)
+        found = self._discover(request, path)
+        if found is None:
+            raise ApiError("NotFound", "the server could not find the requested resource")
+        return found
+
+    def _discover(self, request: web.Request, path: str) -> web.Response | None:
+        parts = path.strip("/").split("/")
+        found: dict[str, Any] | None = None
+        if path in ("/api", "/apis"):
+            return self._discover_all(request, core=path == "/api")
+        if parts[0] == "api" and len(parts) == 2:
+            found = discovery.resource_list(self._catalog, "", parts[1])
+        elif parts[0] == "apis" and len(parts) == 2:
+            found = discovery.one_group(self._catalog, parts[1])
+        elif parts[0] == "apis" and len(parts) == 3:
+            found = discovery.resource_list(self._catalog, parts[1], parts[2])
+        return None if found is None else respond(found)
+
+    def _discover_all(self, request: web.Request, *, core: bool) -> web.Response:
+        form = negotiate(request.headers.get("Accept", ""), (discovery.AGGREGATED,))
+        if form.shape:
+            groups = [""] if core else self._catalog.groups()
+            answer = respond(discovery.aggregated(self._catalog, groups))
+            answer.headers["Content-Type"] = (
+                "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
+            )
+            return answer
+        if core:
+            return respond(discovery.core_versions(request.host))
+        return respond(discovery.group_list(self._catalog))

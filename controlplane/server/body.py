@@ -1,0 +1,95 @@
+"""Reading bodies: JSON or YAML, within bounds."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Final
+
+import msgspec
+import yaml
+from aiohttp import web
+
+from controlplane.api.errors import ApiError, bad_request
+
+MAX_BODY: Final = 3 << 20
+"""Bytes of one request, as in Kubernetes."""
+
+_JSON: Final = ("application/json", "application/merge-patch+json", "application/json-patch+json",
+                "application/strategic-merge-patch+json")  # fmt: skip
+_YAML: Final = ("application/yaml", "application/apply-patch+yaml")
+
+
+class _Loader(yaml.CSafeLoader):
+    """YAML without aliases: a few of them can stand for more than memory holds."""
+
+    def compose_node(self, parent: Any, index: int) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("aliases are not accepted")
+        return super().compose_node(parent, index)  # type: ignore[misc]
+
+
+async def read_body(request: web.Request) -> Any:
+    """Return the decoded body; None if there is none.
+
+    Raises:
+        ApiError: it is too large, of an unknown type, or not well-formed.
+    """
+    try:
+        content = await request.read()
+    except web.HTTPRequestEntityTooLarge as error:
+        text = f"the request is larger than the {MAX_BODY} bytes that are accepted"
+        raise ApiError("RequestEntityTooLarge", text) from error
+    if not content:
+        return None
+    kind = request.content_type
+    if kind in _YAML:
+        return _from_yaml(content)
+    if kind in _JSON or kind == "application/octet-stream":
+        return _from_json(content)
+    listed = ", ".join((*_JSON, *_YAML))
+    raise ApiError(
+        "UnsupportedMediaType",
+        f"the body of the request was in an unknown format {kind!r}: accepted are {listed}",
+    )
+
+
+def _from_json(content: bytes) -> Any:
+    try:
+        return msgspec.json.decode(content)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise bad_request(f"the body is no well-formed JSON: {error}") from error
+
+
+def _from_yaml(content: bytes) -> Any:
+    try:
+        value = yaml.load(content, Loader=_Loader)
+        return _as_json(value)
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        text = " ".join(str(error).split())
+        raise bad_request(f"the body is no well-formed YAML: {text}") from error
+
+
+def _as_json(value: Any) -> Any:
+    """Return what YAML holds in the terms of JSON.
+
+    Raises:
+        ValueError: JSON has no such value.
+    """
+    if isinstance(value, dict):
+        if not all(isinstance(key, str | int | float | bool) for key in value):
+            raise ValueError("keys of maps must be text")
+        return {_key(key): _as_json(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_as_json(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{value} is no number of JSON")
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    if hasattr(value, "isoformat"):
+        # What YAML takes for a date is text to JSON.
+        return value.isoformat().replace("+00:00", "Z")
+    raise ValueError(f"JSON has no {type(value).__name__}")
+
+
+def _key(key: Any) -> str:
+    return str(key).lower() if isinstance(key, bool) else str(key)

@@ -1,0 +1,305 @@
+"""The verbs on resources: from a request to the registry and back."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+from aiohttp import web
+
+from controlplane.api import codec, metadata
+from controlplane.api.errors import ApiError, bad_request
+from controlplane.api.listing import Selection, read_list, select
+from controlplane.api.registry import DeleteOptions, Registry
+from controlplane.api.resource import Context, Object, Resource
+from controlplane.kinds.catalog import Catalog
+from controlplane.kinds.types import WrongTypeError
+from controlplane.server.answers import (
+    OBJECT_SHAPES,
+    add_warnings,
+    list_bytes,
+    negotiate,
+    object_bytes,
+    respond,
+    respond_bytes,
+)
+from controlplane.server.body import read_body
+from controlplane.server.patching import APPLY_TYPE, applier, apply, patcher
+from controlplane.server.request import RequestInfo, integer, is_true
+from controlplane.server.watching import serve_watch
+
+_VALIDATIONS: Final = ("Strict", "Warn", "Ignore")
+
+
+class Resources:
+    """Serves what is kept in the store.
+
+    Args:
+        registry: the objects.
+        catalog: the resources.
+    """
+
+    def __init__(self, registry: Registry, catalog: Catalog) -> None:
+        self._registry = registry
+        self._catalog = catalog
+
+    async def serve(self, request: web.Request, info: RequestInfo) -> web.StreamResponse:
+        """Answer a request for a resource.
+
+        Raises:
+            ApiError: it fails.
+        """
+        resource = self._catalog.find(info.group, info.version, info.resource)
+        if resource is None:
+            raise ApiError("NotFound", "the server could not find the requested resource")
+        self._check(resource, info)
+        context = _context(request, info)
+        if info.verb == "get":
+            return await self._get(request, info, resource)
+        if info.verb == "list":
+            return await self._list(request, info, resource)
+        if info.verb == "watch":
+            selection = _selection(resource, info, request)
+            form = negotiate(request.headers.get("Accept", ""), OBJECT_SHAPES)
+            return await serve_watch(request, self._registry.store, selection, form)
+        handlers = {
+            "create": self._create,
+            "update": self._update,
+            "patch": self._patch,
+            "delete": self._delete,
+            "deletecollection": self._delete_collection,
+        }
+        answer = await handlers[info.verb](request, info, resource, context)
+        add_warnings(answer, context.warnings)
+        return answer
+
+    def _check(self, resource: Resource, info: RequestInfo) -> None:
+        verbs: Any = resource.verbs
+        if info.subresource:
+            facts = resource.subresources.get(info.subresource)
+            if facts is None:
+                raise ApiError("NotFound", "the server could not find the requested resource")
+            verbs = facts["verbs"]
+        if info.verb not in verbs and info.verb != "deletecollection":
+            raise ApiError(
+                "MethodNotAllowed",
+                "the server does not allow this method on the requested resource",
+            )
+        if not resource.namespaced and info.namespace and resource.plural != "namespaces":
+            raise ApiError("NotFound", "the server could not find the requested resource")
+        if resource.namespaced and not info.namespace and info.verb not in ("list", "watch"):
+            raise bad_request("an empty namespace may not be set for this request")
+
+    async def _get(
+        self, request: web.Request, info: RequestInfo, resource: Resource
+    ) -> web.Response:
+        form = negotiate(request.headers.get("Accept", ""), OBJECT_SHAPES)
+        item = self._registry.get(resource, _namespace(info, resource), info.name)
+        include = request.query.get("includeObject", "")
+        content = object_bytes(resource, item.value, form, include)
+        return respond_bytes(content, media=form.media)
+
+    async def _list(
+        self, request: web.Request, info: RequestInfo, resource: Resource
+    ) -> web.Response:
+        form = negotiate(request.headers.get("Accept", ""), OBJECT_SHAPES)
+        query = request.query
+        listed = read_list(
+            self._registry.store,
+            _selection(resource, info, request),
+            limit=integer(query, "limit", 0),
+            token=query.get("continue", ""),
+            revision=query.get("resourceVersion", ""),
+            match=query.get("resourceVersionMatch", ""),
+        )
+        meta: Object = {"resourceVersion": str(listed.revision)}
+        if listed.token:
+            meta["continue"] = listed.token
+        if listed.remaining:
+            meta["remainingItemCount"] = listed.remaining
+        contents = [item.value for item in listed.items]
+        content = list_bytes(resource, contents, meta, form, query.get("includeObject", ""))
+        return respond_bytes(content, media=form.media)
+
+    async def _create(
+        self, request: web.Request, info: RequestInfo, resource: Resource, context: Context
+    ) -> web.Response:
+        form = negotiate(request.headers.get("Accept", ""), OBJECT_SHAPES)
+        body = await read_body(request)
+        value = self._registry.clean(resource, body, context, _validation(request))
+        made = await self._registry.create(resource, info.namespace, value, context)
+        content = object_bytes(resource, codec.encode(made), form, "")
+        return respond_bytes(content, status=201, media=form.media)
+
+    async def _update(
+        self, request: web.Request, info: RequestInfo, resource: Resource, context: Context
+    ) -> web.Response:
+        form = negotiate(request.headers.get("Accept", ""), OBJECT_SHAPES)
+        body = await read_body(request)
+        value = self._registry.clean(resource, body, context, _validation(request))
+
+        async def change(old: Object) -> Object:
+            return json_copy(value)
+
+        namespace = _namespace(info, resource)
+        changed = await self._registry.update(resource, namespace, info.name, change, context)
+        content = object_bytes(resource, codec.encode(changed), form, "")
+        return respond_bytes(content, media=form.media)
+
+    async def _patch(
+        self, request: web.Request, info: RequestInfo, resource: Resource, context: Context
+    ) -> web.Response:
+        form = negotiate(request.headers.get("Accept", ""), OBJECT_SHAPES)
+        patch = await read_body(request)
+        namespace = _namespace(info, resource)
+        validation = _validation(request)
+        status = 200
+        if request.content_type == APPLY_TYPE:
+            if not request.query.get("fieldManager"):
+                raise bad_request("PatchOptions.fieldManager is required for apply patch")
+            config = self._registry.clean(resource, patch, context, validation)
+            config["metadata"].setdefault("name", info.name)
+            force = is_true(request.query.get("force", ""))
+            try:
+                change = applier(self._registry, resource, config, context, force=force)
+                value = await self._registry.update(resource, namespace, info.name, change, context)
+            except ApiError as error:
+                if error.reason != "NotFound" or info.subresource:
+                    raise
+                made = apply(self._registry, resource, None, config, context, force=force)
+                value = await self._registry.create(resource, info.namespace, made, context)
+                status = 201
+        else:
+            change = patcher(
+                self._registry, resource, request.content_type, patch, context, validation
+            )
+            value = await self._registry.update(resource, namespace, info.name, change, context)
+        content = object_bytes(resource, codec.encode(value), form, "")
+        return respond_bytes(content, status=status, media=form.media)
+
+    async def _delete(
+        self, request: web.Request, info: RequestInfo, resource: Resource, context: Context
+    ) -> web.Response:
+        form = negotiate(request.headers.get("Accept", ""), OBJECT_SHAPES)
+        options = await self._delete_options(request, context)
+        item = self._registry.get(resource, _namespace(info, resource), info.name)
+        value, gone = await self._registry.delete(resource, item, options, context)
+        if not gone or resource.plural == "pods":
+            content = object_bytes(resource, codec.encode(value), form, "")
+            return respond_bytes(content, media=form.media)
+        details = {
+            "name": info.name,
+            "group": resource.group,
+            "kind": resource.plural,
+            "uid": value["metadata"]["uid"],
+        }
+        status = {
+            "kind": "Status",
+            "apiVersion": "v1",
+            "metadata": {},
+            "status": "Success",
+            "details": {key: word for key, word in details.items() if word},
+        }
+        return respond(status, media=form.media)
+
+    async def _delete_collection(
+        self, request: web.Request, info: RequestInfo, resource: Resource, context: Context
+    ) -> web.Response:
+        form = negotiate(request.headers.get("Accept", ""))
+        options = await self._delete_options(request, context)
+        selection = _selection(resource, info, request)
+        listed = read_list(
+            self._registry.store, selection, limit=0, token="", revision="", match=""
+        )
+        contents: list[bytes] = []
+        for item in listed.items:
+            try:
+                value, _ = await self._registry.delete(resource, item, options, context)
+            except ApiError as error:
+                if error.reason != "NotFound":
+                    raise
+                continue
+            contents.append(codec.encode(value))
+        meta = {"resourceVersion": str(self._registry.store.revision)}
+        return respond_bytes(list_bytes(resource, contents, meta, form, ""), media=form.media)
+
+    async def _delete_options(self, request: web.Request, context: Context) -> DeleteOptions:
+        body = await read_body(request)
+        try:
+            value, _ = self._registry.types.clean("meta.v1.DeleteOptions", body or {})
+        except WrongTypeError as error:
+            raise bad_request(f"DeleteOptions: {error}") from error
+        query = request.query
+        if "gracePeriodSeconds" in query:
+            value["gracePeriodSeconds"] = integer(query, "gracePeriodSeconds", 0)
+        policy = query.get("propagationPolicy") or value.get("propagationPolicy", "")
+        orphan = value.get("orphanDependents")
+        if "orphanDependents" in query:
+            orphan = is_true(query["orphanDependents"])
+        if policy and orphan is not None:
+            raise bad_request("orphanDependents and propagationPolicy cannot be both set")
+        if policy not in ("", "Background", "Foreground", "Orphan"):
+            raise bad_request(f"propagationPolicy {policy!r} is not Background, Foreground, Orphan")
+        if orphan is not None:
+            policy = "Orphan" if orphan else "Background"
+        if value.get("gracePeriodSeconds", 0) < 0:
+            raise bad_request("gracePeriodSeconds must not be negative")
+        if value.get("dryRun"):
+            _check_dry_run(value["dryRun"])
+            context.dry_run = True
+        conditions = value.get("preconditions", {})
+        return DeleteOptions(
+            value.get("gracePeriodSeconds"),
+            conditions.get("uid", ""),
+            conditions.get("resourceVersion", ""),
+            policy,
+        )
+
+
+def json_copy(value: Object) -> Object:
+    """Return a copy that can be changed at will."""
+    copied: Object = json.loads(json.dumps(value))
+    return copied
+
+
+def _namespace(info: RequestInfo, resource: Resource) -> str:
+    return info.namespace if resource.namespaced else ""
+
+
+def _selection(resource: Resource, info: RequestInfo, request: web.Request) -> Selection:
+    query = request.query
+    return select(
+        resource,
+        _namespace(info, resource),
+        info.name,
+        query.get("labelSelector", ""),
+        query.get("fieldSelector", ""),
+    )
+
+
+def _context(request: web.Request, info: RequestInfo) -> Context:
+    query = request.query
+    if "dryRun" in query:
+        _check_dry_run(query.getall("dryRun"))
+    # The first word of the agent names who writes, as other servers have it.
+    agent = request.headers.get("User-Agent", "").partition("/")[0] or "unknown"
+    return Context(
+        user=request.get("user", ""),
+        groups=request.get("groups", ()),
+        now=metadata.now(),
+        dry_run="dryRun" in query,
+        manager=query.get("fieldManager") or agent,
+        subresource=info.subresource,
+    )
+
+
+def _check_dry_run(values: list[str]) -> None:
+    if values != ["All"]:
+        raise bad_request(f"dryRun must be All, not {', '.join(values)[:80]!r}")
+
+
+def _validation(request: web.Request) -> str:
+    validation = request.query.get("fieldValidation") or "Warn"
+    if validation not in _VALIDATIONS:
+        raise bad_request(f"fieldValidation {validation!r} is not one of {', '.join(_VALIDATIONS)}")
+    return validation
