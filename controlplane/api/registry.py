@@ -114,9 +114,22 @@ class Registry:
         return item
 
     async def create(
-        self, resource: Resource, namespace: str, value: Object, context: Context
+        self,
+        resource: Resource,
+        namespace: str,
+        value: Object,
+        context: Context,
+        *,
+        applied: bool = False,
     ) -> Object:
         """Make an object, cleaned before, and return it as it is now.
+
+        Args:
+            resource: its kind.
+            namespace: that it will be in; "" for none.
+            value: the object, which is changed.
+            context: of the request.
+            applied: it comes of an apply, which has kept the books of its owners.
 
         Raises:
             ApiError: it is invalid, is refused, or its name is taken.
@@ -133,8 +146,10 @@ class Registry:
         if meta.get("resourceVersion"):
             raise bad_request("resourceVersion should not be set on objects to be created")
         for key in ("uid", "creationTimestamp", "deletionTimestamp", "resourceVersion",
-                    "deletionGracePeriodSeconds", "selfLink", "managedFields"):  # fmt: skip
+                    "deletionGracePeriodSeconds", "selfLink"):  # fmt: skip
             meta.pop(key, None)
+        if not applied:
+            meta.pop("managedFields", None)
         meta["uid"] = metadata.new_uid()
         meta["creationTimestamp"] = context.now
         if resource.strategy.generation:
@@ -145,7 +160,7 @@ class Registry:
         resource.strategy.prepare_create(value, context)
         await self._finish(resource, value, None, context)
         meta = value["metadata"]
-        if "managedFields" not in meta:
+        if not applied:
             self._own(resource, {}, value, context)
         key = resource.key(namespace, meta["name"])
         if context.dry_run:
@@ -183,22 +198,24 @@ class Registry:
             ApiError: there is none, it has changed meanwhile, or the new one is invalid.
         """
         key = resource.key(namespace, name)
+        item = self.get(resource, namespace, name)
         for _ in range(_MAX_TRIES):
-            item = self.get(resource, namespace, name)
             old = codec.decode(item)
             value = await change(copy.deepcopy(old))
             self._check_identity(resource, value, old, item)
             value = await self._prepare_update(resource, value, old, context)
             if _same(value, old):
                 return old
-            pinned = value["metadata"].pop("resourceVersion", "")
+            value["metadata"].pop("resourceVersion", None)
             if context.dry_run:
                 return codec.with_revision(value, item.modified)
             try:
                 return await self._keep(resource, key, value, item)
-            except MismatchError:
-                if pinned:
-                    raise self._changed(resource, name) from None
+            except MismatchError as error:
+                # A new object that names the version it is for is refused in the next round.
+                if error.current is None:
+                    raise not_found(resource.plural, resource.group, name) from None
+                item = error.current
         raise self._changed(resource, name)
 
     async def delete(

@@ -85,6 +85,11 @@ class Types:
         """
         return self._kinds[f"{group_version}/{kind}"]
 
+    @property
+    def kinds(self) -> dict[str, str]:
+        """Names of types by ``group/version/Kind``."""
+        return self._kinds
+
     def fields(self, name: str) -> dict[str, Field]:
         """Return the fields of an object type."""
         return self._table[name]

@@ -1,4 +1,4 @@
-"""Reading bodies: JSON or YAML, within bounds."""
+"""Reading bodies: JSON, YAML or protobuf, within bounds."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import yaml
 from aiohttp import web
 
 from controlplane.api.errors import ApiError, bad_request
+from controlplane.kinds.protobuf import MEDIA, ProtobufError, decode_object
 
 MAX_BODY: Final = 3 << 20
 """Bytes of one request, as in Kubernetes."""
@@ -19,17 +20,12 @@ _JSON: Final = ("application/json", "application/merge-patch+json", "application
 _YAML: Final = ("application/yaml", "application/apply-patch+yaml")
 
 
-class _Loader(yaml.CSafeLoader):
-    """YAML without aliases: a few of them can stand for more than memory holds."""
-
-    def compose_node(self, parent: Any, index: int) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("aliases are not accepted")
-        return super().compose_node(parent, index)  # type: ignore[misc]
-
-
-async def read_body(request: web.Request) -> Any:
+async def read_body(request: web.Request, kinds: dict[str, str]) -> Any:
     """Return the decoded body; None if there is none.
+
+    Args:
+        request: to read from.
+        kinds: names of types by ``group/version/Kind``, for bodies in protobuf.
 
     Raises:
         ApiError: it is too large, of an unknown type, or not well-formed.
@@ -46,7 +42,12 @@ async def read_body(request: web.Request) -> Any:
         return _from_yaml(content)
     if kind in _JSON or kind == "application/octet-stream":
         return _from_json(content)
-    listed = ", ".join((*_JSON, *_YAML))
+    if kind == MEDIA:
+        try:
+            return decode_object(content, kinds)
+        except ProtobufError as error:
+            raise bad_request(f"the body is no well-formed protobuf: {error}") from error
+    listed = ", ".join((*_JSON, *_YAML, MEDIA))
     raise ApiError(
         "UnsupportedMediaType",
         f"the body of the request was in an unknown format {kind!r}: accepted are {listed}",
@@ -62,8 +63,13 @@ def _from_json(content: bytes) -> Any:
 
 def _from_yaml(content: bytes) -> Any:
     try:
-        value = yaml.load(content, Loader=_Loader)
-        return _as_json(value)
+        # A few aliases can stand for more than memory holds.
+        if b"*" in content and any(
+            isinstance(event, yaml.AliasEvent)
+            for event in yaml.parse(content, Loader=yaml.CSafeLoader)
+        ):
+            raise ValueError("aliases are not accepted")
+        return _as_json(yaml.load(content, Loader=yaml.CSafeLoader))
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         text = " ".join(str(error).split())
         raise bad_request(f"the body is no well-formed YAML: {text}") from error

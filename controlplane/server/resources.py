@@ -125,7 +125,7 @@ class Resources:
         self, request: web.Request, info: RequestInfo, resource: Resource, context: Context
     ) -> web.Response:
         form = negotiate(request.headers.get("Accept", ""), OBJECT_SHAPES)
-        body = await read_body(request)
+        body = await read_body(request, self._registry.types.kinds)
         value = self._registry.clean(resource, body, context, _validation(request))
         made = await self._registry.create(resource, info.namespace, value, context)
         content = object_bytes(resource, codec.encode(made), form, "")
@@ -135,7 +135,7 @@ class Resources:
         self, request: web.Request, info: RequestInfo, resource: Resource, context: Context
     ) -> web.Response:
         form = negotiate(request.headers.get("Accept", ""), OBJECT_SHAPES)
-        body = await read_body(request)
+        body = await read_body(request, self._registry.types.kinds)
         value = self._registry.clean(resource, body, context, _validation(request))
 
         async def change(old: Object) -> Object:
@@ -150,7 +150,7 @@ class Resources:
         self, request: web.Request, info: RequestInfo, resource: Resource, context: Context
     ) -> web.Response:
         form = negotiate(request.headers.get("Accept", ""), OBJECT_SHAPES)
-        patch = await read_body(request)
+        patch = await read_body(request, self._registry.types.kinds)
         namespace = _namespace(info, resource)
         validation = _validation(request)
         status = 200
@@ -167,7 +167,9 @@ class Resources:
                 if error.reason != "NotFound" or info.subresource:
                     raise
                 made = apply(self._registry, resource, None, config, context, force=force)
-                value = await self._registry.create(resource, info.namespace, made, context)
+                value = await self._registry.create(
+                    resource, info.namespace, made, context, applied=True
+                )
                 status = 201
         else:
             change = patcher(
@@ -224,7 +226,7 @@ class Resources:
         return respond_bytes(list_bytes(resource, contents, meta, form, ""), media=form.media)
 
     async def _delete_options(self, request: web.Request, context: Context) -> DeleteOptions:
-        body = await read_body(request)
+        body = await read_body(request, self._registry.types.kinds)
         try:
             value, _ = self._registry.types.clean("meta.v1.DeleteOptions", body or {})
         except WrongTypeError as error:

@@ -70,7 +70,8 @@ async def serve_watch(
             await answer.write(b"".join(lines))
         async with asyncio.timeout(seconds):
             await _follow(answer, store, watch, stream, bookmarks)
-    except TimeoutError:
+    except (TimeoutError, ConnectionResetError):
+        # Its time is over, or the client has gone.
         pass
     finally:
         watch.close()
