@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import signal
+
 from tests.support.machine import run_token
 
 pytest_plugins = ["pytester"]
+
+# Who starts us in the background of a script starts us deaf to SIGINT, and with us every command
+# that a test means to interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Set before any test starts a process, so that each of them carries the mark of this run.
 run_token()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import socket
@@ -87,13 +88,19 @@ def shims(place: Place) -> dict[str, int]:
 def spawner(daemon: int) -> psutil.Process:
     """Return the spawner of the daemon with this process id."""
 
-    def named() -> list[psutil.Process]:
-        children = psutil.Process(daemon).children()
-        return [child for child in children if child.name().startswith("kubeletpy-spawn")]
+    found: list[psutil.Process] = []
+
+    def named() -> bool:
+        for child in psutil.Process(daemon).children():
+            # The daemon's other children (a reader, a writer of layers) may end at any time.
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if child.name().startswith("kubeletpy-spawn"):
+                    found.append(child)
+        return bool(found)
 
     # It gives itself the name, maybe only after the daemon says that it is ready.
-    wait_until(lambda: bool(named()), "the spawner to have its name", 20)
-    return named()[0]
+    wait_until(named, "the spawner to have its name", 20)
+    return found[0]
 
 
 def _cgroups(place: Place) -> tuple[dict[str, set[int]], set[str]]:
