@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from controlplane.api.errors import Cause
+from controlplane.api.identity import SYSTEM, User
 
 Object = dict[str, Any]
 """A decoded object of the API."""
@@ -16,8 +17,9 @@ class Context:
     """One request, as far as kinds need to know it.
 
     Attributes:
-        user: name of who asks; "" for the server itself.
-        groups: that the user is in.
+        user: who asks.
+        namespace: in the path; "" for none.
+        name: in the path; "" for none.
         now: RFC 3339, to the second.
         dry_run: nothing is kept.
         manager: field manager that writes.
@@ -25,8 +27,9 @@ class Context:
         warnings: that the answer carries, in order.
     """
 
-    user: str = ""
-    groups: tuple[str, ...] = ()
+    user: User = SYSTEM
+    namespace: str = ""
+    name: str = ""
     now: str = ""
     dry_run: bool = False
     manager: str = ""
@@ -119,6 +122,7 @@ class Resource:
         categories: such as ``all``.
         verbs: that it serves.
         subresources: facts of its subresources, by their name, as discovery tells them.
+        kept: its objects are in the store; others are answered and forgotten (reviews).
     """
 
     group: str
@@ -133,6 +137,7 @@ class Resource:
     categories: tuple[str, ...] = ()
     verbs: tuple[str, ...] = ()
     subresources: dict[str, dict[str, Any]] = field(default_factory=dict)
+    kept: bool = True
 
     @property
     def api_version(self) -> str:

@@ -65,7 +65,7 @@ class Catalog:
 
 
 def builtin_resources(types: Types, strategies: Mapping[str, Strategy]) -> list[Resource]:
-    """Return the built-in kinds that are kept in the store.
+    """Return the built-in kinds.
 
     Args:
         types: of their fields.
@@ -76,7 +76,7 @@ def builtin_resources(types: Types, strategies: Mapping[str, Strategy]) -> list[
         _resource(group_version, plural, entries, types, strategies)
         for group_version, entries in table.items()
         for plural, facts in entries.items()
-        if "/" not in plural and "list" in facts["verbs"]
+        if "/" not in plural
     ]
 
 
@@ -107,6 +107,7 @@ def _resource(
         categories=tuple(facts.get("categories", ())),
         verbs=tuple(facts["verbs"]),
         subresources=below,
+        kept="list" in facts["verbs"],
     )
 
 

@@ -6,12 +6,14 @@ import logging
 from typing import Any, Final
 
 from aiohttp import web
+from aiohttp.typedefs import Handler as HttpHandler
 
 from controlplane.api.errors import ApiError
-from controlplane.kinds.catalog import Catalog
+from controlplane.plane import Plane
 from controlplane.server import discovery
 from controlplane.server.answers import negotiate, respond, respond_error
 from controlplane.server.body import MAX_BODY
+from controlplane.server.keys import INFO
 from controlplane.server.request import parse_request
 from controlplane.server.resources import Resources
 from controlplane.store.model import StoreError
@@ -32,37 +34,29 @@ class Server:
     """Answers requests.
 
     Args:
-        resources: what is kept in the store.
-        catalog: what there is.
+        plane: the parts.
     """
 
-    def __init__(self, resources: Resources, catalog: Catalog) -> None:
-        self._resources = resources
-        self._catalog = catalog
+    def __init__(self, plane: Plane) -> None:
+        self._plane = plane
+        self._catalog = plane.catalog
+        self._resources = Resources(plane)
 
     def application(self) -> web.Application:
         """Return it as an application for aiohttp."""
-        app = web.Application(client_max_size=MAX_BODY)
+        middlewares = [web.middleware(_as_status), *self._plane.middlewares]
+        app = web.Application(client_max_size=MAX_BODY, middlewares=middlewares)
         app.router.add_route("*", "/{path:.*}", self._answer)
         return app
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
-        try:
-            info = parse_request(request.method, request.path, request.query)
-            if info is not None:
-                return await self._resources.serve(request, info)
-            return self._answer_plain(request)
-        except ApiError as error:
-            return respond_error(error)
-        except StoreError as error:
-            logs.event(_log, logging.ERROR, "the store failed", error=str(error))
-            return respond_error(ApiError("ServiceUnavailable", str(error), retry_after=1))
-        except (ConnectionResetError, TimeoutError):
-            raise
-        except Exception as error:
-            _log.exception("a request failed", extra={"fields": {"path": request.path}})
-            text = f"Internal error occurred: {type(error).__name__}: {error}"
-            return respond_error(ApiError("InternalError", text))
+        info = request[INFO]
+        if info is not None:
+            return await self._resources.serve(request, info)
+        handler = self._plane.paths.get(request.path.rstrip("/"))
+        if handler is not None:
+            return await handler(request)
+        return self._answer_plain(request)
 
     def _answer_plain(self, request: web.Request) -> web.Response:
         path = request.path.rstrip("/")
@@ -102,3 +96,21 @@ class Server:
         if core:
             return respond(discovery.core_versions(request.host))
         return respond(discovery.group_list(self._catalog))
+
+
+async def _as_status(request: web.Request, handler: HttpHandler) -> web.StreamResponse:
+    """Read the path for all that follow, and turn what they raise into answers."""
+    try:
+        request[INFO] = parse_request(request.method, request.path, request.query)
+        return await handler(request)
+    except ApiError as error:
+        return respond_error(error)
+    except StoreError as error:
+        logs.event(_log, logging.ERROR, "the store failed", error=str(error))
+        return respond_error(ApiError("ServiceUnavailable", str(error), retry_after=1))
+    except (ConnectionResetError, TimeoutError):
+        raise
+    except Exception as error:
+        _log.exception("a request failed", extra={"fields": {"path": request.path}})
+        text = f"Internal error occurred: {type(error).__name__}: {error}"
+        return respond_error(ApiError("InternalError", text))

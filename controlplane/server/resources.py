@@ -9,11 +9,12 @@ from aiohttp import web
 
 from controlplane.api import codec, metadata
 from controlplane.api.errors import ApiError, bad_request
+from controlplane.api.identity import SYSTEM
 from controlplane.api.listing import Selection, read_list, select
-from controlplane.api.registry import DeleteOptions, Registry
+from controlplane.api.registry import DeleteOptions
 from controlplane.api.resource import Context, Object, Resource
-from controlplane.kinds.catalog import Catalog
 from controlplane.kinds.types import WrongTypeError
+from controlplane.plane import Call, Plane
 from controlplane.server.answers import (
     OBJECT_SHAPES,
     add_warnings,
@@ -24,6 +25,7 @@ from controlplane.server.answers import (
     respond_bytes,
 )
 from controlplane.server.body import read_body
+from controlplane.server.keys import USER
 from controlplane.server.patching import APPLY_TYPE, applier, apply, patcher
 from controlplane.server.request import RequestInfo, integer, is_true
 from controlplane.server.watching import serve_watch
@@ -35,13 +37,13 @@ class Resources:
     """Serves what is kept in the store.
 
     Args:
-        registry: the objects.
-        catalog: the resources.
+        plane: the parts.
     """
 
-    def __init__(self, registry: Registry, catalog: Catalog) -> None:
-        self._registry = registry
-        self._catalog = catalog
+    def __init__(self, plane: Plane) -> None:
+        self._plane = plane
+        self._registry = plane.registry
+        self._catalog = plane.catalog
 
     async def serve(self, request: web.Request, info: RequestInfo) -> web.StreamResponse:
         """Answer a request for a resource.
@@ -54,6 +56,14 @@ class Resources:
             raise ApiError("NotFound", "the server could not find the requested resource")
         self._check(resource, info)
         context = _context(request, info)
+        handler = self._plane.handlers.get((info.group, info.resource, info.subresource))
+        if handler is not None:
+            answer = await handler(Call(request, info, resource, context, self._plane))
+            if not answer.prepared:
+                add_warnings(answer, context.warnings)
+            return answer
+        if not resource.kept:
+            raise ApiError("NotFound", "the server could not find the requested resource")
         if info.verb == "get":
             return await self._get(request, info, resource)
         if info.verb == "list":
@@ -286,8 +296,9 @@ def _context(request: web.Request, info: RequestInfo) -> Context:
     # The first word of the agent names who writes, as other servers have it.
     agent = request.headers.get("User-Agent", "").partition("/")[0] or "unknown"
     return Context(
-        user=request.get("user", ""),
-        groups=request.get("groups", ()),
+        user=request.get(USER, SYSTEM),
+        namespace=info.namespace,
+        name=info.name,
         now=metadata.now(),
         dry_run="dryRun" in query,
         manager=query.get("fieldManager") or agent,

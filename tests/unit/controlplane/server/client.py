@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,10 @@ from controlplane.api.registry import Registry
 from controlplane.api.resource import Strategy
 from controlplane.kinds.catalog import Catalog, builtin_resources
 from controlplane.kinds.types import builtin_types
+from controlplane.options import Options
+from controlplane.plane import Plane
 from controlplane.server.app import Server
-from controlplane.server.resources import Resources
+from controlplane.serving import keep
 from controlplane.store.log import SqliteLog
 from controlplane.store.store import Store
 
@@ -40,11 +43,13 @@ class Api:
     Attributes:
         http: the client of aiohttp.
         store: of the server.
+        plane: its parts.
     """
 
-    def __init__(self, http: TestClient[Any, Any], store: Store) -> None:
+    def __init__(self, http: TestClient[Any, Any], store: Store, plane: Plane) -> None:
         self.http = http
         self.store = store
+        self.plane = plane
 
     async def call(
         self,
@@ -83,14 +88,36 @@ class Api:
 
 
 @asynccontextmanager
-async def running_api(directory: Path, **options: int) -> AsyncIterator[Api]:
-    """Run a server whose store is in ``directory``."""
+async def running_api(
+    directory: Path,
+    *,
+    strategies: Mapping[str, Strategy] | None = None,
+    parts: Iterable[Callable[[Plane], None]] = (),
+    **options: int,
+) -> AsyncIterator[Api]:
+    """Run a server whose store is in ``directory``.
+
+    Args:
+        directory: of the store.
+        strategies: of its kinds; None: one with graceful pods.
+        parts: hooked in, as the assembly does it; by default the machinery is alone.
+        options: of the store.
+    """
     store = Store(SqliteLog(directory / "store.db"), **options)
     await store.open()
     types = builtin_types()
-    catalog = Catalog(builtin_resources(types, {"/pods": Graceful()}))
+    graceful = {"/pods": Graceful()}
+    catalog = Catalog(builtin_resources(types, graceful if strategies is None else strategies))
     registry = Registry(store, types, FieldSets(types))
-    app = Server(Resources(registry, catalog), catalog).application()
-    async with TestClient(TestServer(app)) as http:
-        yield Api(http, store)
+    plane = Plane(Options(data_dir=directory), store, types, catalog, registry)
+    for install in parts:
+        install(plane)
+    for start in plane.starters:
+        await start()
+    tasks = [asyncio.create_task(keep(work)) for work in plane.background]
+    async with TestClient(TestServer(Server(plane).application())) as http:
+        yield Api(http, store, plane)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
     await store.close()

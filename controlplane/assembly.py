@@ -1,0 +1,34 @@
+"""Puts the parts together; each package that has some hooks them in by its ``install``."""
+
+from __future__ import annotations
+
+from controlplane.api.fieldsets import FieldSets
+from controlplane.api.registry import Registry
+from controlplane.kinds.catalog import Catalog, builtin_resources
+from controlplane.kinds.strategies import STRATEGIES
+from controlplane.kinds.types import builtin_types
+from controlplane.options import Options
+from controlplane.plane import Plane
+from controlplane.store.log import SqliteLog
+from controlplane.store.store import Store
+
+
+async def assemble(options: Options) -> Plane:
+    """Open the store and return the parts, ready to serve once their starters have run.
+
+    Raises:
+        StoreError: the store cannot be opened.
+        OptionsError: an option cannot be taken.
+    """
+    options.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    store = Store(SqliteLog(options.data_dir / "store.db"), keep=options.keep)
+    await store.open()
+    types = builtin_types()
+    catalog = Catalog(builtin_resources(types, STRATEGIES))
+    plane = Plane(options, store, types, catalog, Registry(store, types, FieldSets(types)))
+    install(plane)
+    return plane
+
+
+def install(plane: Plane) -> None:
+    """Hook in every part; the order is that of the checks of a write and of the middlewares."""

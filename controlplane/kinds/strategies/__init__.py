@@ -1,0 +1,10 @@
+"""What is special about each kind, by ``group/plural``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from controlplane.api.resource import Strategy
+
+STRATEGIES: Final[Mapping[str, Strategy]] = {}

@@ -1,0 +1,48 @@
+"""What the API server is told when it starts; flags are named as kube-apiserver's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+DEFAULT_DATA = Path("/var/lib/kubeletpy/apiserver")
+
+
+class OptionsError(ValueError):
+    """An option cannot be taken; the text names it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The settings.
+
+    Attributes:
+        data_dir: of the store, the authorities and their keys.
+        bind_address: IP address that is listened on.
+        secure_port: TCP port; 0: any that is free.
+        advertise_address: IP address of the ``kubernetes`` Service's endpoint; "": that of the
+            default route.
+        etcd_servers: URLs of an etcd that keeps the objects; empty: SQLite in ``data_dir``.
+        etcd_prefix: beginning of the keys in etcd.
+        service_ranges: networks of ClusterIPs, one of each family at most, the first one primary.
+        node_ports: first and last port of node ports.
+        kubeconfig: where the administrator's kubeconfig is written; None: ``data_dir``.
+        extra_names: DNS names and IP addresses that the server's certificate holds as well.
+        audit_log: file of the audit log, ``-`` for standard output; None: none.
+        audit_policy: what is logged (audit.k8s.io/v1 Policy); None: metadata of all requests.
+        keep: changes that watchers can go back to.
+    """
+
+    data_dir: Path = DEFAULT_DATA
+    bind_address: str = "127.0.0.1"
+    secure_port: int = 6443
+    advertise_address: str = ""
+    etcd_servers: tuple[str, ...] = ()
+    etcd_prefix: str = "/registry"
+    service_ranges: tuple[str, ...] = ("10.96.0.0/16",)
+    node_ports: tuple[int, int] = (30000, 32767)
+    kubeconfig: Path | None = None
+    extra_names: tuple[str, ...] = ()
+    audit_log: Path | None = None
+    audit_policy: Path | None = None
+    keep: int = 10_000
