@@ -157,6 +157,7 @@ class Registry:
         generated = not meta.get("name") and bool(meta.get("generateName"))
         if generated:
             meta["name"] = metadata.generate_name(meta["generateName"])
+        self._default(resource, value)
         resource.strategy.prepare_create(value, context)
         await self._finish(resource, value, None, context)
         meta = value["metadata"]
@@ -182,6 +183,8 @@ class Registry:
         name: str,
         change: Callable[[Object], Awaitable[Object]],
         context: Context,
+        *,
+        applied: bool = False,
     ) -> Object:
         """Change an object, and return it as it is now.
 
@@ -193,6 +196,7 @@ class Registry:
                 called again when another writer was faster, unless the new object names the
                 resourceVersion that it is for.
             context: of the request; its subresource says what of the object is written.
+            applied: it comes of an apply, which has kept the books of its owners.
 
         Raises:
             ApiError: there is none, it has changed meanwhile, or the new one is invalid.
@@ -204,6 +208,8 @@ class Registry:
             value = await change(copy.deepcopy(old))
             self._check_identity(resource, value, old, item)
             value = await self._prepare_update(resource, value, old, context)
+            if not applied:
+                self._own(resource, old, value, context)
             if _same(value, old):
                 return old
             value["metadata"].pop("resourceVersion", None)
@@ -265,6 +271,7 @@ class Registry:
                 meta[key] = before[key]
             else:
                 meta.pop(key, None)
+        self._default(resource, value)
         if context.subresource == "status":
             value = _status_only(value, old)
             strategy.prepare_status(value, old, context)
@@ -272,18 +279,16 @@ class Registry:
             if strategy.has_status and not context.subresource:
                 _put(value, "status", old.get("status"))
             strategy.prepare_update(value, old, context)
-        if strategy.generation and _spec(value) != _spec(old):
+        if strategy.generation and strategy.is_new_generation(value, old):
             value["metadata"]["generation"] = before.get("generation", 0) + 1
         await self._finish(resource, value, old, context)
-        if not _same(value, old):
-            self._own(resource, old, value, context)
         return value
 
     async def _finish(
         self, resource: Resource, value: Object, old: Object | None, context: Context
     ) -> None:
-        self.types.add_defaults(resource.type_name, value)
-        resource.strategy.default(value)
+        strategy, created = resource.strategy, old is None
+        self._default(resource, value)
         for check in self.admission:
             await check.admit(resource, value, old, context)
         path_segment = resource.group == "rbac.authorization.k8s.io"
@@ -293,11 +298,20 @@ class Registry:
         if old is not None:
             causes = [cause for cause in causes if cause.field != "metadata.name"]
             causes += _check_finalizers(value, old)
-        causes += resource.strategy.validate(value, old)
+        if old is not None and context.subresource == "status":
+            causes += strategy.validate_status(value, old)
+        else:
+            causes += strategy.validate(value, old)
         if causes:
             name = value["metadata"].get("name", "")
             raise invalid(resource.kind, resource.group, name, causes)
-        context.warnings += resource.strategy.warnings(value)
+        # A change that makes no new generation is nothing that a user is to be told of again.
+        if created or not strategy.generation or _generation(value) != _generation(old):
+            context.warnings += strategy.warnings(value)
+
+    def _default(self, resource: Resource, value: Object) -> None:
+        self.types.add_defaults(resource.type_name, value)
+        resource.strategy.default(value)
 
     async def _keep(self, resource: Resource, key: str, value: Object, item: Item) -> Object:
         """Write a changed object, or remove it if it waited for that change to go."""
@@ -324,15 +338,20 @@ class Registry:
             subresource=context.subresource,
             time=context.now,
         )
-        if value["metadata"].get("managedFields") == []:
-            # An empty list is how a client has the books closed (documentation, "Clearing").
-            value["metadata"].pop("managedFields")
+        meta = value["metadata"]
+        if meta.get("managedFields") == [{}]:
+            # That is how a client has the books closed (documentation, "Clearing managedFields").
+            del meta["managedFields"]
             return
-        if old and old["metadata"].get("managedFields") != value["metadata"].get("managedFields"):
-            # An apply has kept the books itself.
+        # Who sends no books leaves them as they are; who sends some has them taken as they are.
+        known = meta.get("managedFields") or old.get("metadata", {}).get("managedFields")
+        live = {**old, "metadata": {**old.get("metadata", {})}}
+        _put(live["metadata"], "managedFields", known)
+        _put(meta, "managedFields", known)
+        if old and _same(value, old):
             return
         ownership = Ownership(self.field_sets, resource.type_name)
-        managers = ownership.after_update(old, value, manager)
+        managers = ownership.after_update(live, value, manager)
         value["metadata"]["managedFields"] = write_managers(managers)
 
     def _check_identity(self, resource: Resource, value: Object, old: Object, item: Item) -> None:
@@ -422,8 +441,7 @@ def _marked(
 def _status_only(value: Object, old: Object) -> Object:
     result = copy.deepcopy(old)
     _put(result, "status", value.get("status"))
-    for key in ("managedFields", "resourceVersion"):
-        _put(result["metadata"], key, value["metadata"].get(key))
+    result["metadata"] = value["metadata"]
     return result
 
 
@@ -436,8 +454,9 @@ def _check_finalizers(value: Object, old: Object) -> list[Cause]:
     return [metadata.forbidden("metadata.finalizers", text)] if added else []
 
 
-def _spec(value: Object) -> Object:
-    return {key: item for key, item in value.items() if key not in ("metadata", "status")}
+def _generation(value: Object | None) -> int:
+    number: int = (value or {}).get("metadata", {}).get("generation", 0)
+    return number
 
 
 def _same(value: Object, old: Object) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from controlplane.api.errors import Cause
 from controlplane.api.identity import SYSTEM, User
@@ -56,11 +56,19 @@ class Column:
     description: str = ""
 
 
+AGE: Final = Column("Age", description="How long ago it was made.")
+"""The column that the server fills in itself, where it is put into :attr:`Strategy.columns`."""
+
+
 class Strategy:
     """How objects of a kind are made and changed; the default does nothing special.
 
+    The order of a write: defaults, preparation, admission, checks.
+
     Attributes:
-        columns: of its table, after the name and before the age.
+        columns: of its table, after the name. The age stands where :data:`AGE` is; if it is not
+            there, before the first column of ``-o wide``. If one is called ``Name``, these are all
+            columns and the server adds none.
         generation: ``metadata.generation`` counts changes of anything but metadata and status.
         has_status: its status is written by the subresource only.
         grace: seconds that a deletion waits for someone to confirm it, if none are asked for; None:
@@ -86,14 +94,33 @@ class Strategy:
         """Likewise at an update of anything but a subresource."""
 
     def prepare_status(self, value: Object, old: Object, context: Context) -> None:
-        """Likewise at an update of the status."""
+        """Likewise at an update of the status.
+
+        It comes with the status and the metadata of the request, everything else of the old one.
+        """
 
     def validate(self, value: Object, old: Object | None) -> list[Cause]:
         """Return what is wrong with a new object, or with a changed one and its old form."""
         return []
 
+    def validate_status(self, value: Object, old: Object) -> list[Cause]:
+        """Return what is wrong with an object whose status is changed."""
+        return []
+
+    def is_new_generation(self, value: Object, old: Object) -> bool:
+        """Say whether a change is counted by ``metadata.generation``."""
+        ignored = ("metadata", "status")
+        return any(
+            value.get(key) != old.get(key)
+            for key in value.keys() | old.keys()
+            if key not in ignored
+        )
+
     def warnings(self, value: Object) -> list[str]:
-        """Return what a user should hear about an object that is good all the same."""
+        """Return what a user should hear about an object that is good all the same.
+
+        Asked for at a creation and when the generation changes, if the kind has one.
+        """
         return []
 
     def fields(self, value: Object) -> dict[str, str]:
@@ -101,7 +128,7 @@ class Strategy:
         return {}
 
     def row(self, value: Object) -> list[Any]:
-        """Return the cells of :attr:`columns`."""
+        """Return the cells of :attr:`columns`, without that of the age."""
         return []
 
 

@@ -143,7 +143,11 @@ class Types:
             if field is None:
                 unknown.append(below)
             elif item is not None:
-                cleaned[key] = self._value(field, item, below, unknown, depth + 1)
+                found = self._value(field, item, below, unknown, depth + 1)
+                # An empty list or map is as good as none, and is not kept (API conventions,
+                # "Optional vs. Required"), except where there must be one.
+                if found or field.required or field.type not in ("list", "map"):
+                    cleaned[key] = found
         return cleaned
 
     def _value(self, field: Field, value: Any, path: str, unknown: list[str], depth: int) -> Any:

@@ -172,7 +172,9 @@ class Resources:
             force = is_true(request.query.get("force", ""))
             try:
                 change = applier(self._registry, resource, config, context, force=force)
-                value = await self._registry.update(resource, namespace, info.name, change, context)
+                value = await self._registry.update(
+                    resource, namespace, info.name, change, context, applied=True
+                )
             except ApiError as error:
                 if error.reason != "NotFound" or info.subresource:
                     raise

@@ -5,10 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from controlplane.api.resource import Column, Object, Resource
+from controlplane.api.resource import AGE, Column, Object, Resource, Strategy
 
 _NAME = Column("Name", "string", "name", 0, "Name of the object, unique in its namespace.")
-_AGE = Column("Age", "string", "", 0, "How long ago it was made.")
 
 
 def make_table(
@@ -22,8 +21,10 @@ def make_table(
         meta: of the list; of the first object if there is none.
         include: ``Object``, ``Metadata`` or ``None``: what each row carries of its object.
     """
-    columns = (_NAME, *resource.strategy.columns, _AGE)
-    rows = [_row(resource, value, include) for value in values]
+    columns = columns_of(resource.strategy)
+    age = columns.index(AGE) if AGE in columns else None
+    named = _NAME in columns
+    rows = [_row(resource.strategy, value, include, named, age) for value in values]
     if not meta and values:
         meta = {"resourceVersion": values[0]["metadata"].get("resourceVersion", "")}
     return {
@@ -44,13 +45,25 @@ def make_table(
     }
 
 
-def _row(resource: Resource, value: Object, include: str) -> dict[str, Any]:
+def columns_of(strategy: Strategy) -> tuple[Column, ...]:
+    """Return all columns of a kind's table."""
+    columns = strategy.columns
+    if any(column.name == "Name" for column in columns):
+        return columns
+    if AGE not in columns:
+        wide = next((n for n, column in enumerate(columns) if column.priority), len(columns))
+        columns = (*columns[:wide], AGE, *columns[wide:])
+    return (_NAME, *columns)
+
+
+def _row(
+    strategy: Strategy, value: Object, include: str, named: bool, age: int | None
+) -> dict[str, Any]:
     meta = value["metadata"]
-    cells = [
-        meta.get("name", ""),
-        *resource.strategy.row(value),
-        age_of(meta.get("creationTimestamp", "")),
-    ]
+    cells = [meta.get("name", "")] if named else []
+    cells += strategy.row(value)
+    if age is not None:
+        cells.insert(age, age_of(meta.get("creationTimestamp", "")))
     row: dict[str, Any] = {"cells": cells}
     if include == "Object":
         row["object"] = value
