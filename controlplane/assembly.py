@@ -9,8 +9,8 @@ from controlplane.kinds.strategies import STRATEGIES
 from controlplane.kinds.types import builtin_types
 from controlplane.options import Options
 from controlplane.plane import Plane
+from controlplane.store.local import LocalStore
 from controlplane.store.log import SqliteLog
-from controlplane.store.store import Store
 
 
 async def assemble(options: Options) -> Plane:
@@ -21,7 +21,7 @@ async def assemble(options: Options) -> Plane:
         OptionsError: an option cannot be taken.
     """
     options.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    store = Store(SqliteLog(options.data_dir / "store.db"), keep=options.keep)
+    store = LocalStore(SqliteLog(options.data_dir / "store.db"), keep=options.keep)
     await store.open()
     types = builtin_types()
     catalog = Catalog(builtin_resources(types, STRATEGIES))

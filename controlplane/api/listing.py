@@ -17,7 +17,8 @@ from controlplane.api.errors import ApiError, Cause, bad_request, expired
 from controlplane.api.resource import Resource
 from controlplane.api.selectors import FieldSelector, LabelSelector, parse_fields, parse_labels
 from controlplane.store.model import Change, CompactedError, FutureRevisionError, Item
-from controlplane.store.store import Store, Watch
+from controlplane.store.store import Store
+from controlplane.store.watch import Watch
 
 _COMMON_FIELDS = frozenset({"metadata.name", "metadata.namespace"})
 

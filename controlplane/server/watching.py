@@ -24,7 +24,8 @@ from controlplane.api.listing import (
 from controlplane.server.answers import Form, object_bytes
 from controlplane.server.request import integer, is_true
 from controlplane.store.model import CompactedError
-from controlplane.store.store import Store, Watch
+from controlplane.store.store import Store
+from controlplane.store.watch import Watch
 
 BOOKMARK_SECONDS: Final = 60.0
 # Kubernetes ends a watch after 30 to 60 minutes if the client names no other time.

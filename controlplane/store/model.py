@@ -64,6 +64,10 @@ class StoreError(Exception):
     """The store cannot be used; the text says what was tried and what to do."""
 
 
+class TooLargeError(Exception):
+    """A value is larger than the store can keep; nothing was written."""
+
+
 class MismatchError(Exception):
     """A write's condition does not hold; nothing was written.
 
@@ -100,17 +104,32 @@ class FutureRevisionError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What a log holds when it is opened.
+    """What is there when a store is opened.
 
     Attributes:
         revision: the last one given.
-        items: all that is there.
-        changes: the last ones, in order, without gap up to ``revision``.
+        floor: as of which the items are.
+        items: all that was there at ``floor``.
+        changes: what came after, in order.
     """
 
     revision: int
+    floor: int
     items: tuple[Item, ...]
     changes: tuple[Change, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Trim:
+    """What of the history is forgotten.
+
+    Attributes:
+        floor: changes up to this revision are.
+        dead: revisions of the writes whose values nobody can ask for any more.
+    """
+
+    floor: int
+    dead: tuple[int, ...]
 
 
 class Log(Protocol):
@@ -124,15 +143,15 @@ class Log(Protocol):
         """
         ...
 
-    def append(self, changes: list[Change], keep_from: int) -> None:
+    def append(self, changes: list[Change], trim: Trim | None) -> None:
         """Write changes, all or none; they are on the disk when this returns.
 
         Args:
             changes: in the order of their revisions.
-            keep_from: older changes may be forgotten.
+            trim: what may be forgotten; None: nothing now.
 
         Raises:
-            StoreError: none was written.
+            StoreError: none was written, and nothing forgotten.
         """
         ...
 

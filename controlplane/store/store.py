@@ -1,167 +1,72 @@
-"""The store: what is there, in memory; writes, durable before they are answered; watches.
+"""The store as everybody sees it: what is there, in memory; conditional writes; watches.
 
-Everything but the log's own writing happens on the event loop. A write is checked against what
-will be there once the writes before it are durable, gets its revision, and waits in a queue; one
-thread takes whatever waits and commits it at once, so that many writers share one flush of the
-disk. Reads and watchers see a write when it is durable, never before.
+Reads and watches are served from memory, which holds what is there now and the last changes.
+Where writes go is for the two that derive from this: :mod:`.local` (a file on this machine, which
+gives the revisions itself) and :mod:`.etcd` (which does).
 """
 
 from __future__ import annotations
 
-import asyncio
+import abc
 import itertools
 from collections import deque
-from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from collections.abc import Callable, Iterable
+from typing import Final
 
 from sortedcontainers import SortedDict
 
 from controlplane.store.model import (
     Change,
     CompactedError,
+    Contents,
     FutureRevisionError,
     Item,
-    Log,
-    MismatchError,
     Page,
-    StoreError,
 )
+from controlplane.store.watch import Watch
 
-_MAX_BATCH = 512
-"""Writes of one commit; more wait for the next."""
-
-
-class Watch:
-    """The changes below a prefix, from a revision on, one after the other without gap.
-
-    Iterate over it; :meth:`close` ends the iteration. A watcher that falls too far behind gets a
-    :class:`CompactedError`, as it would by coming back too late.
-    """
-
-    def __init__(
-        self, prefix: str, backlog: list[Change], limit: int, forget: Callable[[Watch], None]
-    ) -> None:
-        self.prefix = prefix
-        self._queue: deque[Change] = deque(backlog)
-        self._limit = limit
-        self._forget = forget
-        self._wake = asyncio.Event()
-        self._error: Exception | None = None
-        self._closed = False
-
-    def push(self, change: Change) -> None:
-        """Add a change; for the store."""
-        if len(self._queue) >= self._limit:
-            self._queue.clear()
-            self.fail(CompactedError(change.revision, change.revision))
-            return
-        self._queue.append(change)
-        self._wake.set()
-
-    def fail(self, error: Exception) -> None:
-        """End it with an error; for the store."""
-        self._error = error
-        self.close()
-
-    def close(self) -> None:
-        """End it; safe to repeat."""
-        self._closed = True
-        self._wake.set()
-        self._forget(self)
-
-    def take(self) -> list[Change]:
-        """Return what is there without waiting."""
-        taken = list(self._queue)
-        self._queue.clear()
-        return taken
-
-    @property
-    def pending(self) -> bool:
-        """There is something to take."""
-        return bool(self._queue)
-
-    async def wait(self) -> bool:
-        """Wait until there is something to take; False: it has ended.
-
-        Raises:
-            CompactedError: this watcher fell too far behind.
-        """
-        while not self._queue:
-            if self._error is not None:
-                raise self._error
-            if self._closed:
-                return False
-            self._wake.clear()
-            await self._wake.wait()
-        return True
-
-    async def __aiter__(self) -> AsyncIterator[Change]:
-        while await self.wait():
-            for change in self.take():
-                yield change
+_LAST: Final = "\U0010ffff"
+KEEP_BYTES: Final = 64 << 20
+"""Of values that only the history still needs."""
 
 
-class Store:
+class Store(abc.ABC):
     """What is there, and who is told.
 
     Args:
-        log: where writes are made durable.
-        keep: changes that watchers can go back to.
+        keep: changes that watchers can go back to, while their values fit ``keep_bytes``.
+        keep_bytes: of values that only those changes still need.
         backlog: changes that may wait for one watcher.
     """
 
-    def __init__(self, log: Log, *, keep: int = 10_000, backlog: int = 10_000) -> None:
-        self._log = log
+    def __init__(
+        self, *, keep: int = 10_000, keep_bytes: int = KEEP_BYTES, backlog: int = 10_000
+    ) -> None:
         self._keep = keep
+        self._keep_bytes = keep_bytes
         self._backlog = backlog
         self._items: SortedDict[str, Item] = SortedDict()
         self._changes: deque[Change] = deque()
+        self._history_bytes = 0
+        self._floor = 0
         self._revision = 0
-        self._given = 0
-        self._pending: dict[str, Change] = {}
-        self._queue: deque[tuple[Change, asyncio.Future[None]]] = deque()
-        self._watches: dict[Watch, None] = {}
-        self._thread = ThreadPoolExecutor(1, "store")
-        self._writer: asyncio.Task[None] | None = None
-        self._closed = False
+        # Watchers by the kind that they follow, so that a change looks at those of its kind only.
+        self._watches: dict[str, dict[Watch, None]] = {}
+        self._ending = False
 
+    @abc.abstractmethod
     async def open(self) -> None:
-        """Read what the log holds.
+        """Read what is there.
 
         Raises:
             StoreError: it cannot be opened.
         """
-        contents = await asyncio.get_running_loop().run_in_executor(self._thread, self._log.open)
-        self._items.update((item.key, item) for item in contents.items)
-        self._changes.extend(contents.changes)
-        self._revision = self._given = contents.revision
 
+    @abc.abstractmethod
     async def close(self) -> None:
-        """Let the writes under way end, then close the log and every watch."""
-        self._closed = True
-        if self._writer is not None:
-            with suppress(StoreError):
-                await self._writer
-        for watch in list(self._watches):
-            watch.close()
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._log.close)
-        self._thread.shutdown()
+        """Let the writes under way end, then close everything and end every watch."""
 
-    @property
-    def revision(self) -> int:
-        """The revision of the last write that is durable."""
-        return self._revision
-
-    @property
-    def oldest(self) -> int:
-        """The oldest revision whose state is still known."""
-        return self._changes[0].revision - 1 if self._changes else self._revision
-
-    def get(self, key: str) -> Item | None:
-        """Return what is at ``key``, None if nothing is."""
-        return self._items.get(key)
-
+    @abc.abstractmethod
     async def put(
         self, key: str, value: bytes | Callable[[int], bytes], *, expected: int | None = None
     ) -> Item:
@@ -177,28 +82,52 @@ class Store:
 
         Raises:
             MismatchError: ``expected`` does not hold.
-            StoreError: the log cannot be written; nothing was.
+            TooLargeError: the value is larger than can be kept.
+            StoreError: it could not be written; the text says if what became of it is unknown.
         """
-        previous = self._check(key, expected)
-        revision = self._given + 1
-        content = value if isinstance(value, bytes) else value(revision)
-        item = Item(key, content, previous.created if previous else revision, revision)
-        await self._commit(Change(revision, key, item, previous))
-        return item
 
+    @abc.abstractmethod
     async def delete(self, key: str, *, expected: int | None = None) -> Change | None:
         """Remove ``key``; None if nothing was there and nothing was expected.
 
         Raises:
             MismatchError: ``expected`` does not hold.
-            StoreError: the log cannot be written; nothing was.
+            StoreError: it could not be written; the text says if what became of it is unknown.
         """
-        previous = self._check(key, expected)
-        if previous is None:
-            return None
-        change = Change(self._given + 1, key, None, previous)
-        await self._commit(change)
-        return change
+
+    @abc.abstractmethod
+    async def settle(self) -> None:
+        """Wait until memory holds every write that anyone was promised before this call.
+
+        Raises:
+            StoreError: that cannot be found out.
+        """
+
+    def problem(self) -> str:
+        """Say why the store cannot be written now; "" if it can, as far as is known."""
+        return ""
+
+    @property
+    def revision(self) -> int:
+        """The revision of the last write that is durable."""
+        return self._revision
+
+    @property
+    def oldest(self) -> int:
+        """The oldest revision whose state is still known."""
+        return self._floor
+
+    def get(self, key: str) -> Item | None:
+        """Return what is at ``key``, None if nothing is."""
+        return self._items.get(key)
+
+    def counts(self) -> dict[str, int]:
+        """Return how many items there are of each kind, by the beginning of their keys."""
+        found: dict[str, int] = {}
+        for key in self._items:
+            kind = _kind(key)
+            found[kind] = found.get(kind, 0) + 1
+        return found
 
     def read(
         self, prefix: str, *, after: str = "", limit: int = 0, revision: int | None = None
@@ -217,12 +146,9 @@ class Store:
         """
         items = self._items if revision is None else self._at(prefix, revision)
         first = max(prefix, after)
-        keys = items.irange(first, prefix + "\U0010ffff", (first != after, True))
-        if not limit:
-            found = tuple(items[key] for key in keys)
-            return Page(found, self._revision if revision is None else revision, 0)
-        found = tuple(items[key] for key in itertools.islice(keys, limit))
-        rest = sum(1 for _ in keys)
+        keys = items.irange(first, prefix + _LAST, (first != after, True))
+        found = tuple(items[key] for key in (itertools.islice(keys, limit) if limit else keys))
+        rest = sum(1 for _ in keys) if limit else 0
         return Page(found, self._revision if revision is None else revision, rest)
 
     def watch(self, prefix: str, since: int) -> Watch:
@@ -233,92 +159,104 @@ class Store:
             FutureRevisionError: it has not been reached.
         """
         backlog = [c for c in self._since(since) if c.key.startswith(prefix)]
-        watch = Watch(prefix, backlog, self._backlog, lambda one: self._watches.pop(one, None))
-        self._watches[watch] = None
+        watch = Watch(prefix, backlog, self._backlog, self._forget_watch)
+        if self._ending:
+            watch.close()
+        else:
+            self._watches.setdefault(_kind(prefix), {})[watch] = None
         return watch
 
-    def _check(self, key: str, expected: int | None) -> Item | None:
-        if self._closed:
-            raise StoreError("the store is closed: the server is stopping")
-        pending = self._pending.get(key)
-        current = pending.item if pending is not None else self._items.get(key)
-        if expected is not None and expected != (current.modified if current else 0):
-            raise MismatchError(key, expected, current)
-        return current
+    def end_watches(self) -> None:
+        """End every watch, and each that begins later at once: the server is stopping."""
+        self._ending = True
+        for watch in self._all_watches():
+            watch.close()
 
-    async def _commit(self, change: Change) -> None:
-        self._given = change.revision
-        self._pending[change.key] = change
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._queue.append((change, done))
-        if self._writer is None or self._writer.done():
-            self._writer = asyncio.create_task(self._write(), name="store-writer")
-        # A caller that is cancelled does not take back what may be on the disk already.
-        await asyncio.shield(done)
-
-    async def _write(self) -> None:
-        loop = asyncio.get_running_loop()
-        while self._queue:
-            batch = list(itertools.islice(self._queue, _MAX_BATCH))
-            changes = [change for change, _ in batch]
-            keep_from = changes[-1].revision - self._keep + 1
-            try:
-                await loop.run_in_executor(self._thread, self._log.append, changes, keep_from)
-            except Exception as error:
-                self._fail(error)
-                return
-            for change, done in batch:
-                self._queue.popleft()
-                self._apply(change)
-                if not done.done():
-                    done.set_result(None)
+    def _load(self, contents: Contents) -> None:
+        """Begin with what is there; for those that derive from this."""
+        self._items.clear()
+        self._items.update((item.key, item) for item in contents.items)
+        self._changes.clear()
+        self._history_bytes = 0
+        self._floor = self._revision = contents.floor
+        for change in contents.changes:
+            self._apply(change)
+        self._revision = contents.revision
 
     def _apply(self, change: Change) -> None:
+        """Take in a change that is durable; for those that derive from this."""
         if change.item is None:
             self._items.pop(change.key, None)
         else:
             self._items[change.key] = change.item
-        if self._pending.get(change.key) is change:
-            self._pending.pop(change.key, None)
         self._revision = change.revision
         self._changes.append(change)
-        while len(self._changes) > self._keep:
-            self._changes.popleft()
-        for watch in list(self._watches):
-            if change.key.startswith(watch.prefix):
-                watch.push(change)
+        self._history_bytes += _weight(change)
+        kind = _kind(change.key)
+        for name in (kind, "") if kind else ("",):
+            for watch in list(self._watches.get(name, ())):
+                if change.key.startswith(watch.prefix):
+                    watch.push(change)
 
-    def _fail(self, error: Exception) -> None:
-        """Take back all that waits: each may have been checked against one that was not written."""
-        failed = [done for _, done in self._queue]
-        self._queue.clear()
-        self._pending.clear()
-        self._given = self._revision
-        for done in failed:
-            if not done.done():
-                done.set_exception(StoreError(str(error)))
-                # Nobody asks, if its caller was cancelled meanwhile.
-                done.exception()
+    def _excess(self, coming: int) -> list[Change]:
+        """Return the changes that are to be forgotten once ``coming`` are added, oldest first."""
+        count = len(self._changes) + coming - self._keep
+        size = self._history_bytes - self._keep_bytes
+        found: list[Change] = []
+        for change in self._changes:
+            if len(found) >= count and size <= 0:
+                break
+            found.append(change)
+            size -= _weight(change)
+        return found
+
+    def _forget(self, changes: list[Change]) -> None:
+        """Forget the oldest changes; for those that derive from this."""
+        for change in changes:
+            self._changes.popleft()
+            self._history_bytes -= _weight(change)
+            self._floor = change.revision
+
+    def _all_watches(self) -> Iterable[Watch]:
+        return [watch for watches in self._watches.values() for watch in watches]
+
+    def _forget_watch(self, watch: Watch) -> None:
+        kind = _kind(watch.prefix)
+        watches = self._watches.get(kind)
+        if watches is not None:
+            watches.pop(watch, None)
+            if not watches:
+                del self._watches[kind]
 
     def _since(self, revision: int) -> list[Change]:
         if revision > self._revision:
             raise FutureRevisionError(revision, self._revision)
-        if revision < self.oldest:
-            raise CompactedError(revision, self.oldest)
-        # Revisions have no gaps, so the number of changes to take is known.
-        count = self._revision - revision
-        return list(itertools.islice(self._changes, len(self._changes) - count, None))
+        if revision < self._floor:
+            raise CompactedError(revision, self._floor)
+        later = itertools.takewhile(lambda c: c.revision > revision, reversed(self._changes))
+        return list(later)[::-1]
 
     def _at(self, prefix: str, revision: int) -> SortedDict[str, Item]:
         """Return what was below ``prefix`` at ``revision``, by undoing what came after."""
-        changes = self._since(revision)
-        keys = self._items.irange(prefix, prefix + "\U0010ffff")
+        changes = [c for c in self._since(revision) if c.key.startswith(prefix)]
+        if not changes:
+            return self._items
+        keys = self._items.irange(prefix, prefix + _LAST)
         past: SortedDict[str, Item] = SortedDict((key, self._items[key]) for key in keys)
         for change in reversed(changes):
-            if not change.key.startswith(prefix):
-                continue
             if change.previous is None:
                 past.pop(change.key, None)
             else:
                 past[change.key] = change.previous
         return past
+
+
+def _weight(change: Change) -> int:
+    return len(change.previous.value) if change.previous else 0
+
+
+def _kind(key: str) -> str:
+    """Return the first two parts of a key (``/core/pods/``); "" if it has less."""
+    first = key.find("/", 1)
+    second = key.find("/", first + 1) if first > 0 else -1
+    return key[: second + 1] if second > 0 else ""

@@ -21,6 +21,7 @@ from controlplane.options import Options
 from controlplane.plane import Plane
 from controlplane.server.app import Server
 from controlplane.serving import keep
+from controlplane.store.local import LocalStore
 from controlplane.store.log import SqliteLog
 from controlplane.store.store import Store
 
@@ -103,7 +104,7 @@ async def running_api(
         parts: hooked in, as the assembly does it; by default the machinery is alone.
         options: of the store.
     """
-    store = Store(SqliteLog(directory / "store.db"), **options)
+    store = LocalStore(SqliteLog(directory / "store.db"), **options)
     await store.open()
     types = builtin_types()
     graceful = {"/pods": Graceful()}

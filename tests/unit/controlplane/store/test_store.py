@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from controlplane.store.local import LocalStore
 from controlplane.store.log import SqliteLog
 from controlplane.store.model import (
     Change,
@@ -18,13 +19,14 @@ from controlplane.store.model import (
     Item,
     MismatchError,
     StoreError,
+    Trim,
 )
 from controlplane.store.store import Store
 
 
 @asynccontextmanager
 async def opened(path: Path, **options: int) -> AsyncIterator[Store]:
-    store = Store(SqliteLog(path / "store.db"), **options)
+    store = LocalStore(SqliteLog(path / "store.db"), **options)
     await store.open()
     try:
         yield store
@@ -46,9 +48,9 @@ class BrokenLog:
         self.batches: list[list[Change]] = []
 
     def open(self) -> Contents:
-        return Contents(0, (), ())
+        return Contents(0, 0, (), ())
 
-    def append(self, changes: list[Change], keep_from: int) -> None:
+    def append(self, changes: list[Change], trim: Trim | None) -> None:
         if self.broken:
             raise StoreError("no room")
         self.batches.append(changes)
@@ -108,7 +110,7 @@ async def test_of_writers_at_once_each_condition_is_met_by_one(store: Store) -> 
 
 async def test_writes_at_once_share_a_commit(tmp_path: Path) -> None:
     log = BrokenLog()
-    store = Store(log)
+    store = LocalStore(log)
     await store.open()
     await asyncio.gather(*(store.put(f"/{n}", b"") for n in range(100)))
     assert len(log.batches) <= 3
@@ -118,7 +120,7 @@ async def test_writes_at_once_share_a_commit(tmp_path: Path) -> None:
 
 async def test_a_failed_commit_takes_back_what_waited(tmp_path: Path) -> None:
     log = BrokenLog()
-    store = Store(log)
+    store = LocalStore(log)
     await store.open()
     await store.put("/a", b"1")
     log.broken = True
@@ -135,7 +137,7 @@ async def test_a_failed_commit_takes_back_what_waited(tmp_path: Path) -> None:
 async def test_nobody_sees_a_write_before_it_is_durable(tmp_path: Path) -> None:
     log = BrokenLog()
     log.broken = True
-    store = Store(log)
+    store = LocalStore(log)
     await store.open()
     watch = store.watch("/", 0)
     with pytest.raises(StoreError, match="no room"):
@@ -234,15 +236,75 @@ async def test_closing_the_store_ends_its_watches(tmp_path: Path) -> None:
 async def test_files_that_cannot_be_used(tmp_path: Path) -> None:
     (tmp_path / "store.db").write_bytes(b"no database" * 100)
     with pytest.raises(StoreError, match="damaged"):
-        await Store(SqliteLog(tmp_path / "store.db")).open()
+        await LocalStore(SqliteLog(tmp_path / "store.db")).open()
     newer = tmp_path / "newer.db"
     with sqlite3.connect(newer) as connection:
         connection.execute("PRAGMA user_version = 99")
     with pytest.raises(StoreError, match="newer version"):
-        await Store(SqliteLog(newer)).open()
+        await LocalStore(SqliteLog(newer)).open()
 
 
 async def test_a_second_server_on_the_same_file_is_refused(tmp_path: Path) -> None:
     async with opened(tmp_path):
         with pytest.raises(StoreError, match="another API server"):
-            await Store(SqliteLog(tmp_path / "store.db")).open()
+            await LocalStore(SqliteLog(tmp_path / "store.db")).open()
+
+
+async def test_what_is_forgotten_is_gone_from_the_file_and_nothing_else(tmp_path: Path) -> None:
+    async with opened(tmp_path, keep=20) as store:
+        await store.put("/kept", b"still here")
+        for number in range(200):
+            await store.put(f"/{number % 4}", b"%d" % number)
+            if number % 5 == 0:
+                await store.delete(f"/{number % 4}")
+        before = {item.key: told(item) for item in store.read("/").items}
+        revision, oldest = store.revision, store.oldest
+    with sqlite3.connect(tmp_path / "store.db") as connection:
+        (rows,) = connection.execute("SELECT count(*) FROM versions").fetchone()
+    connection.close()
+    assert rows <= len(before) + 20 + 20 // 8 + 1
+    async with opened(tmp_path, keep=20) as store:
+        assert {item.key: told(item) for item in store.read("/").items} == before
+        assert (store.revision, store.oldest) == (revision, oldest)
+        assert len(store.watch("/", oldest).take()) == revision - oldest
+
+
+async def test_deleting_the_last_key_and_forgetting_it_does_not_turn_back_the_revision(
+    tmp_path: Path,
+) -> None:
+    async with opened(tmp_path, keep=0) as store:
+        await store.put("/a", b"1")
+        await store.delete("/a")
+        await store.put("/b", b"1")
+        await store.delete("/b")
+    async with opened(tmp_path, keep=0) as store:
+        assert store.revision == 4
+        assert store.read("/").items == ()
+
+
+async def test_the_history_is_bounded_by_the_size_of_its_values_too(tmp_path: Path) -> None:
+    async with opened(tmp_path, keep_bytes=100_000) as store:
+        for _ in range(300):
+            await store.put("/a", bytes(10_000))
+        assert 8 <= store.revision - store.oldest <= 13
+        size = (tmp_path / "store.db").stat().st_size
+    assert size < 5_000_000
+
+
+async def test_a_file_that_was_damaged_inside_is_refused(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        for number in range(200):
+            await store.put(f"/{number}", bytes(1000))
+    content = bytearray((tmp_path / "store.db").read_bytes())
+    content[8192:40960] = os.urandom(32768)
+    (tmp_path / "store.db").write_bytes(content)
+    with pytest.raises(StoreError, match="damaged"):
+        await LocalStore(SqliteLog(tmp_path / "store.db")).open()
+
+
+async def test_a_database_of_another_program_is_left_alone(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "store.db") as connection:
+        connection.execute("CREATE TABLE songs (name TEXT)")
+    connection.close()
+    with pytest.raises(StoreError, match="another program"):
+        await LocalStore(SqliteLog(tmp_path / "store.db")).open()
