@@ -15,6 +15,7 @@ import signal
 import socket
 
 from kubeletpy_common.linux import processes
+from runtime.spawner.pause_program import open_program
 from runtime.spawner.sandbox import describe, run_shim
 
 # Type checkers take this name for true; see kubeletpy_common/record.py.
@@ -46,6 +47,7 @@ def main(descriptor: int) -> None:
         signal.signal(number, signal.SIG_DFL)
     for number in (signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_IGN)
+    program = open_program()
     channel = socket.socket(fileno=descriptor)
     channel.set_inheritable(False)
     wake_read, wake_write = os.pipe()
@@ -56,10 +58,12 @@ def main(descriptor: int) -> None:
     gc.collect()
     # The collector would otherwise write into every page that the shims share with this process.
     gc.freeze()
-    _serve(channel, (wake_read, wake_write), room)
+    _serve(channel, (wake_read, wake_write), room, program)
 
 
-def _serve(channel: socket.socket, wake: tuple[int, int], room: tuple[int, int]) -> None:
+def _serve(
+    channel: socket.socket, wake: tuple[int, int], room: tuple[int, int], program: int
+) -> None:
     wake_read = wake[0]
     poller = select.poll()
     poller.register(channel, select.POLLIN)
@@ -85,18 +89,18 @@ def _serve(channel: socket.socket, wake: tuple[int, int], room: tuple[int, int])
             signal.set_wakeup_fd(-1)
             for end in wake:
                 os.close(end)
-            _become_shim(channel, request, room)
+            _become_shim(channel, request, room, program)
 
 
 def _become_shim(
-    channel: socket.socket, request: dict[str, Any], room: tuple[int, int]
+    channel: socket.socket, request: dict[str, Any], room: tuple[int, int], program: int
 ) -> NoReturn:
     def ready(namespaces: dict[str, str]) -> None:
         _send(channel, {"id": request["id"], "pid": os.getpid(), "namespaces": namespaces})
         channel.close()
 
     try:
-        run_shim(request["spec"], room, ready)
+        run_shim(request["spec"], room, program, ready)
     except BaseException as error:
         if channel.fileno() >= 0:
             _send(channel, {"id": request["id"], "error": describe(error)})

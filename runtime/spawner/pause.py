@@ -19,7 +19,7 @@ from runtime.shim.forking import PidNamespace, fork
 # Type checkers take this name for true; see kubeletpy_common/record.py.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from typing import Final, NoReturn
 
     from runtime.shim.messages import StrPath
@@ -33,7 +33,9 @@ _NOBODY: Final = 65534
 _READY: Final = b"ready"
 
 
-def start_pause(mount_point: StrPath, namespaces: Mapping[str, str], room: tuple[int, int]) -> int:
+def start_pause(
+    mount_point: StrPath, namespaces: Mapping[str, str], room: tuple[int, int], program: int
+) -> int:
     """Fork it; return its process id.
 
     It reaps what its containers leave behind and ends by SIGKILL, or with the shim.
@@ -42,6 +44,8 @@ def start_pause(mount_point: StrPath, namespaces: Mapping[str, str], room: tuple
         mount_point: a directory to mount its root on, out of the host's sight.
         namespaces: where the pod's own are pinned, by OCI name.
         room: of the process's title, as :func:`processes.title_room` gave it to the spawner.
+        program: descriptor of what it becomes (:mod:`runtime.spawner.pause_program`); -1: it stays
+            an interpreter.
 
     Raises:
         OSError: it could not be made.
@@ -52,7 +56,7 @@ def start_pause(mount_point: StrPath, namespaces: Mapping[str, str], room: tuple
 
     def child() -> NoReturn:
         processes.set_title("pause", "kubeletpy-pause", room)
-        _pause(mount_point, namespaces, telling)
+        _pause(mount_point, namespaces, telling, program)
 
     try:
         with namespace.of_container(config):
@@ -70,18 +74,27 @@ def start_pause(mount_point: StrPath, namespaces: Mapping[str, str], room: tuple
             os.close(descriptor)
 
 
-def _pause(mount_point: StrPath, namespaces: Mapping[str, str], telling: int) -> NoReturn:
+def _pause(
+    mount_point: StrPath, namespaces: Mapping[str, str], telling: int, program: int
+) -> NoReturn:
     try:
         for name, flag in _ENTERED.items():
             if path := namespaces.get(name):
                 ns.enter(path, flag)
-        _give_everything_up(mount_point, telling)
+        _give_everything_up(mount_point, {telling, program})
     except OSError as error:
         os.write(telling, str(error).encode())
         os._exit(1)
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
     os.write(telling, _READY)
     os.close(telling)
+    if program >= 0:
+        # The kernel then reaps, before and after the change of the program.
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        try:
+            os.execve(program, ["kubeletpy-pause"], {})
+        except OSError:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
     while True:
         signal.sigwait({signal.SIGCHLD})
         try:
@@ -92,7 +105,7 @@ def _pause(mount_point: StrPath, namespaces: Mapping[str, str], telling: int) ->
             continue
 
 
-def _give_everything_up(mount_point: StrPath, keep: int) -> None:
+def _give_everything_up(mount_point: StrPath, keep: Collection[int]) -> None:
     processes.join_new_session_keyring()
     ns.unshare(ns.CLONE_NEWNS | ns.CLONE_NEWCGROUP)
     m.mount(None, "/", None, m.MS_REC | m.MS_PRIVATE)
@@ -103,7 +116,7 @@ def _give_everything_up(mount_point: StrPath, keep: int) -> None:
     m.umount(".", m.MNT_DETACH)
     os.chdir("/")
     # Its standard streams lead to the host.
-    processes.close_from(0, keep=(keep,))
+    processes.close_from(0, keep=sorted(keep))
     none: frozenset[int] = frozenset()
     processes.limit_bounding_set(none)
     os.setgroups([])

@@ -48,13 +48,17 @@ class SandboxError(Exception):
 
 
 def run_shim(
-    message: Message, room: tuple[int, int], on_ready: Callable[[dict[str, str]], None]
+    message: Message,
+    room: tuple[int, int],
+    program: int,
+    on_ready: Callable[[dict[str, str]], None],
 ) -> NoReturn:
     """Become the shim of a sandbox; runs in a fresh fork of the spawner and never returns.
 
     Args:
         message: the :class:`SandboxSpec`, as it came.
         room: of this process's title, as :func:`processes.title_room` gave it to the spawner.
+        program: descriptor of what the first process of a shared PID namespace becomes; -1: none.
         on_ready: called with the pinned namespaces once the shim listens.
 
     Raises:
@@ -74,11 +78,13 @@ def run_shim(
     try:
         listener, namespaces = _make_in_child(message)
         if message["shared_pid"]:
-            pid = start_pause(directory, namespaces, room)
+            pid = start_pause(directory, namespaces, room, program)
             namespaces["pid"] = _pin(os.path.join(directory, "ns"), str(pid), "pid")
     except BaseException:
         destroy_sandbox_mounts(directory)
         raise
+    if program >= 0:
+        os.close(program)
     on_ready(namespaces)
     ShimServer(listener).serve()
     os._exit(0)

@@ -6,6 +6,7 @@ import os
 import signal
 from pathlib import Path
 
+import psutil
 import pytest
 
 from runtime.shim.client import ShimError
@@ -277,6 +278,33 @@ async def test_a_shared_pid_namespace(tmp_path: Path) -> None:
     command = process("sh", "-c", "cat /proc/[0-9]*/comm")
     result = await pod.client.exec_sync("b", command, timeout=5)
     assert result.stdout.split()[:3] == [b"pause", b"sleep", b"sleep"]
+    await pod.destroy()
+
+
+async def test_the_first_process_of_shared_pids_is_small_reaps_and_goes_with_the_shim(
+    tmp_path: Path,
+) -> None:
+    pod = await Pod.create(tmp_path, shared_pid=True)
+    await pod.client.start(pod.request("a", process("sleep", "100"), own_pid=False))
+    [first] = [child for child in psutil.Process(pod.sandbox.shim_pid).children()
+               if child.cmdline() == ["kubeletpy-pause"]]  # fmt: skip
+    assert first.name() == "pause"
+    assert first.memory_info().rss < 100 << 10
+    # Left to it twice: while they run, and as a zombie that its parent has not asked for.
+    orphans = process("sh", "-c", "(true & exec sleep 0.1) & (sleep 0.1 &) & echo left")
+    assert (await pod.client.exec_sync("a", orphans, timeout=5)).stdout == b"left\n"
+
+    def alone() -> bool:
+        return not first.children()
+
+    await asyncio.to_thread(wait_until, alone, "the orphans to be reaped", 10)
+    # Not dumpable: what is in /proc is root's, whoever the process is.
+    assert os.stat(f"/proc/{first.pid}/maps").st_uid == 0
+    assert first.uids().real == 65534
+    os.kill(pod.sandbox.shim_pid, signal.SIGKILL)
+    await asyncio.to_thread(
+        wait_until, lambda: not psutil.pid_exists(first.pid), "it to go with the shim", 10
+    )
     await pod.destroy()
 
 
