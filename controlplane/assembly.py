@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from controlplane.api import codec
 from controlplane.api.fieldsets import FieldSets
 from controlplane.api.registry import Registry
 from controlplane.kinds.catalog import Catalog, builtin_resources
@@ -9,8 +10,11 @@ from controlplane.kinds.strategies import STRATEGIES
 from controlplane.kinds.types import builtin_types
 from controlplane.options import Options
 from controlplane.plane import Plane
+from controlplane.store.etcd import EtcdStore
+from controlplane.store.etcd_client import EtcdServers
 from controlplane.store.local import LocalStore
 from controlplane.store.log import SqliteLog
+from controlplane.store.store import Store
 
 
 async def assemble(options: Options) -> Plane:
@@ -21,13 +25,28 @@ async def assemble(options: Options) -> Plane:
         OptionsError: an option cannot be taken.
     """
     options.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    store = LocalStore(SqliteLog(options.data_dir / "store.db"), keep=options.keep)
+    store = _store_of(options)
     await store.open()
     types = builtin_types()
     catalog = Catalog(builtin_resources(types, STRATEGIES))
     plane = Plane(options, store, types, catalog, Registry(store, types, FieldSets(types)))
     install(plane)
     return plane
+
+
+def _store_of(options: Options) -> Store:
+    if not options.etcd_servers:
+        return LocalStore(SqliteLog(options.data_dir / "store.db"), keep=options.keep)
+    servers = EtcdServers(
+        options.etcd_servers, options.etcd_cafile, options.etcd_certfile, options.etcd_keyfile
+    )
+    return EtcdStore(
+        servers,
+        options.etcd_prefix,
+        codec.restamp,
+        compaction=options.etcd_compaction,
+        keep=options.keep,
+    )
 
 
 def install(plane: Plane) -> None:

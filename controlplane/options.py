@@ -23,6 +23,10 @@ class Options:
         advertise_address: IP address of the ``kubernetes`` Service's endpoint; "": that of the
             default route.
         etcd_servers: URLs of an etcd that keeps the objects; empty: SQLite in ``data_dir``.
+        etcd_cafile: certificates that sign those of an etcd with https; None: the system's.
+        etcd_certfile: certificate that we show to it; None: none.
+        etcd_keyfile: its key.
+        etcd_compaction: seconds between compactions of etcd; 0: others do it.
         etcd_prefix: beginning of the keys in etcd.
         service_ranges: networks of ClusterIPs, one of each family at most, the first one primary.
         node_ports: first and last port of node ports.
@@ -38,6 +42,10 @@ class Options:
     secure_port: int = 6443
     advertise_address: str = ""
     etcd_servers: tuple[str, ...] = ()
+    etcd_cafile: Path | None = None
+    etcd_certfile: Path | None = None
+    etcd_keyfile: Path | None = None
+    etcd_compaction: float = 300.0
     etcd_prefix: str = "/registry"
     service_ranges: tuple[str, ...] = ("10.96.0.0/16",)
     node_ports: tuple[int, int] = (30000, 32767)

@@ -6,6 +6,7 @@ fields has an object decoded, and who filters by labels just those.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -27,6 +28,9 @@ _decoder = msgspec.json.Decoder(dict[str, Any])
 _encoder = msgspec.json.Encoder()
 # Only the labels are made into Python objects; the rest is skipped over.
 _labelled = msgspec.json.Decoder(_Labelled)
+_stamped = re.compile(
+    rb'(\{"kind":"[^"\\]*","apiVersion":"[^"\\]*","metadata":\{"resourceVersion":")[0-9]*'
+)
 _known_labels: WeakKeyDictionary[Item, dict[str, str]] = WeakKeyDictionary()
 
 
@@ -55,8 +59,25 @@ def labels(item: Item) -> dict[str, str]:
 
 
 def stored(value: Object, revision: int) -> bytes:
-    """Return the bytes to keep of an object that is written at ``revision``."""
-    return _encoder.encode(with_revision(value, revision))
+    """Return the bytes to keep of an object that is written at ``revision``.
+
+    Its kind and its revision come first, so that :func:`restamp` finds the revision.
+    """
+    meta = {"resourceVersion": "", **value["metadata"]}
+    meta["resourceVersion"] = str(revision)
+    head = {"kind": value["kind"], "apiVersion": value["apiVersion"], "metadata": meta}
+    return _encoder.encode({**head, **value, "metadata": meta})
+
+
+def restamp(content: bytes, revision: int) -> bytes:
+    """Return what :func:`stored` gave for one revision as it is for another.
+
+    Bytes that are no such object are returned as they are.
+    """
+    found = _stamped.match(content)
+    if found is None:
+        return content
+    return b"%b%d%b" % (content[: found.end(1)], revision, content[found.end() :])
 
 
 def with_revision(value: Object, revision: int) -> Object:

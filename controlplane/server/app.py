@@ -16,7 +16,7 @@ from controlplane.server.body import MAX_BODY
 from controlplane.server.keys import INFO
 from controlplane.server.request import parse_request
 from controlplane.server.resources import Resources
-from controlplane.store.model import StoreError
+from controlplane.store.model import StoreError, TooLargeError
 from kubeletpy_common import logs
 
 _log = logging.getLogger(__name__)
@@ -105,6 +105,8 @@ async def _as_status(request: web.Request, handler: HttpHandler) -> web.StreamRe
         return await handler(request)
     except ApiError as error:
         return respond_error(error)
+    except TooLargeError as error:
+        return respond_error(ApiError("RequestEntityTooLarge", str(error)))
     except StoreError as error:
         logs.event(_log, logging.ERROR, "the store failed", error=str(error))
         return respond_error(ApiError("ServiceUnavailable", str(error), retry_after=1))

@@ -64,6 +64,7 @@ class Resources:
             return answer
         if not resource.kept:
             raise ApiError("NotFound", "the server could not find the requested resource")
+        await self._freshen(request, info, resource)
         if info.verb == "get":
             return await self._get(request, info, resource)
         if info.verb == "list":
@@ -82,6 +83,20 @@ class Resources:
         answer = await handlers[info.verb](request, info, resource, context)
         add_warnings(answer, context.warnings)
         return answer
+
+    async def _freshen(self, request: web.Request, info: RequestInfo, resource: Resource) -> None:
+        """See to it that memory is as new as the request must have it, where others write too."""
+        store, wanted = self._registry.store, request.query.get("resourceVersion", "")
+        if info.verb in ("get", "list", "watch"):
+            ahead = wanted.isdecimal() and len(wanted) < 19 and int(wanted) > store.revision
+            if (not wanted and not request.query.get("continue")) or ahead:
+                await store.settle()
+        elif info.verb != "create" and info.name:
+            # Writes are checked where they are kept; only what seems not to be there is asked for.
+            if store.get(resource.key(_namespace(info, resource), info.name)) is None:
+                await store.settle()
+        elif info.verb == "deletecollection":
+            await store.settle()
 
     def _check(self, resource: Resource, info: RequestInfo) -> None:
         verbs: Any = resource.verbs

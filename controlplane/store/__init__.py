@@ -2,5 +2,5 @@
 
 :mod:`.model` names things, :mod:`.store` holds in memory what is there and serves reads and
 watches, :mod:`.local` checks conditions, gives revisions and has :mod:`.log` (SQLite) make writes
-durable.
+durable; :mod:`.etcd` has an etcd do all that.
 """

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -128,11 +129,14 @@ class LocalStore(Store):
             changes = [change for change, _ in batch]
             forgotten = self._overdue(len(batch))
             trim = _trim(forgotten) if forgotten else None
+            begun = time.monotonic()
             try:
                 await loop.run_in_executor(self._thread, self._log.append, changes, trim)
             except Exception as error:
                 self._fail(error)
                 return
+            finally:
+                self.observe("commit", time.monotonic() - begun)
             self._problem = ""
             self._forget(forgotten)
             for change, done in batch:

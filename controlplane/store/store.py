@@ -37,6 +37,9 @@ class Store(abc.ABC):
         keep: changes that watchers can go back to, while their values fit ``keep_bytes``.
         keep_bytes: of values that only those changes still need.
         backlog: changes that may wait for one watcher.
+
+    Attributes:
+        observe: is told what was asked of the backend, and its seconds.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class Store(abc.ABC):
         # Watchers by the kind that they follow, so that a change looks at those of its kind only.
         self._watches: dict[str, dict[Watch, None]] = {}
         self._ending = False
+        self.observe: Callable[[str, float], None] = lambda what, seconds: None
 
     @abc.abstractmethod
     async def open(self) -> None:
