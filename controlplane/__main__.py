@@ -14,6 +14,7 @@ from controlplane.options import DEFAULT_DATA, Options, OptionsError
 from controlplane.serving import serving
 from controlplane.store.model import StoreError
 from kubeletpy_common import logs
+from kubeletpy_common.readiness import tell_ready, tell_stopping
 
 _log = logging.getLogger(__name__)
 _LEVELS = ("error", "warning", "info", "debug")
@@ -51,7 +52,9 @@ async def _run(options: Options) -> None:
         loop.add_signal_handler(number, stop.set)
     async with serving(options) as running:
         logs.event(_log, logging.INFO, "the API server listens", port=running.port)
+        tell_ready(f"listens on http://{options.bind_address}:{running.port}")
         await stop.wait()
+        tell_stopping()
 
 
 if __name__ == "__main__":

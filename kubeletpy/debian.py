@@ -22,12 +22,15 @@ class Package:
     """A Debian package, why we need it, and the program by which other systems prove they have it.
 
     ``program`` is a command on PATH, or an absolute path when a file has to exist.
+    With ``any_origin`` a program of that name will do wherever it is from: another package's would
+    be in the way of this one.
     """
 
     name: str
     why: str
     program: str
     service: str = ""  # a service that the package starts by itself, and that we do not want
+    any_origin: bool = False
 
 
 TOUR = (
@@ -58,6 +61,7 @@ TESTS = (
         service="containerd",
     ),
     Package("umoci", "unpacks our images with a tool that is not ours", "umoci"),
+    Package("kubernetes-client", "tries our API server", "kubectl", any_origin=True),
 )
 VENV = Package("python3-venv", "makes the virtual environment", "python3 -m ensurepip")
 
@@ -75,7 +79,11 @@ def missing(packages: Iterable[Package]) -> list[Package]:
 
     On a machine with dpkg its database decides, elsewhere the presence of each program.
     """
-    wanted = list(packages)
+    wanted = [
+        package
+        for package in packages
+        if not (package.any_origin and _program_exists(package.program))
+    ]
     if shutil.which("dpkg-query") is None:
         return [package for package in wanted if not _program_exists(package.program)]
     query = subprocess.run(

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 _PROGRAMS = (
-    *("busybox", "containerd", "docker-registry", "ip", "iptables", "nsenter", "podman"),
-    *("runc", "setpriv", "skopeo", "umoci", "unshare"),
+    *("busybox", "containerd", "docker-registry", "ip", "iptables", "kubectl", "nsenter"),
+    *("podman", "runc", "setpriv", "skopeo", "umoci", "unshare"),
 )
 _OVERLAY = (
     "mount -t tmpfs tmpfs /mnt && mkdir /mnt/l /mnt/u /mnt/w /mnt/m && "

@@ -16,6 +16,12 @@ def test_missing_asks_dpkg() -> None:
     assert debian.missing([DPKG, NONE]) == [NONE]
 
 
+def test_a_program_of_any_origin_will_do_where_that_is_said() -> None:
+    there = Package("no-such-package-of-ours", "", "sh", any_origin=True)
+    absent = Package("no-such-package-of-ours", "", NONE.program, any_origin=True)
+    assert debian.missing([DPKG, there, absent]) == [absent]
+
+
 def test_missing_looks_for_programs_where_there_is_no_dpkg(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

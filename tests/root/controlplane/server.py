@@ -1,0 +1,90 @@
+"""The API server as a user starts it: a process of its own, on a port that is free."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from kubeletpy_common.readiness import READY, VARIABLE
+
+_READY_SECONDS = 30.0
+_STOP_SECONDS = 15.0
+
+
+@dataclass
+class ApiServer:
+    """One that serves.
+
+    Attributes:
+        process: its process.
+        directory: of its data, its log and its clients' caches.
+        url: where it listens.
+    """
+
+    process: subprocess.Popen[bytes]
+    directory: Path
+    url: str
+
+    @property
+    def kubeconfig(self) -> Path:
+        """The administrator's."""
+        return self.directory / "data" / "admin.kubeconfig"
+
+    def log(self) -> str:
+        """Return what it has written so far."""
+        return (self.directory / "apiserver.log").read_text(errors="replace")
+
+
+@contextmanager
+def api_server(directory: Path, *arguments: str) -> Iterator[ApiServer]:
+    """Run a server below ``directory`` within the block; it must end well when told to.
+
+    Args:
+        directory: of everything it writes; an earlier one's data is taken up.
+        arguments: flags of ``kubeletpy apiserver`` besides the port and the directory.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        # In the abstract namespace: no path to be too long, and no file to remove.
+        listener.bind("")
+        address = listener.getsockname()[1:].decode()
+        listener.settimeout(_READY_SECONDS)
+        command = [sys.executable, "-P", "-m", "kubeletpy", "apiserver", "--secure-port=0"]
+        with open(directory / "apiserver.log", "ab") as log:
+            process = subprocess.Popen(
+                [*command, f"--data-dir={directory}/data", *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, VARIABLE: f"@{address}"},
+            )
+        server = ApiServer(process, directory, "")
+        try:
+            server.url = _await_ready(listener, server)
+            yield server
+        finally:
+            server.process.terminate()
+            try:
+                status = server.process.wait(_STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                server.process.kill()
+                server.process.wait()
+                raise
+    assert status in (0, -9), f"the API server ended with {status}:\n{server.log()}"
+
+
+def _await_ready(listener: socket.socket, server: ApiServer) -> str:
+    try:
+        text = listener.recv(4096).decode()
+    except TimeoutError as error:
+        raise AssertionError(f"the API server did not get ready:\n{server.log()}") from error
+    assert READY in text
+    found = re.search(r"https?://\S+", text)
+    assert found is not None, text
+    return found[0]
