@@ -20,13 +20,10 @@ GROUP_VERSIONS = (
     "events.k8s.io/v1", "discovery.k8s.io/v1", "networking.k8s.io/v1", "coordination.k8s.io/v1",
     "scheduling.k8s.io/v1", "node.k8s.io/v1", "storage.k8s.io/v1", "rbac.authorization.k8s.io/v1",
     "authentication.k8s.io/v1", "authorization.k8s.io/v1", "certificates.k8s.io/v1",
-    "apiextensions.k8s.io/v1",
+    "apiextensions.k8s.io/v1", "resource.k8s.io/v1",
 )  # fmt: skip
 # What the server does not offer of these groups.
-LEFT_OUT = {
-    "componentstatuses", "podtemplates", "csistoragecapacities", "volumeattributesclasses",
-    "ipaddresses", "servicecidrs", "services/proxy", "pods/proxy",
-}  # fmt: skip
+LEFT_OUT = {"componentstatuses"}
 PREFIXES = (
     ("io.k8s.apimachinery.pkg.apis.meta.", "meta."),
     ("io.k8s.apimachinery.pkg.util.intstr.", "util."),
