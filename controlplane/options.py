@@ -34,6 +34,8 @@ class Options:
         extra_names: DNS names and IP addresses that the server's certificate holds as well.
         audit_log: file of the audit log, ``-`` for standard output; None: none.
         audit_policy: what is logged (audit.k8s.io/v1 Policy); None: metadata of all requests.
+        controllers: which of the controllers run, as ``--controllers`` of kube-controller-manager.
+        event_ttl: seconds for which events are kept.
         keep: changes that watchers can go back to.
     """
 
@@ -53,4 +55,6 @@ class Options:
     extra_names: tuple[str, ...] = ()
     audit_log: Path | None = None
     audit_policy: Path | None = None
+    controllers: tuple[str, ...] = ("*",)
+    event_ttl: int = 3600
     keep: int = 10_000

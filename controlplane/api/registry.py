@@ -24,7 +24,7 @@ from controlplane.api.errors import (
 )
 from controlplane.api.fieldsets import FieldSets
 from controlplane.api.ownership import UPDATE, Manager, Ownership, write_managers
-from controlplane.api.resource import Admission, Context, Object, Resource
+from controlplane.api.resource import Admission, Context, DeletionCheck, Object, Resource
 from controlplane.kinds.types import Types, WrongTypeError
 from controlplane.store.model import Item, MismatchError
 from controlplane.store.store import Store
@@ -60,13 +60,18 @@ class Registry:
         store: where they are.
         types: of their fields.
         field_sets: by which managers own them.
-        admission: checks of every write, in order.
+        admission: checks of every write, in order; they may change the object.
+        reviews: checks of an object that is valid, in order, right before it is written; they
+            change nothing (quotas, pod security).
+        deletions: checks of every deletion.
     """
 
     store: Store
     types: Types
     field_sets: FieldSets
     admission: list[Admission] = field(default_factory=list)
+    reviews: list[Admission] = field(default_factory=list)
+    deletions: list[DeletionCheck] = field(default_factory=list)
 
     def clean(self, resource: Resource, body: Any, context: Context, validation: str) -> Object:
         """Return an object of a request as it is kept.
@@ -235,6 +240,8 @@ class Registry:
         for _ in range(_MAX_TRIES):
             old = codec.decode(item)
             self._check_preconditions(resource, old, options)
+            for check in self.deletions:
+                await check.admit_delete(resource, old, context)
             value = _marked(resource, old, options, context)
             if value is None:
                 if context.dry_run:
@@ -308,6 +315,8 @@ class Registry:
         # A change that makes no new generation is nothing that a user is to be told of again.
         if created or not strategy.generation or _generation(value) != _generation(old):
             context.warnings += strategy.warnings(value)
+        for check in self.reviews:
+            await check.admit(resource, value, old, context)
 
     def _default(self, resource: Resource, value: Object) -> None:
         self.types.add_defaults(resource.type_name, value)
@@ -407,13 +416,7 @@ def _marked(
 ) -> Object | None:
     """Return an object that waits for its deletion; None: nothing keeps it."""
     meta = dict(old["metadata"])
-    finalizers = [f for f in meta.get("finalizers", []) if f not in (FOREGROUND, ORPHAN)]
-    if options.propagation == "Foreground":
-        finalizers.append(FOREGROUND)
-    elif options.propagation == "Orphan":
-        finalizers.append(ORPHAN)
-    elif not options.propagation:
-        finalizers = list(meta.get("finalizers", []))
+    finalizers = _propagating(resource, meta.get("finalizers", []), options.propagation)
     grace = options.grace
     if resource.strategy.grace is None:
         grace = 0
@@ -435,7 +438,20 @@ def _marked(
         if resource.strategy.generation:
             meta["generation"] = meta.get("generation", 0) + 1
     _put(meta, "finalizers", finalizers or None)
-    return {**old, "metadata": meta}
+    value = {**old, "metadata": meta}
+    resource.strategy.prepare_delete(value, context)
+    return value
+
+
+def _propagating(resource: Resource, present: list[str], propagation: str) -> list[str]:
+    """Return the finalizers that make the garbage collector treat dependents as asked for."""
+    kept = [f for f in present if f not in (FOREGROUND, ORPHAN)]
+    if not propagation:
+        # What an earlier request has asked for stands before the default of the kind.
+        propagation = "" if len(kept) < len(present) else resource.strategy.propagation
+        kept = present if not propagation else kept
+    finalizer = {"Foreground": FOREGROUND, "Orphan": ORPHAN}.get(propagation)
+    return [*kept, finalizer] if finalizer else list(kept)
 
 
 def _status_only(value: Object, old: Object) -> Object:

@@ -73,6 +73,8 @@ class Strategy:
         has_status: its status is written by the subresource only.
         grace: seconds that a deletion waits for someone to confirm it, if none are asked for; None:
             objects are deleted at once.
+        propagation: what becomes of dependents if a deletion does not say: ``Background``,
+            ``Foreground`` or ``Orphan``.
         selectable: paths that :meth:`fields` tells.
         unconditional: an update without a resourceVersion overwrites whatever is there.
     """
@@ -81,6 +83,7 @@ class Strategy:
     generation: bool = True
     has_status: bool = True
     grace: int | None = None
+    propagation: str = "Background"
     selectable: frozenset[str] = frozenset()
     unconditional: bool = True
 
@@ -98,6 +101,9 @@ class Strategy:
 
         It comes with the status and the metadata of the request, everything else of the old one.
         """
+
+    def prepare_delete(self, value: Object, context: Context) -> None:
+        """Likewise at a deletion that has to wait; its metadata is marked already."""
 
     def validate(self, value: Object, old: Object | None) -> list[Cause]:
         """Return what is wrong with a new object, or with a changed one and its old form."""
@@ -183,6 +189,23 @@ class Resource:
     def prefix_in(self, namespace: str) -> str:
         """Return the beginning of the keys in a namespace; "" for all of them."""
         return f"{self.prefix}{namespace}/" if namespace and self.namespaced else self.prefix
+
+
+class DeletionCheck(Protocol):
+    """A check of every deletion."""
+
+    async def admit_delete(self, resource: Resource, old: Object, context: Context) -> None:
+        """Refuse it, or let it pass.
+
+        Args:
+            resource: the kind.
+            old: the object as it is.
+            context: of the request.
+
+        Raises:
+            ApiError: it is refused.
+        """
+        ...
 
 
 class Admission(Protocol):

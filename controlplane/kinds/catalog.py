@@ -44,6 +44,18 @@ class Catalog:
         preferred = self.versions(group)
         return min(found, key=lambda r: preferred.index(r.version)) if found else None
 
+    def serving(self, group: str, version: str, kind: str) -> Resource | None:
+        """Return the resource of a kind in one version; None if that keeps no objects."""
+        found = (r for r in self.served(group, version) if r.kind == kind and r.kept)
+        return next(found, None)
+
+    def of_key(self, key: str) -> Resource | None:
+        """Return the resource of an object in the store, in the version that clients prefer."""
+        _, group, plural, *_ = f"{key}//".split("/")
+        group = "" if group == "core" else group
+        found = (self.find(group, version, plural) for version in self.versions(group))
+        return next((resource for resource in found if resource is not None), None)
+
     def all(self) -> list[Resource]:
         """Return all, each version of a kind."""
         return list(self._resources.values())

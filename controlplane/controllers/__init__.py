@@ -1,0 +1,33 @@
+"""Controllers without which the API alone is of little use; another controller manager may run
+them instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+from controlplane.controllers.garbage.collector import Collector
+from controlplane.controllers.namespaces.deleter import NamespaceDeleter
+from controlplane.controllers.namespaces.finalize import serve_finalize
+from controlplane.controllers.namespaces.initial import make_namespaces
+from controlplane.controllers.selection import GARBAGE, NAMESPACES, selected
+from controlplane.plane import Background, Plane
+
+_CONTROLLERS: Final[dict[str, Callable[[Plane], Background]]] = {
+    NAMESPACES: lambda plane: NamespaceDeleter(plane).run,
+    GARBAGE: lambda plane: Collector(plane).run,
+}
+
+
+def install(plane: Plane) -> None:
+    """Hook in what the options choose.
+
+    Raises:
+        OptionsError: they name a controller that there is not.
+    """
+    plane.handlers["", "namespaces", "finalize"] = serve_finalize
+    plane.starters.append(partial(make_namespaces, plane))
+    chosen = selected(plane.options.controllers)
+    plane.background += [make(plane) for name, make in _CONTROLLERS.items() if name in chosen]

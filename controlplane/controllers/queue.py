@@ -1,0 +1,129 @@
+"""A queue of things to look at, and how controllers follow the store."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Final
+
+from controlplane.api import metadata
+from controlplane.api.resource import Context
+from controlplane.store.model import Change
+from controlplane.store.store import Store
+from kubeletpy_common import logs
+
+_log = logging.getLogger(__name__)
+
+FIRST_PAUSE: Final = 0.05
+LONGEST_PAUSE: Final = 60.0
+
+Handle = Callable[[str], Awaitable[float | None]]
+"""Looks at a thing by its key; returns None, or the seconds after which to look again."""
+
+
+def context(name: str) -> Context:
+    """Return a context for writes of the controller ``name``."""
+    return Context(now=metadata.now(), manager=name)
+
+
+async def follow(store: Store, prefix: str) -> AsyncIterator[Change]:
+    """Tell everything below ``prefix``, as if it were made just now, and then every change.
+
+    Raises:
+        CompactedError: the follower fell too far behind; it has to begin anew.
+    """
+    watch = store.watch(prefix, store.revision)
+    try:
+        for item in store.read(prefix).items:
+            yield Change(item.modified, item.key, item, None)
+        async for change in watch:
+            yield change
+    finally:
+        watch.close()
+
+
+class WorkQueue:
+    """Keys that wait to be looked at: each once, by one worker at a time; failures come back.
+
+    Args:
+        name: of the controller, for the log.
+        handle: looks at one.
+        workers: that look at the same time.
+    """
+
+    def __init__(self, name: str, handle: Handle, workers: int = 8) -> None:
+        self._name = name
+        self._handle = handle
+        self._workers = workers
+        self._ready: asyncio.Queue[str] = asyncio.Queue()
+        self._waiting: set[str] = set()
+        self._busy: set[str] = set()
+        self._again: set[str] = set()
+        self._failures: dict[str, int] = {}
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+
+    def add(self, key: str) -> None:
+        """Have a key looked at; once more, if that is under way."""
+        timer = self._timers.pop(key, None)
+        if timer is not None:
+            timer.cancel()
+        if key in self._busy:
+            self._again.add(key)
+        elif key not in self._waiting:
+            self._waiting.add(key)
+            self._ready.put_nowait(key)
+
+    def add_after(self, key: str, seconds: float) -> None:
+        """Have a key looked at later, unless it is before."""
+        if key in self._timers or key in self._waiting:
+            return
+        loop = asyncio.get_running_loop()
+        self._timers[key] = loop.call_later(seconds, self._due, key)
+
+    async def run(self) -> None:
+        """Work, until cancelled."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for _ in range(self._workers):
+                    tasks.create_task(self._work())
+        finally:
+            for timer in self._timers.values():
+                timer.cancel()
+            self._timers.clear()
+
+    def _due(self, key: str) -> None:
+        self._timers.pop(key, None)
+        self.add(key)
+
+    async def _work(self) -> None:
+        while True:
+            key = await self._ready.get()
+            self._waiting.discard(key)
+            self._busy.add(key)
+            pause = await self._look(key)
+            self._busy.discard(key)
+            if key in self._again:
+                self._again.discard(key)
+                self.add(key)
+            elif pause is not None:
+                self.add_after(key, pause)
+
+    async def _look(self, key: str) -> float | None:
+        try:
+            pause = await self._handle(key)
+        except Exception as error:
+            failures = self._failures[key] = self._failures.get(key, 0) + 1
+            pause = min(FIRST_PAUSE * 2 ** min(failures - 1, 20), LONGEST_PAUSE)
+            logs.event(
+                _log,
+                logging.WARNING,
+                "a controller failed and tries again",
+                controller=self._name,
+                key=key,
+                error=f"{type(error).__name__}: {error}",
+                seconds=pause,
+            )
+            return pause
+        self._failures.pop(key, None)
+        return pause
