@@ -111,7 +111,7 @@ class WorkQueue:
 
     async def _look(self, key: str) -> float | None:
         try:
-            pause = await self._handle(key)
+            pause: float | None = await self._handle(key)
         except Exception as error:
             failures = self._failures[key] = self._failures.get(key, 0) + 1
             pause = min(FIRST_PAUSE * 2 ** min(failures - 1, 20), LONGEST_PAUSE)

@@ -16,7 +16,7 @@ from controlplane.controllers.queue import WorkQueue, context
 from controlplane.controllers.selection import GARBAGE
 from controlplane.plane import Plane
 from controlplane.store.model import Item
-from controlplane.store.store import Watch
+from controlplane.store.watch import Watch
 
 # A reference of a kind that is not served may be good later, when its definition is made.
 _LATER_SECONDS: Final = 30.0
@@ -132,9 +132,7 @@ class Collector:
             return State.ABSENT
         return State.WAITING if node.waits else State.SOLID
 
-    async def _do(
-        self, resource: Resource, item: Item, node: Node, decision: Decision
-    ) -> None:
+    async def _do(self, resource: Resource, item: Item, node: Node, decision: Decision) -> None:
         for uid in decision.look:
             self._queue.add(uid)
         for uid in decision.orphan:
@@ -168,9 +166,7 @@ class Collector:
             if error.reason != "NotFound":
                 raise
 
-    async def _rewrite(
-        self, resource: Resource, item: Item, uid: str, change: Any
-    ) -> None:
+    async def _rewrite(self, resource: Resource, item: Item, uid: str, change: Any) -> None:
         """Change the metadata of the object that has ``uid``; another of its name is left alone."""
 
         async def rewritten(value: Object) -> Object:
