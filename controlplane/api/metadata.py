@@ -5,6 +5,7 @@ Source: Kubernetes documentation, "Object Names and IDs"; API conventions, "Meta
 
 from __future__ import annotations
 
+import json
 import re
 import secrets
 import uuid
@@ -12,8 +13,14 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from controlplane.api.errors import Cause
+from controlplane.api.formats import (
+    label_key_problems,
+    label_problems,
+    label_value_problems,
+    subdomain_problems,
+)
 from controlplane.api.resource import Object
-from controlplane.api.selectors import LABEL_KEY, LABEL_VALUE
+from controlplane.api.selectors import LABEL_KEY
 
 # apimachinery: no vowels and nothing that looks like something else.
 _ALPHABET: Final = "bcdfghjklmnpqrstvwxz2456789"
@@ -67,19 +74,16 @@ def check_metadata(meta: Object, *, namespaced: bool, path_segment: bool = False
     name = meta.get("name", "")
     if not name:
         causes.append(required("metadata.name", "name or generateName is required"))
-    elif not (is_path_segment(name) if path_segment else is_dns_subdomain(name)):
-        causes.append(
-            wrong(
-                "metadata.name",
-                name,
-                "a name has small letters, digits, '-' and '.', begins and ends with a letter or "
-                "digit, and has at most 253 characters",
-            )
-        )
-    if namespaced and not is_dns_label(meta.get("namespace", "")):
-        causes.append(wrong("metadata.namespace", meta.get("namespace", ""), "is no DNS label"))
+    elif path_segment:
+        if not is_path_segment(name):
+            causes.append(wrong("metadata.name", name, "is no part of a path"))
+    else:
+        causes += [wrong("metadata.name", name, why) for why in subdomain_problems(name)]
+    if namespaced:
+        namespace = meta.get("namespace", "")
+        causes += [wrong("metadata.namespace", namespace, why) for why in label_problems(namespace)]
     causes += check_labels(meta.get("labels", {}), "metadata.labels")
-    causes += _check_annotations(meta.get("annotations", {}))
+    causes += check_annotations(meta.get("annotations", {}))
     causes += _check_owners(meta.get("ownerReferences", []))
     for index, finalizer in enumerate(meta.get("finalizers", [])):
         if not LABEL_KEY.fullmatch(finalizer):
@@ -91,10 +95,8 @@ def check_labels(labels: dict[str, str], path: str) -> list[Cause]:
     """Return what is wrong with labels."""
     causes: list[Cause] = []
     for key, value in labels.items():
-        if not _is_key(key):
-            causes.append(wrong(path, key, "is no label key: [prefix/]name, name up to 63 long"))
-        if not LABEL_VALUE.fullmatch(value):
-            causes.append(wrong(path, value, "is no label value: up to 63 of A-z, 0-9, '-_.'"))
+        causes += [wrong(path, key, why) for why in label_key_problems(key)]
+        causes += [wrong(path, value, why) for why in label_value_problems(value)]
     return causes
 
 
@@ -106,8 +108,7 @@ def required(path: str, text: str = "") -> Cause:
 
 def wrong(path: str, value: Any, text: str) -> Cause:
     """A field has a value that it cannot have."""
-    shown = f'"{value}"' if isinstance(value, str) else str(value)
-    return Cause("FieldValueInvalid", f"Invalid value: {shown}: {text}", path)
+    return Cause("FieldValueInvalid", f"Invalid value: {_shown(value)}: {text}", path)
 
 
 def unsupported(path: str, value: Any, supported: list[str]) -> Cause:
@@ -127,22 +128,39 @@ def duplicate(path: str, value: Any) -> Cause:
     return Cause("FieldValueDuplicate", f'Duplicate value: "{value}"', path)
 
 
+def missing(path: str, value: Any, text: str = "") -> Cause:
+    """What a field names is not there."""
+    message = f"Not found: {_shown(value)}"
+    return Cause("FieldValueNotFound", f"{message}: {text}" if text else message, path)
+
+
+def too_long(path: str, most: int) -> Cause:
+    """A text has too many bytes."""
+    return Cause("FieldValueTooLong", f"Too long: may not be more than {most} bytes", path)
+
+
+def too_many(path: str, count: int, most: int) -> Cause:
+    """A list has too many items."""
+    message = f"Too many: {count}: must have at most {most} items"
+    return Cause("FieldValueTooMany", message, path)
+
+
 def immutable(path: str, value: Any) -> Cause:
     """A field was changed that cannot be."""
     return wrong(path, value, "field is immutable")
 
 
-def _is_key(key: str) -> bool:
-    found = LABEL_KEY.fullmatch(key)
-    return found is not None and len(found["prefix"] or "") <= 253
+def _shown(value: Any) -> str:
+    """Return a value as Kubernetes writes it into sentences: as JSON."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
 
 
-def _check_annotations(annotations: dict[str, str]) -> list[Cause]:
-    path = "metadata.annotations"
+def check_annotations(
+    annotations: dict[str, str], path: str = "metadata.annotations"
+) -> list[Cause]:
+    """Return what is wrong with annotations."""
     causes = [
-        wrong(path, key, "is no annotation key: [prefix/]name, name up to 63 long")
-        for key in annotations
-        if not _is_key(key.lower())
+        wrong(path, key, why) for key in annotations for why in label_key_problems(key.lower())
     ]
     if sum(len(key) + len(value) for key, value in annotations.items()) > _MAX_ANNOTATIONS:
         causes.append(
