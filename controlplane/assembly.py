@@ -6,6 +6,7 @@ from controlplane import admission, controllers
 from controlplane.api import codec
 from controlplane.api.fieldsets import FieldSets
 from controlplane.api.registry import Registry
+from controlplane.auth import part as auth
 from controlplane.kinds.catalog import Catalog, builtin_resources
 from controlplane.kinds.strategies import STRATEGIES
 from controlplane.kinds.types import builtin_types
@@ -24,6 +25,7 @@ async def assemble(options: Options) -> Plane:
     Raises:
         StoreError: the store cannot be opened.
         OptionsError: an option cannot be taken.
+        TrustError: a key or certificate cannot be used.
     """
     options.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     store = _store_of(options)
@@ -52,5 +54,6 @@ def _store_of(options: Options) -> Store:
 
 def install(plane: Plane) -> None:
     """Hook in every part; the order is that of the checks of a write and of the middlewares."""
+    auth.install(plane)
     admission.install(plane)
     controllers.install(plane)

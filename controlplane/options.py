@@ -30,7 +30,12 @@ class Options:
         etcd_prefix: beginning of the keys in etcd.
         service_ranges: networks of ClusterIPs, one of each family at most, the first one primary.
         node_ports: first and last port of node ports.
-        kubeconfig: where the administrator's kubeconfig is written; None: ``data_dir``.
+        kubeconfig: where the administrator's kubeconfig is written; None: ``admin.kubeconfig`` in
+            ``data_dir``.
+        node_name: of the node that runs on this machine, for its kubelet's kubeconfig; "": the
+            host's name.
+        issuer: of the tokens of service accounts, an https URL.
+        token_auth_file: users with static tokens, CSV: token, name, uid and groups; None: none.
         extra_names: DNS names and IP addresses that the server's certificate holds as well.
         audit_log: file of the audit log, ``-`` for standard output; None: none.
         audit_policy: what is logged (audit.k8s.io/v1 Policy); None: metadata of all requests.
@@ -52,6 +57,9 @@ class Options:
     service_ranges: tuple[str, ...] = ("10.96.0.0/16",)
     node_ports: tuple[int, int] = (30000, 32767)
     kubeconfig: Path | None = None
+    node_name: str = ""
+    issuer: str = "https://kubernetes.default.svc.cluster.local"
+    token_auth_file: Path | None = None
     extra_names: tuple[str, ...] = ()
     audit_log: Path | None = None
     audit_policy: Path | None = None

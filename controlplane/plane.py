@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -53,7 +54,7 @@ class Plane:
     """The parts of one server.
 
     Attributes:
-        options: as it was started.
+        options: as it was started; the port is the one that is listened on.
         store: of the objects.
         types: of their fields.
         catalog: of the resources.
@@ -67,6 +68,7 @@ class Plane:
             request on.
         background: what runs beside.
         checks: of ``/readyz`` and ``/livez``, by name.
+        tls: of the secure port; None: plain HTTP, for tests of the machinery.
     """
 
     options: Options
@@ -80,3 +82,4 @@ class Plane:
     starters: list[Background] = field(default_factory=list)
     background: list[Background] = field(default_factory=list)
     checks: dict[str, Check] = field(default_factory=dict)
+    tls: ssl.SSLContext | None = None

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import ssl
+import socket
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 from aiohttp import web
 
@@ -21,18 +22,19 @@ _SHUTDOWN_SECONDS = 2.0
 
 
 @contextlib.asynccontextmanager
-async def serving(options: Options, tls: ssl.SSLContext | None = None) -> AsyncIterator[Running]:
+async def serving(options: Options) -> AsyncIterator[Running]:
     """Serve within the block.
-
-    Args:
-        options: how.
-        tls: certificate and key; None: plain HTTP, for tests of the machinery.
 
     Raises:
         OSError: the address cannot be listened on.
         StoreError: the store cannot be opened.
+        TrustError: a key or certificate cannot be used.
+        OptionsError: an option cannot be taken.
     """
     async with contextlib.AsyncExitStack() as stack:
+        # Bound before anything else: the port is in kubeconfigs and in objects.
+        listener = stack.enter_context(_bind(options.bind_address, options.secure_port))
+        options = replace(options, secure_port=listener.getsockname()[1])
         plane = await assemble(options)
         stack.push_async_callback(plane.store.close)
         for start in plane.starters:
@@ -45,12 +47,23 @@ async def serving(options: Options, tls: ssl.SSLContext | None = None) -> AsyncI
         )
         stack.push_async_callback(runner.cleanup)
         await runner.setup()
-        site = web.TCPSite(runner, options.bind_address, options.secure_port, ssl_context=tls)
-        await site.start()
+        await web.SockSite(runner, listener, ssl_context=plane.tls).start()
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         running = [tasks.create_task(keep(work)) for work in plane.background]
         stack.callback(lambda: [task.cancel() for task in running])
-        yield Running(plane, runner.addresses[0][1])
+        yield Running(plane, options.secure_port)
+
+
+def _bind(address: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((address, port))
+    except OSError as error:
+        listener.close()
+        raise OSError(error.errno, f"listen on {address} port {port}: {error.strerror}") from error
+    return listener
 
 
 class Running:

@@ -1,0 +1,1 @@
+"""Who may do what: TLS, authentication, authorization, tokens, certificates, audit."""
