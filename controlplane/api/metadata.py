@@ -57,28 +57,29 @@ def is_dns_subdomain(text: str) -> bool:
     return len(text) <= 253 and _SUBDOMAIN.fullmatch(text) is not None
 
 
-def is_path_segment(text: str) -> bool:
-    """Say whether it can be one part of a path, which some kinds take as a name."""
-    return text not in ("", ".", "..") and "/" not in text and "%" not in text
+def path_problems(text: str) -> list[str]:
+    """Return what keeps it from being one part of a path, which some kinds take as a name."""
+    if text in (".", ".."):
+        return [f"may not be '{text}'"]
+    return [f"may not contain '{character}'" for character in "/%" if character in text]
 
 
-def check_metadata(meta: Object, *, namespaced: bool, path_segment: bool = False) -> list[Cause]:
+def check_metadata(meta: Object, *, namespaced: bool, names: str = "subdomain") -> list[Cause]:
     """Return what is wrong with an object's metadata.
 
     Args:
         meta: ``metadata``.
         namespaced: it must have a namespace.
-        path_segment: names need be no more than part of a path (roles, for instance).
+        names: what the name may be: ``subdomain`` or ``label`` (RFC 1123), or ``path``, one part of
+            a path (roles, for instance).
     """
     causes: list[Cause] = []
     name = meta.get("name", "")
     if not name:
         causes.append(required("metadata.name", "name or generateName is required"))
-    elif path_segment:
-        if not is_path_segment(name):
-            causes.append(wrong("metadata.name", name, "is no part of a path"))
     else:
-        causes += [wrong("metadata.name", name, why) for why in subdomain_problems(name)]
+        problems = {"label": label_problems, "path": path_problems}.get(names, subdomain_problems)
+        causes += [wrong("metadata.name", name, why) for why in problems(name)]
     if namespaced:
         namespace = meta.get("namespace", "")
         causes += [wrong("metadata.namespace", namespace, why) for why in label_problems(namespace)]
@@ -114,7 +115,7 @@ def wrong(path: str, value: Any, text: str) -> Cause:
 def unsupported(path: str, value: Any, supported: list[str]) -> Cause:
     """A field has none of the values that it may have."""
     listed = ", ".join(f'"{item}"' for item in supported)
-    message = f'Unsupported value: "{value}": supported values: {listed}'
+    message = f"Unsupported value: {_shown(value)}: supported values: {listed}"
     return Cause("FieldValueNotSupported", message, path)
 
 
@@ -125,7 +126,7 @@ def forbidden(path: str, text: str) -> Cause:
 
 def duplicate(path: str, value: Any) -> Cause:
     """A value is there twice."""
-    return Cause("FieldValueDuplicate", f'Duplicate value: "{value}"', path)
+    return Cause("FieldValueDuplicate", f"Duplicate value: {_shown(value)}", path)
 
 
 def missing(path: str, value: Any, text: str = "") -> Cause:

@@ -6,6 +6,7 @@ Kubernetes documentation, "Garbage Collection".
 
 from __future__ import annotations
 
+import asyncio
 import copy
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -24,7 +25,15 @@ from controlplane.api.errors import (
 )
 from controlplane.api.fieldsets import FieldSets
 from controlplane.api.ownership import UPDATE, Manager, Ownership, write_managers
-from controlplane.api.resource import Admission, Context, DeletionCheck, Object, Resource
+from controlplane.api.resource import (
+    Admission,
+    Claim,
+    Claims,
+    Context,
+    DeletionCheck,
+    Object,
+    Resource,
+)
 from controlplane.kinds.types import Types, WrongTypeError
 from controlplane.store.model import Item, MismatchError
 from controlplane.store.store import Store
@@ -64,6 +73,7 @@ class Registry:
         reviews: checks of an object that is valid, in order, right before it is written; they
             change nothing (quotas, pod security).
         deletions: checks of every deletion.
+        claims: what takes things for objects of a kind, by its prefix in the store.
     """
 
     store: Store
@@ -72,6 +82,7 @@ class Registry:
     admission: list[Admission] = field(default_factory=list)
     reviews: list[Admission] = field(default_factory=list)
     deletions: list[DeletionCheck] = field(default_factory=list)
+    claims: dict[str, Claims] = field(default_factory=dict)
 
     def clean(self, resource: Resource, body: Any, context: Context, validation: str) -> Object:
         """Return an object of a request as it is kept.
@@ -117,6 +128,11 @@ class Registry:
         if item is None:
             raise not_found(resource.plural, resource.group, name)
         return item
+
+    def read(self, resource: Resource, item: Item) -> Object:
+        """Return the object of an item, in the form of the resource; to be changed at will."""
+        value = codec.decode(item)
+        return resource.strategy.to_served(value) if resource.strategy.converts else value
 
     async def create(
         self,
@@ -164,22 +180,21 @@ class Registry:
             meta["name"] = metadata.generate_name(meta["generateName"])
         self._default(resource, value)
         resource.strategy.prepare_create(value, context)
-        await self._finish(resource, value, None, context)
-        meta = value["metadata"]
-        if not applied:
-            self._own(resource, {}, value, context)
-        key = resource.key(namespace, meta["name"])
-        if context.dry_run:
+        with _Taken() as taken:
+            await self._finish(resource, value, None, context, taken)
+            meta = value["metadata"]
+            if not applied:
+                self._own(resource, {}, value, context)
+            key = resource.key(namespace, meta["name"])
             if self.store.get(key) is not None:
                 raise already_exists(resource.plural, resource.group, meta["name"])
-            return value
-        try:
-            item = await self.store.put(
-                key, lambda revision: codec.stored(value, revision), expected=0
-            )
-        except MismatchError:
-            raise already_exists(resource.plural, resource.group, meta["name"]) from None
-        return codec.decode(item)
+            if context.dry_run:
+                return value
+            try:
+                item = await self._put(resource, key, value, 0, taken)
+            except MismatchError:
+                raise already_exists(resource.plural, resource.group, meta["name"]) from None
+        return self.read(resource, item)
 
     async def update(
         self,
@@ -209,19 +224,20 @@ class Registry:
         key = resource.key(namespace, name)
         item = self.get(resource, namespace, name)
         for _ in range(_MAX_TRIES):
-            old = codec.decode(item)
+            old = self.read(resource, item)
             value = await change(copy.deepcopy(old))
             self._check_identity(resource, value, old, item)
-            value = await self._prepare_update(resource, value, old, context)
-            if not applied:
-                self._own(resource, old, value, context)
-            if _same(value, old):
-                return old
-            value["metadata"].pop("resourceVersion", None)
-            if context.dry_run:
-                return codec.with_revision(value, item.modified)
             try:
-                return await self._keep(resource, key, value, item)
+                with _Taken() as taken:
+                    value = await self._prepare_update(resource, value, old, context, taken)
+                    if not applied:
+                        self._own(resource, old, value, context)
+                    if _same(value, old):
+                        return old
+                    value["metadata"].pop("resourceVersion", None)
+                    if context.dry_run:
+                        return codec.with_revision(value, item.modified)
+                    return await self._keep(resource, key, value, item, taken)
             except MismatchError as error:
                 # A new object that names the version it is for is refused in the next round.
                 if error.current is None:
@@ -238,7 +254,7 @@ class Registry:
             ApiError: a precondition does not hold.
         """
         for _ in range(_MAX_TRIES):
-            old = codec.decode(item)
+            old = self.read(resource, item)
             self._check_preconditions(resource, old, options)
             for check in self.deletions:
                 await check.admit_delete(resource, old, context)
@@ -247,9 +263,7 @@ class Registry:
                 if context.dry_run:
                     return old, True
                 try:
-                    change = await self.store.delete(item.key, expected=item.modified)
-                    assert change is not None
-                    return codec.with_revision(old, change.revision), True
+                    return await self._remove(resource, old, item), True
                 except MismatchError as error:
                     if error.current is None:
                         name = old["metadata"]["name"]
@@ -260,7 +274,7 @@ class Registry:
                 return value, False
             value["metadata"].pop("resourceVersion", None)
             try:
-                return await self._keep(resource, item.key, value, item), False
+                return await self._keep(resource, item.key, value, item, _Taken()), False
             except MismatchError as error:
                 if error.current is None:
                     name = old["metadata"]["name"]
@@ -269,7 +283,7 @@ class Registry:
         raise self._changed(resource, codec.decode(item)["metadata"]["name"])
 
     async def _prepare_update(
-        self, resource: Resource, value: Object, old: Object, context: Context
+        self, resource: Resource, value: Object, old: Object, context: Context, taken: _Taken
     ) -> Object:
         strategy, meta, before = resource.strategy, value["metadata"], old["metadata"]
         for key in ("uid", "creationTimestamp", "deletionTimestamp", "generation",
@@ -288,19 +302,26 @@ class Registry:
             strategy.prepare_update(value, old, context)
         if strategy.generation and strategy.is_new_generation(value, old):
             value["metadata"]["generation"] = before.get("generation", 0) + 1
-        await self._finish(resource, value, old, context)
+        await self._finish(resource, value, old, context, taken)
         return value
 
     async def _finish(
-        self, resource: Resource, value: Object, old: Object | None, context: Context
+        self,
+        resource: Resource,
+        value: Object,
+        old: Object | None,
+        context: Context,
+        taken: _Taken,
     ) -> None:
         strategy, created = resource.strategy, old is None
         self._default(resource, value)
         for check in self.admission:
             await check.admit(resource, value, old, context)
-        path_segment = resource.group == "rbac.authorization.k8s.io"
+        claims = self.claims.get(resource.prefix)
+        if claims is not None and not context.subresource:
+            taken.claim = claims.claim(value, old, context)
         causes = metadata.check_metadata(
-            value["metadata"], namespaced=resource.namespaced, path_segment=path_segment
+            value["metadata"], namespaced=resource.namespaced, names=resource.strategy.names
         )
         if old is not None:
             causes = [cause for cause in causes if cause.field != "metadata.name"]
@@ -322,7 +343,9 @@ class Registry:
         self.types.add_defaults(resource.type_name, value)
         resource.strategy.default(value)
 
-    async def _keep(self, resource: Resource, key: str, value: Object, item: Item) -> Object:
+    async def _keep(
+        self, resource: Resource, key: str, value: Object, item: Item, taken: _Taken
+    ) -> Object:
         """Write a changed object, or remove it if it waited for that change to go."""
         meta = value["metadata"]
         if (
@@ -331,13 +354,38 @@ class Registry:
             and not meta.get("deletionGracePeriodSeconds")
             and not value.get("spec", {}).get("finalizers")
         ):
-            change = await self.store.delete(key, expected=item.modified)
-            assert change is not None
-            return codec.with_revision(value, change.revision)
-        written = await self.store.put(
-            key, lambda revision: codec.stored(value, revision), expected=item.modified
+            return await self._remove(resource, value, item)
+        return self.read(resource, await self._put(resource, key, value, item.modified, taken))
+
+    async def _remove(self, resource: Resource, value: Object, item: Item) -> Object:
+        """Remove an object, and free what it had for itself alone."""
+        claims = self.claims.get(resource.prefix)
+        if claims is None:
+            change = await self.store.delete(item.key, expected=item.modified)
+        else:
+            held = self.read(resource, item)
+            deleting = asyncio.ensure_future(self.store.delete(item.key, expected=item.modified))
+            deleting.add_done_callback(
+                lambda done: claims.release(held) if _succeeded(done) else None
+            )
+            change = await asyncio.shield(deleting)
+        assert change is not None
+        return codec.with_revision(value, change.revision)
+
+    async def _put(
+        self, resource: Resource, key: str, value: Object, expected: int, taken: _Taken
+    ) -> Item:
+        strategy, claim = resource.strategy, taken.pass_on()
+        kept = strategy.to_stored(value) if strategy.converts else value
+        write = self.store.put(
+            key, lambda revision: codec.stored(kept, revision), expected=expected
         )
-        return codec.decode(written)
+        if claim is None:
+            return await write
+        # What was claimed follows the write, even when nobody waits for its end any more.
+        writing = asyncio.ensure_future(write)
+        writing.add_done_callback(lambda done: claim.keep() if _succeeded(done) else claim.drop())
+        return await asyncio.shield(writing)
 
     def _own(self, resource: Resource, old: Object, value: Object, context: Context) -> None:
         manager = Manager(
@@ -411,6 +459,29 @@ class Registry:
         return conflict(resource.plural, resource.group, name, why)
 
 
+class _Taken:
+    """What has been claimed for a write; dropped at the end of the block, unless passed on."""
+
+    def __init__(self) -> None:
+        self.claim: Claim | None = None
+
+    def pass_on(self) -> Claim | None:
+        """Leave it to the write, which keeps or drops it."""
+        claim, self.claim = self.claim, None
+        return claim
+
+    def __enter__(self) -> _Taken:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.claim is not None:
+            self.claim.drop()
+
+
+def _succeeded(done: asyncio.Future[Any]) -> bool:
+    return not done.cancelled() and done.exception() is None
+
+
 def _marked(
     resource: Resource, old: Object, options: DeleteOptions, context: Context
 ) -> Object | None:
@@ -435,8 +506,8 @@ def _marked(
         moment = (moment + timedelta(seconds=grace)).astimezone(UTC)
         meta["deletionTimestamp"] = moment.strftime("%Y-%m-%dT%H:%M:%SZ")
         meta["deletionGracePeriodSeconds"] = grace
-        if resource.strategy.generation:
-            meta["generation"] = meta.get("generation", 0) + 1
+        if meta.get("generation"):
+            meta["generation"] += 1
     _put(meta, "finalizers", finalizers or None)
     value = {**old, "metadata": meta}
     resource.strategy.prepare_delete(value, context)

@@ -60,6 +60,39 @@ AGE: Final = Column("Age", description="How long ago it was made.")
 """The column that the server fills in itself, where it is put into :attr:`Strategy.columns`."""
 
 
+class Claim(Protocol):
+    """Something taken for an object that is being written, such as an address."""
+
+    def keep(self) -> None:
+        """The write is durable: what the object has no more is free."""
+        ...
+
+    def drop(self) -> None:
+        """The write failed, or was tried only: what was taken is free again."""
+        ...
+
+
+class Claims(Protocol):
+    """Takes what objects of a kind have for themselves alone, before they are written."""
+
+    def claim(self, value: Object, old: Object | None, context: Context) -> Claim:
+        """Take it, and put it into the object.
+
+        Args:
+            value: the new object, with its defaults; changed.
+            old: as it was; None: it is being made.
+            context: of the request.
+
+        Raises:
+            ApiError: what it asks for cannot be had.
+        """
+        ...
+
+    def release(self, old: Object) -> None:
+        """Free what an object had that is gone."""
+        ...
+
+
 class Strategy:
     """How objects of a kind are made and changed; the default does nothing special.
 
@@ -77,6 +110,11 @@ class Strategy:
             ``Foreground`` or ``Orphan``.
         selectable: paths that :meth:`fields` tells.
         unconditional: an update without a resourceVersion overwrites whatever is there.
+        names: what they may be: ``subdomain`` or ``label`` (RFC 1123), or ``path``, one part of a
+            path.
+        home: group of the kind that keeps the objects, if they are another's in another form; then
+            :meth:`to_stored` and :meth:`to_served` translate.
+        converts: objects are kept in another form than the one that is served.
     """
 
     columns: tuple[Column, ...] = ()
@@ -86,6 +124,9 @@ class Strategy:
     propagation: str = "Background"
     selectable: frozenset[str] = frozenset()
     unconditional: bool = True
+    names: str = "subdomain"
+    home: str = ""
+    converts: bool = False
 
     def default(self, value: Object) -> None:
         """Put in the defaults that the types do not tell."""
@@ -137,6 +178,14 @@ class Strategy:
         """Return the cells of :attr:`columns`, without that of the age."""
         return []
 
+    def to_stored(self, value: Object) -> Object:
+        """Return an object in the form in which it is kept."""
+        return value
+
+    def to_served(self, value: Object) -> Object:
+        """Return a kept object in the form of this version."""
+        return value
+
 
 @dataclass(frozen=True, slots=True)
 class Resource:
@@ -180,7 +229,7 @@ class Resource:
     @property
     def prefix(self) -> str:
         """The beginning of its keys in the store; versions of a kind share it."""
-        return f"/{self.group or 'core'}/{self.plural}/"
+        return f"/{self.strategy.home or self.group or 'core'}/{self.plural}/"
 
     def key(self, namespace: str, name: str) -> str:
         """Return the key of an object in the store."""

@@ -81,7 +81,8 @@ def builtin_resources(types: Types, strategies: Mapping[str, Strategy]) -> list[
 
     Args:
         types: of their fields.
-        strategies: what is special, by ``group/plural`` (``/pods``, ``apps/deployments``).
+        strategies: what is special, by ``group/plural`` (``/pods``, ``apps/deployments``), or by
+            ``group/version/plural`` where that matters.
     """
     table = json.loads((Path(__file__).parent / "resources.json").read_bytes())
     return [
@@ -114,7 +115,8 @@ def _resource(
         kind=facts["kind"],
         namespaced=facts.get("namespaced", False),
         type_name=types.of_kind(group_version, facts["kind"]),
-        strategy=strategies.get(f"{group}/{plural}", Strategy()),
+        strategy=strategies.get(f"{group_version}/{plural}")
+        or strategies.get(f"{group}/{plural}", Strategy()),
         short_names=tuple(facts.get("shortNames", ())),
         categories=tuple(facts.get("categories", ())),
         verbs=tuple(facts["verbs"]),

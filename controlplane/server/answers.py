@@ -102,9 +102,14 @@ def object_bytes(resource: Resource, content: bytes, form: Form, include: str) -
         form: asked for.
         include: ``includeObject`` of tables.
     """
-    if not form.shape:
+    converts = resource.strategy.converts
+    if not form.shape and not converts:
         return content
     value = codec.decode_bytes(content)
+    if converts and value["apiVersion"] != resource.api_version:
+        value = resource.strategy.to_served(value)
+    if not form.shape:
+        return codec.encode(value)
     if form.shape == "Table":
         return codec.encode(make_table(resource, [value], {}, include))
     return codec.encode(_metadata_of(value))
@@ -114,6 +119,8 @@ def list_bytes(
     resource: Resource, contents: list[bytes], meta: Object, form: Form, include: str
 ) -> bytes:
     """Return a list in the form that is asked for."""
+    if resource.strategy.converts:
+        contents = [object_bytes(resource, content, Form(), "") for content in contents]
     if not form.shape:
         head = codec.encode(
             {"kind": f"{resource.kind}List", "apiVersion": resource.api_version, "metadata": meta}
