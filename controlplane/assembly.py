@@ -10,6 +10,7 @@ from controlplane.auth import part as auth
 from controlplane.kinds.catalog import Catalog, builtin_resources
 from controlplane.kinds.strategies import STRATEGIES
 from controlplane.kinds.types import builtin_types
+from controlplane.openapi import routes as openapi
 from controlplane.options import Options
 from controlplane.plane import Plane
 from controlplane.store.etcd import EtcdStore
@@ -30,7 +31,7 @@ async def assemble(options: Options) -> Plane:
     options.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     store = _store_of(options)
     await store.open()
-    types = builtin_types()
+    types = builtin_types().copy()
     catalog = Catalog(builtin_resources(types, STRATEGIES))
     plane = Plane(options, store, types, catalog, Registry(store, types, FieldSets(types)))
     install(plane)
@@ -57,3 +58,4 @@ def install(plane: Plane) -> None:
     auth.install(plane)
     admission.install(plane)
     controllers.install(plane)
+    openapi.install(plane)

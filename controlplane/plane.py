@@ -62,6 +62,7 @@ class Plane:
         handlers: by (group, plural, subresource); the subresource is "" for the resource itself.
             One that is here is served by it, for all of its verbs.
         paths: handlers of paths that are no resource's, by path (``/metrics``).
+        trees: handlers of all paths below one, for which ``paths`` has none (``/openapi/v3``).
         middlewares: stand before every request (authentication, audit, metrics ...), the first
             one outermost. What they raise as an ApiError becomes the answer. See server/keys.py.
         starters: run once, in order, before the server listens: what must be there from the first
@@ -78,6 +79,7 @@ class Plane:
     registry: Registry
     handlers: dict[tuple[str, str, str], Handler] = field(default_factory=dict)
     paths: dict[str, PlainHandler] = field(default_factory=dict)
+    trees: dict[str, PlainHandler] = field(default_factory=dict)
     middlewares: list[Middleware] = field(default_factory=list)
     starters: list[Background] = field(default_factory=list)
     background: list[Background] = field(default_factory=list)

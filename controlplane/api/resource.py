@@ -109,6 +109,7 @@ class Strategy:
         propagation: what becomes of dependents if a deletion does not say: ``Background``,
             ``Foreground`` or ``Orphan``.
         selectable: paths that :meth:`fields` tells.
+        storage_version: in which objects are kept; "": in each version that there is.
         unconditional: an update without a resourceVersion overwrites whatever is there.
         names: what they may be: ``subdomain`` or ``label`` (RFC 1123), or ``path``, one part of a
             path.
@@ -127,6 +128,7 @@ class Strategy:
     names: str = "subdomain"
     home: str = ""
     converts: bool = False
+    storage_version: str = ""
 
     def default(self, value: Object) -> None:
         """Put in the defaults that the types do not tell."""

@@ -19,9 +19,13 @@ class Catalog:
 
     Args:
         resources: all of them; more may come and go by :meth:`add` and :meth:`remove`.
+
+    Attributes:
+        revision: grows when one comes or goes.
     """
 
     def __init__(self, resources: list[Resource]) -> None:
+        self.revision = 0
         self._resources: dict[tuple[str, str, str], Resource] = {}
         for resource in resources:
             self.add(resource)
@@ -29,10 +33,12 @@ class Catalog:
     def add(self, resource: Resource) -> None:
         """Serve one more, or another one under its name."""
         self._resources[resource.group, resource.version, resource.plural] = resource
+        self.revision += 1
 
     def remove(self, group: str, version: str, plural: str) -> None:
         """Serve it no longer."""
         self._resources.pop((group, version, plural), None)
+        self.revision += 1
 
     def find(self, group: str, version: str, plural: str) -> Resource | None:
         """Return a resource, None if it is not served."""

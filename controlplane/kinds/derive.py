@@ -4,7 +4,7 @@
 
 The directories hold ``api__v1.json``, ``apis__apps__v1.json`` ... as ``kubectl get --raw /api/v1``
 and ``kubectl get --raw /openapi/v3/api/v1`` (with ``_openapi`` in the name) print them. Only facts
-are kept: names, types, list keys, defaults; no sentence of theirs.
+are kept: names, types, list keys, defaults, values of enumerations; no sentence of theirs.
 """
 
 from __future__ import annotations
@@ -52,16 +52,24 @@ def main(discovery: Path, openapi: Path) -> None:
     resources: dict[str, Any] = {}
     types: dict[str, Any] = {}
     kinds: dict[str, str] = {}
+    enums: dict[str, dict[str, list[str]]] = {}
     for group_version in GROUP_VERSIONS:
         stem = ("apis/" if "/" in group_version else "api/") + group_version
         stem = stem.replace("/", "__")
         resources[group_version] = _resources(json.loads((discovery / f"{stem}.json").read_text()))
         document = json.loads((openapi / f"{stem}_openapi.json").read_text())
-        for name, schema in document["components"]["schemas"].items():
+        schemas = document["components"]["schemas"]
+        atomic = {
+            _short(name)
+            for name, schema in schemas.items()
+            if schema.get("x-kubernetes-map-type") == "atomic"
+        }
+        for name, schema in schemas.items():
             short = _short(name)
             if short in SCALARS:
                 continue
-            types[short] = _fields(schema)
+            types[short] = _fields(schema, atomic)
+            enums[short] = _enums(schema)
             for entry in schema.get("x-kubernetes-group-version-kind", []):
                 group = f"{entry['group']}/{entry['version']}".removeprefix("/")
                 if not short.startswith("meta."):
@@ -75,6 +83,7 @@ def main(discovery: Path, openapi: Path) -> None:
     names = {gvk: name for gvk, name in kinds.items() if name in kept}
     _write(HERE / "resources.json", resources)
     _write(HERE / "types.json", {"kinds": names, "types": {name: types[name] for name in kept}})
+    _write(HERE / "enums.json", {name: enums[name] for name in kept if enums[name]})
 
 
 def _resources(document: dict[str, Any]) -> dict[str, Any]:
@@ -92,11 +101,23 @@ def _resources(document: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _fields(schema: dict[str, Any]) -> dict[str, Any]:
+def _enums(schema: dict[str, Any]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for name, facts in schema.get("properties", {}).items():
+        values = facts.get("enum") or facts.get("items", {}).get("enum")
+        if values:
+            found[name] = values
+    return found
+
+
+def _fields(schema: dict[str, Any], atomic: set[str]) -> dict[str, Any]:
     required = set(schema.get("required", []))
     fields: dict[str, Any] = {}
     for name, facts in schema.get("properties", {}).items():
         field = _type(facts)
+        # A type that is owned as a whole is so in every field that does not say otherwise.
+        if field["type"][1:] in atomic and facts.get("x-kubernetes-map-type") != "granular":
+            field["atomic"] = True
         if name in required:
             field["required"] = True
         # The zero of its type is no default but what an absent field means.

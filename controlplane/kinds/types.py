@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -94,6 +95,22 @@ class Types:
         """Return the fields of an object type."""
         return self._table[name]
 
+    def add(self, table: Mapping[str, dict[str, Field]], kinds: Mapping[str, str]) -> None:
+        """Take in more types and kinds, or others under their names."""
+        self._table.update(table)
+        self._kinds.update(kinds)
+
+    def remove(self, names: Iterable[str], kinds: Iterable[str]) -> None:
+        """Forget types and kinds."""
+        for name in names:
+            self._table.pop(name, None)
+        for kind in kinds:
+            self._kinds.pop(kind, None)
+
+    def copy(self) -> Types:
+        """Return a table of the same types, to and from which others can be added and removed."""
+        return Types(dict(self._table), dict(self._kinds))
+
     def names(self) -> list[str]:
         """Return the names of all object types."""
         return list(self._table)
@@ -175,7 +192,7 @@ class Types:
 
 @cache
 def builtin_types() -> Types:
-    """Return the types of the built-in kinds."""
+    """Return the types of the built-in kinds; shared by all, so take a copy to change it."""
     document = json.loads((Path(__file__).parent / "types.json").read_bytes())
     table = {
         name: {key: _field(facts) for key, facts in fields.items()}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from typing import Any, Final
 
 from aiohttp import web
 from aiohttp.typedefs import Handler as HttpHandler
 
+from controlplane.api import codec
 from controlplane.api.errors import ApiError
 from controlplane.plane import Plane
 from controlplane.server import discovery
@@ -28,6 +30,9 @@ VERSION: Final = {
     "gitVersion": "v1.36.0+kubeletpy",
     "platform": "linux/amd64",
 }
+
+
+_AGGREGATED_MEDIA: Final = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
 
 
 class Server:
@@ -53,9 +58,13 @@ class Server:
         info = request[INFO]
         if info is not None:
             return await self._resources.serve(request, info)
-        handler = self._plane.paths.get(request.path.rstrip("/"))
+        path = request.path.rstrip("/")
+        handler = self._plane.paths.get(path)
         if handler is not None:
             return await handler(request)
+        for tree, handler in self._plane.trees.items():
+            if path.startswith(f"{tree}/"):
+                return await handler(request)
         return self._answer_plain(request)
 
     def _answer_plain(self, request: web.Request) -> web.Response:
@@ -88,14 +97,20 @@ class Server:
         form = negotiate(request.headers.get("Accept", ""), (discovery.AGGREGATED,))
         if form.shape:
             groups = [""] if core else self._catalog.groups()
-            answer = respond(discovery.aggregated(self._catalog, groups))
-            answer.headers["Content-Type"] = (
-                "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
-            )
-            return answer
+            content = codec.encode(discovery.aggregated(self._catalog, groups))
+            return _tagged(request, content, _AGGREGATED_MEDIA)
         if core:
             return respond(discovery.core_versions(request.host))
         return respond(discovery.group_list(self._catalog))
+
+
+def _tagged(request: web.Request, content: bytes, media: str) -> web.Response:
+    """Answer with a document that clients keep until its tag changes (RFC 9110, section 8.8.3)."""
+    tag = f'"{hashlib.sha256(content).hexdigest().upper()}"'
+    headers = {"ETag": tag, "Vary": "Accept", "Cache-Control": "public"}
+    if tag in request.headers.get("If-None-Match", ""):
+        return web.Response(status=304, headers=headers)
+    return web.Response(body=content, headers={**headers, "Content-Type": media})
 
 
 async def _as_status(request: web.Request, handler: HttpHandler) -> web.StreamResponse:

@@ -5,6 +5,8 @@ Source: Kubernetes documentation, "API Discovery" (aggregated: KEP-3352).
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from typing import Any, Final
 
 from controlplane.api.resource import Resource
@@ -52,6 +54,7 @@ def resource_list(catalog: Catalog, group: str, version: str) -> dict[str, Any] 
                     "verbs": list(resource.verbs),
                     "shortNames": list(resource.short_names),
                     "categories": list(resource.categories),
+                    "storageVersionHash": _storage_hash(resource) if resource.kept else None,
                 }
             )
         )
@@ -72,7 +75,7 @@ def aggregated(catalog: Catalog, groups: list[str]) -> dict[str, Any]:
     """Return all versions of ``groups`` with their resources, in one answer."""
     items = [
         {
-            "metadata": {"name": group, "creationTimestamp": None},
+            "metadata": {"name": group} if group else {},
             "versions": [
                 {
                     "version": version,
@@ -127,6 +130,13 @@ def _aggregated(resource: Resource) -> dict[str, Any]:
             "subresources": below,
         }
     )  # fmt: skip
+
+
+def _storage_hash(resource: Resource) -> str:
+    """Return what tells clients that objects are kept in another version than before."""
+    version = resource.strategy.storage_version or resource.version
+    text = f"{resource.group}/{version}/{resource.kind}"
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()[:8]).decode()
 
 
 def _without_empty(entry: dict[str, Any]) -> dict[str, Any]:

@@ -106,7 +106,7 @@ async def running_api(
     """
     store = LocalStore(SqliteLog(directory / "store.db"), **options)
     await store.open()
-    types = builtin_types()
+    types = builtin_types().copy()
     graceful = {"/pods": Graceful()}
     catalog = Catalog(builtin_resources(types, graceful if strategies is None else strategies))
     registry = Registry(store, types, FieldSets(types))
