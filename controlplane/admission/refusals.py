@@ -22,3 +22,8 @@ def forbidden(
     text = f'{what} "{name}" is forbidden: {why}'
     return ApiError("Forbidden", text, kind=resource.plural, group=resource.group, name=name,
                     causes=causes)  # fmt: skip
+
+
+def is_of(resource: Resource, group: str, plural: str) -> bool:
+    """Say whether it is this resource, in whichever version."""
+    return (resource.group, resource.plural) == (group, plural)

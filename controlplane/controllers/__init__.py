@@ -8,16 +8,19 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
+from controlplane.controllers.furnishing import keep_accounts, keep_root_certificates
 from controlplane.controllers.garbage.collector import Collector
 from controlplane.controllers.namespaces.deleter import NamespaceDeleter
 from controlplane.controllers.namespaces.finalize import serve_finalize
 from controlplane.controllers.namespaces.initial import make_namespaces
-from controlplane.controllers.selection import GARBAGE, NAMESPACES, selected
+from controlplane.controllers.selection import ACCOUNTS, GARBAGE, NAMESPACES, ROOT_CA, selected
 from controlplane.plane import Background, Plane
 
 _CONTROLLERS: Final[dict[str, Callable[[Plane], Background]]] = {
     NAMESPACES: lambda plane: NamespaceDeleter(plane).run,
     GARBAGE: lambda plane: Collector(plane).run,
+    ACCOUNTS: keep_accounts,
+    ROOT_CA: keep_root_certificates,
 }
 
 
@@ -28,6 +31,7 @@ def install(plane: Plane) -> None:
         OptionsError: they name a controller that there is not.
     """
     plane.handlers["", "namespaces", "finalize"] = serve_finalize
-    plane.starters.append(partial(make_namespaces, plane))
+    # Other starters put things into them.
+    plane.starters.insert(0, partial(make_namespaces, plane))
     chosen = selected(plane.options.controllers)
     plane.background += [make(plane) for name, make in _CONTROLLERS.items() if name in chosen]
