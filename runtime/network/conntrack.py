@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from runtime.network import links
+from runtime.network.lean import without_init
 from runtime.network.netlink import Netlink
 from runtime.network.port_rules import Forward
 
@@ -46,8 +47,9 @@ def forget_flows(forwards: Iterable[Forward], *, arrived: bool) -> int:
 
 def _forget(family: int, forwards: list[Forward], local: frozenset[str]) -> int:
     # The import takes longer than the work, and most nodes never need it.
-    from pyroute2.netlink.exceptions import NetlinkError
-    from pyroute2.netlink.nfnetlink.nfctsocket import NFCTAttrTuple, NFCTSocket
+    with without_init("pyroute2"):
+        from pyroute2.netlink.exceptions import NetlinkError
+        from pyroute2.netlink.nfnetlink.nfctsocket import NFCTAttrTuple, NFCTSocket
 
     dropped = 0
     tracker = NFCTSocket(nfgen_family=family)

@@ -164,6 +164,8 @@ def _pytest(
     if folder == "tests/unit":
         # They share nothing, so that every core can take its part; root tests share the machine.
         command += ("-n", "auto")
+    else:
+        command += ("--durations=25",)
     return Step(title, command, limit, environment or {})
 
 
