@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from controlplane import admission, controllers
+from controlplane import admission, controllers, operation
 from controlplane.api import codec
 from controlplane.api.fieldsets import FieldSets
 from controlplane.api.registry import Registry
@@ -55,6 +55,7 @@ def _store_of(options: Options) -> Store:
 
 def install(plane: Plane) -> None:
     """Hook in every part; the order is that of the checks of a write and of the middlewares."""
+    operation.install(plane)
     auth.install(plane)
     admission.install(plane)
     controllers.install(plane)

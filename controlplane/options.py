@@ -41,6 +41,9 @@ class Options:
         audit_policy: what is logged (audit.k8s.io/v1 Policy); None: metadata of all requests.
         controllers: which of the controllers run, as ``--controllers`` of kube-controller-manager.
         event_ttl: seconds for which events are kept.
+        request_timeout: seconds that a request may take, but for streams.
+        max_requests_inflight: requests that read, at once; more are refused.
+        max_mutating_inflight: requests that write, at once.
         keep: changes that watchers can go back to.
     """
 
@@ -65,4 +68,7 @@ class Options:
     audit_policy: Path | None = None
     controllers: tuple[str, ...] = ("*",)
     event_ttl: int = 3600
+    request_timeout: float = 60.0
+    max_requests_inflight: int = 400
+    max_mutating_inflight: int = 200
     keep: int = 10_000

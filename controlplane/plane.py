@@ -70,6 +70,7 @@ class Plane:
         background: what runs beside.
         checks: of ``/readyz`` and ``/livez``, by name.
         tls: of the secure port; None: plain HTTP, for tests of the machinery.
+        stopping: the server is about to end; it is no longer ready.
     """
 
     options: Options
@@ -85,3 +86,4 @@ class Plane:
     background: list[Background] = field(default_factory=list)
     checks: dict[str, Check] = field(default_factory=dict)
     tls: ssl.SSLContext | None = None
+    stopping: bool = False

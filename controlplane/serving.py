@@ -12,6 +12,7 @@ from dataclasses import replace
 from aiohttp import web
 
 from controlplane.assembly import assemble
+from controlplane.data_dir import held
 from controlplane.options import Options
 from controlplane.plane import Background, Plane
 from controlplane.server.app import Server
@@ -19,6 +20,9 @@ from kubeletpy_common import logs
 
 _log = logging.getLogger(__name__)
 _SHUTDOWN_SECONDS = 2.0
+# As kube-apiserver.
+_IDLE_SECONDS = 90.0
+_MAX_HEADER = 64 << 10
 
 
 @contextlib.asynccontextmanager
@@ -29,9 +33,10 @@ async def serving(options: Options) -> AsyncIterator[Running]:
         OSError: the address cannot be listened on.
         StoreError: the store cannot be opened.
         TrustError: a key or certificate cannot be used.
-        OptionsError: an option cannot be taken.
+        OptionsError: an option cannot be taken; another server has the directory.
     """
     async with contextlib.AsyncExitStack() as stack:
+        stack.enter_context(held(options.data_dir))
         # Bound before anything else: the port is in kubeconfigs and in objects.
         listener = stack.enter_context(_bind(options.bind_address, options.secure_port))
         options = replace(options, secure_port=listener.getsockname()[1])
@@ -44,8 +49,13 @@ async def serving(options: Options) -> AsyncIterator[Running]:
             access_log=None,
             handler_cancellation=True,
             shutdown_timeout=_SHUTDOWN_SECONDS,
+            # Also the time within which a new connection must send its first headers.
+            keepalive_timeout=_IDLE_SECONDS,
+            max_line_size=_MAX_HEADER,
+            max_field_size=_MAX_HEADER,
         )
         stack.push_async_callback(runner.cleanup)
+        stack.callback(_begin_to_stop, plane)
         await runner.setup()
         await web.SockSite(runner, listener, ssl_context=plane.tls).start()
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
@@ -64,6 +74,12 @@ def _bind(address: str, port: int) -> socket.socket:
         listener.close()
         raise OSError(error.errno, f"listen on {address} port {port}: {error.strerror}") from error
     return listener
+
+
+def _begin_to_stop(plane: Plane) -> None:
+    """Be ready no longer, and end what would never end by itself."""
+    plane.stopping = True
+    plane.store.end_watches()
 
 
 class Running:

@@ -71,8 +71,6 @@ class Server:
         path = request.path.rstrip("/")
         if request.method not in ("GET", "HEAD"):
             raise ApiError("MethodNotAllowed", f"{request.method} is not supported here")
-        if path in ("/healthz", "/livez", "/readyz"):
-            return web.Response(text="ok")
         if path == "/version":
             return respond(VERSION)
         found = self._discover(request, path)

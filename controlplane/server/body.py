@@ -33,7 +33,7 @@ async def read_body(request: web.Request, kinds: dict[str, str]) -> Any:
     try:
         content = await request.read()
     except web.HTTPRequestEntityTooLarge as error:
-        text = f"the request is larger than the {MAX_BODY} bytes that are accepted"
+        text = f"Request entity too large: limit is {MAX_BODY}"
         raise ApiError("RequestEntityTooLarge", text) from error
     if not content:
         return None
