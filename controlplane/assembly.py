@@ -13,6 +13,7 @@ from controlplane.kinds.types import builtin_types
 from controlplane.openapi import routes as openapi
 from controlplane.options import Options
 from controlplane.plane import Plane
+from controlplane.proxying import part as proxying
 from controlplane.store.etcd import EtcdStore
 from controlplane.store.etcd_client import EtcdServers
 from controlplane.store.local import LocalStore
@@ -60,3 +61,4 @@ def install(plane: Plane) -> None:
     admission.install(plane)
     controllers.install(plane)
     openapi.install(plane)
+    proxying.install(plane)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 DEFAULT_DATA = Path("/var/lib/kubeletpy/apiserver")
+ADDRESS_TYPES = ("Hostname", "InternalDNS", "InternalIP", "ExternalDNS", "ExternalIP")
+"""Kinds of a node's addresses, in the order in which kube-apiserver tries them by default."""
 
 
 class OptionsError(ValueError):
@@ -44,6 +46,12 @@ class Options:
         request_timeout: seconds that a request may take, but for streams.
         max_requests_inflight: requests that read, at once; more are refused.
         max_mutating_inflight: requests that write, at once.
+        kubelet_preferred_address_types: kinds of a node's addresses that its kubelet is reached by,
+            the best first.
+        kubelet_certificate_authority: that signs the serving certificates of kubelets, PEM; None:
+            they are not checked.
+        kubelet_client_certificate: that is shown to kubelets, PEM; None: that of ``data_dir``.
+        kubelet_client_key: of it.
         keep: changes that watchers can go back to.
     """
 
@@ -72,3 +80,7 @@ class Options:
     max_requests_inflight: int = 400
     max_mutating_inflight: int = 200
     keep: int = 10_000
+    kubelet_preferred_address_types: tuple[str, ...] = ADDRESS_TYPES
+    kubelet_certificate_authority: Path | None = None
+    kubelet_client_certificate: Path | None = None
+    kubelet_client_key: Path | None = None

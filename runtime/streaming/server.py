@@ -16,9 +16,10 @@ from typing import Final
 from aiohttp import web
 
 from kubeletpy_common.logs import event
+from kubeletpy_common.upgrades import Upgraded, switching, take_over
 from runtime.config import StreamingSettings
 from runtime.streaming import port_forward, remote_spdy, websocket
-from runtime.streaming.carriers import Tunnel, Upgraded, take_over
+from runtime.streaming.carriers import Tunnel
 from runtime.streaming.commands import CommandClient, CommandRequest, converse
 from runtime.streaming.port_forward import ForwardRequest, PortForwarder
 from runtime.streaming.status import Outcome
@@ -135,7 +136,8 @@ class StreamingServer:
             text = f"no common protocol: asked for {asked}, known are {list(known)}\n"
             raise web.HTTPForbidden(text=text)
         carrier = take_over(
-            http, {"Connection": "Upgrade", "Upgrade": _SPDY, _PROTOCOL_HEADER: protocol}
+            http,
+            switching({"Connection": "Upgrade", "Upgrade": _SPDY, _PROTOCOL_HEADER: protocol}),
         )
         if isinstance(request, ForwardRequest):
             forwarder = PortForwarder(carrier, request, self._settings)

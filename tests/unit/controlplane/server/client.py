@@ -94,6 +94,7 @@ async def running_api(
     *,
     strategies: Mapping[str, Strategy] | None = None,
     parts: Iterable[Callable[[Plane], None]] = (),
+    settings: Mapping[str, Any] | None = None,
     **options: int,
 ) -> AsyncIterator[Api]:
     """Run a server whose store is in ``directory``.
@@ -102,6 +103,7 @@ async def running_api(
         directory: of the store.
         strategies: of its kinds; None: one with graceful pods.
         parts: hooked in, as the assembly does it; by default the machinery is alone.
+        settings: of the server, besides its directory.
         options: of the store.
     """
     store = LocalStore(SqliteLog(directory / "store.db"), **options)
@@ -110,7 +112,7 @@ async def running_api(
     graceful = {"/pods": Graceful()}
     catalog = Catalog(builtin_resources(types, graceful if strategies is None else strategies))
     registry = Registry(store, types, FieldSets(types))
-    plane = Plane(Options(data_dir=directory), store, types, catalog, registry)
+    plane = Plane(Options(data_dir=directory, **(settings or {})), store, types, catalog, registry)
     for install in parts:
         install(plane)
     for start in plane.starters:

@@ -11,8 +11,8 @@ import pytest
 
 from kubeletpy_common.spdy import frames as f
 from kubeletpy_common.spdy.errors import StreamClosedError
+from kubeletpy_common.upgrades import Connection as TcpConnection
 from runtime.streaming.buffers import LIMIT
-from runtime.streaming.carriers import TakenConnection
 from runtime.streaming.spdy.connection import Connection, Stream
 
 
@@ -48,7 +48,7 @@ async def connected(max_streams: int = 4) -> AsyncIterator[tuple[Peer, asyncio.Q
         streams.put_nowait(stream)
         return True
 
-    connection = Connection(TakenConnection(*ours), accept, max_streams, 60)
+    connection = Connection(TcpConnection(*ours), accept, max_streams, 60)
     task = asyncio.create_task(connection.run())
     try:
         async with asyncio.timeout(10):
