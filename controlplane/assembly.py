@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from controlplane import admission, controllers, operation
+from controlplane import admission, controllers, operation, pods
 from controlplane.api import codec
 from controlplane.api.fieldsets import FieldSets
 from controlplane.api.registry import Registry
@@ -62,3 +62,4 @@ def install(plane: Plane) -> None:
     controllers.install(plane)
     openapi.install(plane)
     proxying.install(plane)
+    pods.install(plane)

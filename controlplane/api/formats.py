@@ -24,8 +24,10 @@ _ENDS: Final = "and must start and end with an alphanumeric character"
 
 def label_problems(text: str) -> list[str]:
     """Say what keeps it from being an RFC 1123 label; nothing if it is one."""
-    found = _too_long(text, 63, "bytes")
-    if not _matches(_LABEL, text):
+    found = _too_long(text, 63)
+    if not _matches(_LABEL, text) and _matches(_SUBDOMAIN, text):
+        found.append("must not contain dots")
+    elif not _matches(_LABEL, text):
         why = (
             "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', "
             f"{_ENDS}"
@@ -53,7 +55,7 @@ def subdomain_problems(text: str, *, underscores: bool = False) -> list[str]:
         text: to look at.
         underscores: labels may have them, as search domains may.
     """
-    found = _too_long(text, 253, "characters" if underscores else "bytes")
+    found = _too_long(text, 253)
     expression = _SUBDOMAIN_LOOSE if underscores else _SUBDOMAIN
     if not _matches(expression, text):
         listed = "'_', '-' or '.'" if underscores else "'-' or '.'"

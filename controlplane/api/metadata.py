@@ -174,11 +174,11 @@ def check_annotations(
 
 def _check_owners(owners: list[Object]) -> list[Cause]:
     causes: list[Cause] = []
-    for index, owner in enumerate(owners):
-        path = f"metadata.ownerReferences[{index}]"
+    for owner in owners:
+        # Kubernetes does not say which of them it is.
         causes += [
-            required(f"{path}.{key}")
-            for key in ("apiVersion", "kind", "name", "uid")
+            wrong(f"metadata.ownerReferences.{key}", "", f"{what}must not be empty")
+            for key, what in (("apiVersion", "version "), ("kind", ""), ("name", ""), ("uid", ""))
             if not owner.get(key)
         ]
     controllers = [owner for owner in owners if owner.get("controller")]

@@ -328,6 +328,8 @@ class Registry:
             causes += _check_finalizers(value, old)
         if old is not None and context.subresource == "status":
             causes += strategy.validate_status(value, old)
+        elif old is not None and context.subresource:
+            causes += strategy.validate_subresource(value, old, context.subresource)
         else:
             causes += strategy.validate(value, old)
         if causes:
@@ -488,25 +490,22 @@ def _marked(
     """Return an object that waits for its deletion; None: nothing keeps it."""
     meta = dict(old["metadata"])
     finalizers = _propagating(resource, meta.get("finalizers", []), options.propagation)
-    grace = options.grace
-    if resource.strategy.grace is None:
-        grace = 0
-    elif grace is None:
-        spec = old.get("spec", {})
-        grace = spec.get("terminationGracePeriodSeconds", resource.strategy.grace)
-    grace = max(grace or 0, 0)
-    if "deletionTimestamp" in meta:
+    before = meta.get("deletionGracePeriodSeconds", 0) if "deletionTimestamp" in meta else None
+    if before is None:
+        grace = resource.strategy.deletion_grace(old, options.grace)
+    else:
         # A second request can only make it go sooner.
-        grace = min(grace, meta.get("deletionGracePeriodSeconds", 0))
+        grace = before if options.grace is None else max(min(options.grace, before), 0)
     waits = bool(finalizers) or grace > 0 or bool(old.get("spec", {}).get("finalizers"))
     if not waits:
         return None
-    if meta.get("deletionGracePeriodSeconds") != grace or "deletionTimestamp" not in meta:
-        moment = datetime.fromisoformat(context.now.replace("Z", "+00:00"))
-        moment = (moment + timedelta(seconds=grace)).astimezone(UTC)
+    if before != grace:
+        start = meta["deletionTimestamp"] if before is not None else context.now
+        moment = datetime.fromisoformat(start.replace("Z", "+00:00"))
+        moment = (moment + timedelta(seconds=grace - (before or 0))).astimezone(UTC)
         meta["deletionTimestamp"] = moment.strftime("%Y-%m-%dT%H:%M:%SZ")
         meta["deletionGracePeriodSeconds"] = grace
-        if meta.get("generation"):
+        if meta.get("generation") and before is None:
             meta["generation"] += 1
     _put(meta, "finalizers", finalizers or None)
     value = {**old, "metadata": meta}

@@ -156,6 +156,23 @@ class Strategy:
         """Return what is wrong with an object whose status is changed."""
         return []
 
+    def validate_subresource(self, value: Object, old: Object, subresource: str) -> list[Cause]:
+        """Return what is wrong with an object that is changed by another subresource."""
+        return self.validate(value, old)
+
+    def deletion_grace(self, value: Object, asked: int | None) -> int:
+        """Return the seconds that a deletion waits for someone to confirm it.
+
+        Args:
+            value: to be deleted.
+            asked: what the request says; None: nothing.
+        """
+        if self.grace is None:
+            return 0
+        spec = value.get("spec", {})
+        grace: int = spec.get("terminationGracePeriodSeconds", self.grace)
+        return max(grace if asked is None else asked, 0)
+
     def is_new_generation(self, value: Object, old: Object) -> bool:
         """Say whether a change is counted by ``metadata.generation``."""
         ignored = ("metadata", "status")

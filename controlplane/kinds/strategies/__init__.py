@@ -6,5 +6,6 @@ from collections.abc import Mapping
 from typing import Final
 
 from controlplane.api.resource import Strategy
+from controlplane.kinds.strategies.pods import PODS
 
-STRATEGIES: Final[Mapping[str, Strategy]] = {}
+STRATEGIES: Final[Mapping[str, Strategy]] = {**PODS}

@@ -44,7 +44,9 @@ def default_pod_spec(spec: Object) -> None:
         ("schedulerName", "default-scheduler"),
     ):
         spec[key] = spec.get(key) or value
-    spec.setdefault("terminationGracePeriodSeconds", GRACE)
+    # Some versions took a negative time for an immediate end.
+    grace = spec.get("terminationGracePeriodSeconds", GRACE)
+    spec["terminationGracePeriodSeconds"] = grace if grace >= 0 else 1
     spec.setdefault("securityContext", {})
     _default_service_account(spec)
     for volume in spec.get("volumes", ()):
@@ -87,6 +89,8 @@ def default_volume(volume: Object) -> None:
         _default_pull_policy(volume["image"], "pullPolicy", "reference")
     if "ephemeral" in volume:
         claim = volume["ephemeral"].get("volumeClaimTemplate", {})
+        if "volumeClaimTemplate" in volume["ephemeral"]:
+            claim.setdefault("metadata", {})
         if "spec" in claim:
             claim["spec"].setdefault("volumeMode", "Filesystem")
     files = list(volume.get("downwardAPI", {}).get("items", ()))

@@ -55,7 +55,8 @@ def check_pod_context(spec: Object, path: str) -> list[Cause]:
     causes += _check_apparmor(context, path)
     for name, known in (
         ("supplementalGroupsPolicy", ["Merge", "Strict"]),
-        ("seLinuxChangePolicy", ["MountOption", "Recursive"]),
+        # The other one, MountOption, waits for a feature that is off by default (KEP-1710).
+        ("seLinuxChangePolicy", ["Recursive"]),
     ):
         if name in context and context[name] not in known:
             causes.append(unsupported(f"{path}.{name}", context[name], known))
