@@ -11,7 +11,9 @@ from typing import Final
 
 from controlplane.admission.classes import ClaimResize, DefaultClasses, InUseProtection
 from controlplane.admission.lifecycle import NamespaceLifecycle
+from controlplane.admission.limits import LimitChecks, LimitDefaults
 from controlplane.admission.priorities import Priority, make_system_classes
+from controlplane.admission.quotas.plugin import ResourceQuotas
 from controlplane.admission.runtime_classes import RuntimeClasses
 from controlplane.admission.service_accounts import ServiceAccounts
 from controlplane.admission.tolerations import DefaultTolerationSeconds, TaintNodesByCondition
@@ -20,6 +22,7 @@ from controlplane.plane import Plane
 
 # Those that change what is written come first, each after what it builds on.
 _CHANGING: Final[dict[str, Callable[[Plane], Admission]]] = {
+    "LimitRanger": LimitDefaults,
     "ServiceAccount": ServiceAccounts,
     "TaintNodesByCondition": lambda _: TaintNodesByCondition(),
     "Priority": Priority,
@@ -29,8 +32,11 @@ _CHANGING: Final[dict[str, Callable[[Plane], Admission]]] = {
     "RuntimeClass": RuntimeClasses,
     "DefaultIngressClass": lambda plane: DefaultClasses(plane, "networking.k8s.io", "ingresses"),
 }
+# The quota comes last: what another check refuses uses nothing.
 _CHECKING: Final[dict[str, Callable[[Plane], Admission]]] = {
+    "LimitRanger": LimitChecks,
     "PersistentVolumeClaimResize": ClaimResize,
+    "ResourceQuota": ResourceQuotas,
 }
 
 

@@ -319,7 +319,7 @@ class Registry:
             await check.admit(resource, value, old, context)
         claims = self.claims.get(resource.prefix)
         if claims is not None and not context.subresource:
-            taken.claim = claims.claim(value, old, context)
+            taken.claims.append(claims.claim(value, old, context))
         causes = metadata.check_metadata(
             value["metadata"], namespaced=resource.namespaced, names=resource.strategy.names
         )
@@ -338,8 +338,12 @@ class Registry:
         # A change that makes no new generation is nothing that a user is to be told of again.
         if created or not strategy.generation or _generation(value) != _generation(old):
             context.warnings += strategy.warnings(value)
-        for check in self.reviews:
-            await check.admit(resource, value, old, context)
+        try:
+            for check in self.reviews:
+                await check.admit(resource, value, old, context)
+        finally:
+            taken.claims += context.claims
+            context.claims.clear()
 
     def _default(self, resource: Resource, value: Object) -> None:
         self.types.add_defaults(resource.type_name, value)
@@ -377,16 +381,16 @@ class Registry:
     async def _put(
         self, resource: Resource, key: str, value: Object, expected: int, taken: _Taken
     ) -> Item:
-        strategy, claim = resource.strategy, taken.pass_on()
+        strategy, claims = resource.strategy, taken.pass_on()
         kept = strategy.to_stored(value) if strategy.converts else value
         write = self.store.put(
             key, lambda revision: codec.stored(kept, revision), expected=expected
         )
-        if claim is None:
+        if not claims:
             return await write
         # What was claimed follows the write, even when nobody waits for its end any more.
         writing = asyncio.ensure_future(write)
-        writing.add_done_callback(lambda done: claim.keep() if _succeeded(done) else claim.drop())
+        writing.add_done_callback(lambda done: _settle(claims, kept=_succeeded(done)))
         return await asyncio.shield(writing)
 
     def _own(self, resource: Resource, old: Object, value: Object, context: Context) -> None:
@@ -465,19 +469,26 @@ class _Taken:
     """What has been claimed for a write; dropped at the end of the block, unless passed on."""
 
     def __init__(self) -> None:
-        self.claim: Claim | None = None
+        self.claims: list[Claim] = []
 
-    def pass_on(self) -> Claim | None:
+    def pass_on(self) -> list[Claim]:
         """Leave it to the write, which keeps or drops it."""
-        claim, self.claim = self.claim, None
-        return claim
+        claims, self.claims = self.claims, []
+        return claims
 
     def __enter__(self) -> _Taken:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.claim is not None:
-            self.claim.drop()
+        _settle(self.claims, kept=False)
+
+
+def _settle(claims: list[Claim], *, kept: bool) -> None:
+    for claim in claims:
+        if kept:
+            claim.keep()
+        else:
+            claim.drop()
 
 
 def _succeeded(done: asyncio.Future[Any]) -> bool:

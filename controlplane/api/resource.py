@@ -25,6 +25,7 @@ class Context:
         manager: field manager that writes.
         subresource: that is written to; "" for the object itself.
         warnings: that the answer carries, in order.
+        claims: of the checks, which are kept or dropped with the write.
     """
 
     user: User = SYSTEM
@@ -35,6 +36,7 @@ class Context:
     manager: str = ""
     subresource: str = ""
     warnings: list[str] = field(default_factory=list)
+    claims: list[Claim] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,15 @@ from controlplane.controllers.garbage.collector import Collector
 from controlplane.controllers.namespaces.deleter import NamespaceDeleter
 from controlplane.controllers.namespaces.finalize import serve_finalize
 from controlplane.controllers.namespaces.initial import make_namespaces
-from controlplane.controllers.selection import ACCOUNTS, GARBAGE, NAMESPACES, ROOT_CA, selected
+from controlplane.controllers.quota_status import QuotaStatus
+from controlplane.controllers.selection import (
+    ACCOUNTS,
+    GARBAGE,
+    NAMESPACES,
+    QUOTAS,
+    ROOT_CA,
+    selected,
+)
 from controlplane.plane import Background, Plane
 
 _CONTROLLERS: Final[dict[str, Callable[[Plane], Background]]] = {
@@ -21,6 +29,7 @@ _CONTROLLERS: Final[dict[str, Callable[[Plane], Background]]] = {
     GARBAGE: lambda plane: Collector(plane).run,
     ACCOUNTS: keep_accounts,
     ROOT_CA: keep_root_certificates,
+    QUOTAS: lambda plane: QuotaStatus(plane).run,
 }
 
 

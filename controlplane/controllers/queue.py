@@ -76,9 +76,12 @@ class WorkQueue:
 
     def add_after(self, key: str, seconds: float) -> None:
         """Have a key looked at later, unless it is before."""
-        if key in self._timers or key in self._waiting:
-            return
         loop = asyncio.get_running_loop()
+        timer = self._timers.get(key)
+        if key in self._waiting or (timer is not None and timer.when() <= loop.time() + seconds):
+            return
+        if timer is not None:
+            timer.cancel()
         self._timers[key] = loop.call_later(seconds, self._due, key)
 
     async def run(self) -> None:

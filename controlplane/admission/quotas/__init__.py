@@ -1,0 +1,4 @@
+"""ResourceQuota: how much of what a namespace may have.
+
+Source: Kubernetes documentation, "Resource Quotas".
+"""
