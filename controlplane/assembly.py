@@ -60,6 +60,7 @@ def install(plane: Plane) -> None:
     auth.install(plane)
     admission.install(plane)
     controllers.install(plane)
+    auth.install_defaults(plane)
     openapi.install(plane)
     proxying.install(plane)
     pods.install(plane)

@@ -11,6 +11,7 @@ from aiohttp.typedefs import Middleware
 
 from controlplane.api.registry import Registry
 from controlplane.api.resource import Context, Resource
+from controlplane.auth.authorization.attributes import Authorizer
 from controlplane.kinds.catalog import Catalog
 from controlplane.kinds.types import Types
 from controlplane.options import Options
@@ -71,6 +72,7 @@ class Plane:
         checks: of ``/readyz`` and ``/livez``, by name.
         tls: of the secure port; None: plain HTTP, for tests of the machinery.
         stopping: the server is about to end; it is no longer ready.
+        authorizer: decides what users may do besides what their request says; None: everything.
     """
 
     options: Options
@@ -87,3 +89,4 @@ class Plane:
     checks: dict[str, Check] = field(default_factory=dict)
     tls: ssl.SSLContext | None = None
     stopping: bool = False
+    authorizer: Authorizer | None = None

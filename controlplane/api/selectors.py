@@ -223,12 +223,12 @@ class FieldSelector:
         return None
 
 
-def parse_fields(text: str, known: frozenset[str]) -> FieldSelector:
+def parse_fields(text: str, known: frozenset[str] | None) -> FieldSelector:
     """Parse the ``fieldSelector`` of a request, such as ``status.phase!=Running``.
 
     Args:
         text: conditions, separated by commas; a backslash escapes a comma, an equals sign, itself.
-        known: the paths that the kind can be selected by.
+        known: the paths that the kind can be selected by; None: any.
 
     Raises:
         ApiError: it is none, or names another path.
@@ -241,7 +241,7 @@ def parse_fields(text: str, known: frozenset[str]) -> FieldSelector:
                 f"invalid field selector {text!r}: {part!r} is not path=value or path!=value"
             )
         path = _unescape(match[1])
-        if path not in known:
+        if known is not None and path not in known:
             raise bad_request(
                 f"field label not supported: {path}; this kind has {', '.join(sorted(known))}"
             )

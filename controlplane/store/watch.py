@@ -58,6 +58,11 @@ class Watch:
         """There is something to take."""
         return bool(self._queue)
 
+    @property
+    def ended(self) -> bool:
+        """Nothing more will come than what is pending."""
+        return self._closed
+
     async def wait(self) -> bool:
         """Wait until there is something to take; False: it has ended.
 

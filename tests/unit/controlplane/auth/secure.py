@@ -24,6 +24,7 @@ class Client:
     def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
         self.session = session
         self.url = url
+        self.other: Client = self
 
     async def call(
         self, method: str, path: str, body: Any = None, token: str = "", **more: Any
