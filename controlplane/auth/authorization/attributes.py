@@ -12,7 +12,6 @@ from aiohttp import web
 
 from controlplane.api.errors import ApiError
 from controlplane.api.identity import User
-from controlplane.api.metadata import is_path_segment
 from controlplane.api.selectors import parse_fields
 from controlplane.server.request import RequestInfo
 
@@ -72,7 +71,7 @@ def attributes_of(request: web.Request, info: RequestInfo | None, user: User) ->
         if not name:
             # One object, asked for by a list: what is allowed for it by name is allowed.
             named = dict(fields).get("metadata.name", "")
-            name = named if is_path_segment(named) else ""
+            name = "" if named in (".", "..") or "/" in named or "%" in named else named
     return Attributes(
         user, info.verb, info.group, info.version, info.resource, info.subresource,
         info.namespace, name, fields=fields,
