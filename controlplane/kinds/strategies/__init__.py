@@ -7,5 +7,6 @@ from typing import Final
 
 from controlplane.api.resource import Strategy
 from controlplane.kinds.strategies.pods import PODS
+from controlplane.kinds.strategies.rbac import RBAC
 
-STRATEGIES: Final[Mapping[str, Strategy]] = {**PODS}
+STRATEGIES: Final[Mapping[str, Strategy]] = {**PODS, **RBAC}
