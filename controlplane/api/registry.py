@@ -261,9 +261,10 @@ class Registry:
             value = _marked(resource, old, options, context)
             if value is None:
                 if context.dry_run:
-                    return old, True
+                    return _ended(resource, old, context), True
                 try:
-                    return await self._remove(resource, old, item), True
+                    gone = await self._remove(resource, old, item)
+                    return _ended(resource, gone, context), True
                 except MismatchError as error:
                     if error.current is None:
                         name = old["metadata"]["name"]
@@ -448,13 +449,16 @@ class Registry:
 
     def _check_preconditions(self, resource: Resource, old: Object, options: DeleteOptions) -> None:
         meta = old["metadata"]
-        for what, wanted, found in (
-            ("UID", options.uid, meta["uid"]),
-            ("ResourceVersion", options.revision, meta["resourceVersion"]),
+        for what, wanted, found, happened in (
+            ("UID", options.uid, meta["uid"], "deleted and then recreated"),
+            ("ResourceVersion", options.revision, meta["resourceVersion"], "modified"),
         ):
             if wanted and wanted != found:
-                why = f"Precondition failed: {what} in precondition: {wanted}, {what} in object "
-                raise conflict(resource.plural, resource.group, meta["name"], f"{why}meta: {found}")
+                why = (
+                    f"the {what} in the precondition ({wanted}) does not match the {what} in "
+                    f"record ({found}). The object might have been {happened}"
+                )
+                raise conflict(resource.kind, resource.group, meta["name"], why)
 
     @staticmethod
     def _changed(resource: Resource, name: str) -> ApiError:
@@ -522,6 +526,18 @@ def _marked(
     value = {**old, "metadata": meta}
     resource.strategy.prepare_delete(value, context)
     return value
+
+
+def _ended(resource: Resource, gone: Object, context: Context) -> Object:
+    """Return an object of a kind whose deletions can wait, as one that waited no longer."""
+    if resource.strategy.grace is None:
+        return gone
+    meta = {**gone["metadata"], "deletionGracePeriodSeconds": 0}
+    if "deletionTimestamp" not in meta:
+        meta["deletionTimestamp"] = context.now
+        if meta.get("generation"):
+            meta["generation"] += 1
+    return {**gone, "metadata": meta}
 
 
 def _propagating(resource: Resource, present: list[str], propagation: str) -> list[str]:

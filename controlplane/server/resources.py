@@ -260,7 +260,11 @@ class Resources:
             raise bad_request(f"DeleteOptions: {error}") from error
         query = request.query
         if "gracePeriodSeconds" in query:
-            value["gracePeriodSeconds"] = integer(query, "gracePeriodSeconds", 0)
+            text = query["gracePeriodSeconds"]
+            negative = text.startswith("-") and text[1:].isdecimal()
+            value["gracePeriodSeconds"] = (
+                -1 if negative else integer(query, "gracePeriodSeconds", 0)
+            )
         policy = query.get("propagationPolicy") or value.get("propagationPolicy", "")
         orphan = value.get("orphanDependents")
         if "orphanDependents" in query:
@@ -272,7 +276,8 @@ class Resources:
         if orphan is not None:
             policy = "Orphan" if orphan else "Background"
         if value.get("gracePeriodSeconds", 0) < 0:
-            raise bad_request("gracePeriodSeconds must not be negative")
+            # Older clients meant the shortest time by that.
+            value["gracePeriodSeconds"] = 1
         if value.get("dryRun"):
             _check_dry_run(value["dryRun"])
             context.dry_run = True

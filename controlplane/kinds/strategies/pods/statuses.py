@@ -16,11 +16,12 @@ from controlplane.api.resource import Object
 from controlplane.kinds.strategies.pods.updates import check_annotation_changes
 
 _OWN_CONDITIONS: Final = ("PodScheduled", "Ready", "Initialized")
-_LISTS: Final = {
+STATUS_LISTS: Final = {
     "containerStatuses": "containers",
     "initContainerStatuses": "initContainers",
     "ephemeralContainerStatuses": "",
 }
+"""Fields of states of containers, and those of their definitions; "" where nothing restarts."""
 
 
 def keep_observed_generations(status: Object, old: Object) -> None:
@@ -50,7 +51,7 @@ def check_status(pod: Object, old: Object) -> list[Cause]:
     if status.get("qosClass") != before.get("qosClass"):
         text = "field is immutable"
         causes.append(wrong("status.qosClass", status.get("qosClass", ""), text))
-    for name, containers in _LISTS.items():
+    for name, containers in STATUS_LISTS.items():
         now, then = status.get(name, []), before.get(name, [])
         causes += _check_states(now, then, spec, containers, f"status.{name}")
     causes += _check_claims(status.get("resourceClaimStatuses", []), spec)
@@ -152,13 +153,21 @@ def _check_addresses(name: str, status: Object, before: Object) -> list[Cause]:
     for index, address in enumerate(addresses):
         if address not in known:
             causes += [wrong(f"{path}[{index}]", address, why) for why in ip_problems(address)]
-    if len(addresses) > 1 and not causes:
-        families = {ipaddress.ip_address(address).version for address in addresses}
-        if len(families) != len(addresses):
+    if len(addresses) > 1:
+        families = {_family(address) for address in addresses}
+        if families != {4, 6} or len(addresses) > 2:
             text = "may specify no more than one IP for each IP family"
             shown: list[Any] = [{"IP": address} for address in addresses]
             causes.append(wrong(path, shown, text))
     return causes
+
+
+def _family(address: str) -> int:
+    """Return 4 or 6; 0 if it is no address."""
+    try:
+        return ipaddress.ip_address(address).version
+    except ValueError:
+        return 0
 
 
 def check_binding_target(target: Object) -> list[Cause]:

@@ -12,7 +12,11 @@ from controlplane.api.resource import Context, Object, Strategy
 from controlplane.kinds.strategies.pods.columns import COLUMNS, pod_row
 from controlplane.kinds.strategies.pods.quality import quality_class
 from controlplane.kinds.strategies.pods.resizing import check_resize, keep_resize
-from controlplane.kinds.strategies.pods.statuses import check_status, keep_observed_generations
+from controlplane.kinds.strategies.pods.statuses import (
+    STATUS_LISTS,
+    check_status,
+    keep_observed_generations,
+)
 from controlplane.kinds.strategies.pods.updates import (
     check_annotation_changes,
     check_ephemeral,
@@ -101,6 +105,10 @@ class PodStrategy(Strategy):
         if not status.get("qosClass") and "qosClass" in before:
             status["qosClass"] = before["qosClass"]
         keep_observed_generations(status, before)
+        for name in STATUS_LISTS:
+            for one in status.get(name, ()):
+                one.setdefault("state", {})
+                one.setdefault("lastState", {})
         _set_address(status)
 
     def validate(self, value: Object, old: Object | None) -> list[Cause]:
@@ -131,6 +139,11 @@ class PodStrategy(Strategy):
             return _check_all(value) + check_resize(value, old)
         # A binding changes nothing that could be wrong.
         return []
+
+    def is_new_generation(self, value: Object, old: Object) -> bool:
+        """Say whether the spec has changed; being given to a node is no change of it."""
+        now, then = ({**pod["spec"], "nodeName": ""} for pod in (value, old))
+        return bool(now != then)
 
     def warnings(self, value: Object) -> list[str]:
         """Return that the name is no good name of a host."""
