@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from controlplane import admission, controllers, operation, pods
+from controlplane import admission, controllers, operation, pods, services
 from controlplane.api import codec
 from controlplane.api.fieldsets import FieldSets
 from controlplane.api.registry import Registry
@@ -64,3 +64,4 @@ def install(plane: Plane) -> None:
     openapi.install(plane)
     proxying.install(plane)
     pods.install(plane)
+    services.install(plane)

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Final
 
 from controlplane.api.resource import Strategy
+from controlplane.kinds.strategies.core import CORE
 from controlplane.kinds.strategies.pods import PODS
 from controlplane.kinds.strategies.rbac import RBAC
 
-STRATEGIES: Final[Mapping[str, Strategy]] = {**PODS, **RBAC}
+STRATEGIES: Final[Mapping[str, Strategy]] = {**CORE, **PODS, **RBAC}
