@@ -13,6 +13,7 @@ from controlplane.admission.refusals import forbidden, is_of
 from controlplane.api import codec
 from controlplane.api.resource import Context, Object, Resource
 from controlplane.kinds.quantity import parse
+from controlplane.kinds.strategies.pods.quality import quality_class
 from controlplane.kinds.strategies.podspec.totals import (
     container_limits,
     container_requests,
@@ -44,6 +45,8 @@ class LimitDefaults:
         if is_of(resource, "", "pods") and old is None and not context.subresource:
             for limits in _ranges(self._plane, value):
                 add_defaults(value, limits)
+            if "qosClass" in value.get("status", {}):
+                value["status"]["qosClass"] = quality_class(value["spec"])
 
 
 class LimitChecks:

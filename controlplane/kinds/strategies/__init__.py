@@ -7,7 +7,8 @@ from typing import Final
 
 from controlplane.api.resource import Strategy
 from controlplane.kinds.strategies.core import CORE
+from controlplane.kinds.strategies.namespaces import NAMESPACES
 from controlplane.kinds.strategies.pods import PODS
 from controlplane.kinds.strategies.rbac import RBAC
 
-STRATEGIES: Final[Mapping[str, Strategy]] = {**CORE, **PODS, **RBAC}
+STRATEGIES: Final[Mapping[str, Strategy]] = {**CORE, **NAMESPACES, **PODS, **RBAC}

@@ -9,28 +9,18 @@ from typing import Any
 import pytest
 
 from controlplane import admission, controllers
-from controlplane.api.resource import Context, Strategy
 from controlplane.controllers.namespaces.conditions import Progress, with_progress
+from controlplane.controllers.namespaces.initial import make_namespaces
+from controlplane.kinds.strategies.namespaces import NAMESPACES
 from tests.unit.controlplane.controllers.test_garbage import until
-from tests.unit.controlplane.server.client import Api, Graceful, running_api
+from tests.unit.controlplane.server.client import MAPS, Api, Graceful, running_api
 
 NOW = "2026-01-01T00:00:00Z"
 
 
-class Namespaces(Strategy):
-    """As much of the kind as its deletion needs."""
-
-    def prepare_create(self, value: dict[str, Any], context: Context) -> None:
-        value["spec"] = {"finalizers": ["kubernetes"]}
-        value["status"] = {"phase": "Active"}
-
-    def prepare_delete(self, value: dict[str, Any], context: Context) -> None:
-        value["status"] = {**value.get("status", {}), "phase": "Terminating"}
-
-
 @pytest.fixture
 async def api(tmp_path: Path) -> AsyncIterator[Api]:
-    strategies = {"/namespaces": Namespaces(), "/pods": Graceful()}
+    strategies = {**NAMESPACES, "/pods": Graceful()}
     parts = [admission.install, controllers.install]
     async with running_api(tmp_path, strategies=strategies, parts=parts) as running:
         yield running
@@ -150,3 +140,54 @@ async def test_finalizers_of_the_spec_have_a_subresource(api: Api) -> None:
     status, value = await api.call("PUT", path, {"metadata": {"name": "two"}, "spec": {}})
     assert status == 200
     await until(api, lambda: not finalizers())
+
+
+async def test_a_namespace_is_as_its_kind_wants(api: Api) -> None:
+    made = await api.make("one", "/api/v1/namespaces", status={"phase": "Terminating"})
+    assert made["metadata"]["labels"] == {"kubernetes.io/metadata.name": "one"}
+    assert made["spec"] == {"finalizers": ["kubernetes"]}
+    assert made["status"] == {"phase": "Active"}
+    assert "generation" not in made["metadata"]
+    kind = "application/merge-patch+json"
+    path = "/api/v1/namespaces/one"
+    patch: dict[str, Any] = {"spec": {"finalizers": []}}
+    _, value = await api.call("PATCH", path, patch, kind=kind)
+    assert value["spec"] == made["spec"]
+    patch = {"status": {"phase": "Terminating"}}
+    status, value = await api.call("PATCH", f"{path}/status", patch, kind=kind)
+    assert (status, value["message"]) == (
+        422,
+        'Namespace "one" is invalid: status.Phase: Invalid value: "Terminating": may only be '
+        "'Active' if `deletionTimestamp` is empty",
+    )
+    body = {"metadata": {"name": "one"}, "spec": {"finalizers": ["short"]}}
+    status, value = await api.call("PUT", f"{path}/finalize", body)
+    assert (status, value["details"]["causes"][0]["field"]) == (422, "spec.finalizers[0]")
+    _, value = await api.call("GET", "/api/v1/namespaces?fieldSelector=status.phase%3DActive")
+    assert "one" in {item["metadata"]["name"] for item in value["items"]}
+
+
+async def test_what_a_stopped_server_has_begun_is_ended_by_the_next(tmp_path: Path) -> None:
+    async with running_api(tmp_path, strategies=NAMESPACES, parts=[admission.install]) as api:
+        # No controller runs in this one: all is as a kill right after the requests leaves it.
+        await make_namespaces(api.plane)
+        await api.make("one", "/api/v1/namespaces")
+        await api.make("map", "/api/v1/namespaces/one/configmaps")
+        owner = {"apiVersion": "v1", "kind": "ConfigMap", "name": "no", "uid": "u"}
+        await api.make("owned", metadata={"ownerReferences": [owner]})
+        top = await api.make("top")
+        up = {"apiVersion": "v1", "kind": "ConfigMap", "name": "top", "uid": top["metadata"]["uid"]}
+        await api.make("kept", metadata={"ownerReferences": [up]})
+        await api.call("DELETE", "/api/v1/namespaces/one")
+        await api.call("DELETE", f"{MAPS}/top", {"propagationPolicy": "Orphan"})
+    parts = [admission.install, controllers.install]
+    async with running_api(tmp_path, strategies=NAMESPACES, parts=parts) as api:
+        gone = (
+            "/core/namespaces/one",
+            "/core/configmaps/one/map",
+            "/core/configmaps/default/owned",
+            "/core/configmaps/default/top",
+        )
+        await until(api, lambda: not any(api.store.get(key) for key in gone))
+        _, value = await api.call("GET", f"{MAPS}/kept")
+        assert "ownerReferences" not in value["metadata"]
