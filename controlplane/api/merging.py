@@ -72,7 +72,7 @@ class _Strategic:
                 result.pop(key, None)
                 continue
             result[key] = self._value(self._below(field, key), result.get(key), value, below)
-        self._lists(field, result, patch, path)
+        self._lists(field, original, result, patch, path)
         return result
 
     def _below(self, field: Field, key: str) -> Field:
@@ -90,7 +90,8 @@ class _Strategic:
     def _list(self, field: Field, original: list[Any], patch: list[Any], path: str) -> list[Any]:
         assert field.of is not None
         if not field.merge:
-            return [*original, *(item for item in patch if item not in original)]
+            both = [*original, *(item for item in patch if item not in original)]
+            return _arranged(both, patch, original, "")
         for item in patch:
             if not isinstance(item, dict):
                 raise _wrong(path, "the items of this list are objects")
@@ -108,9 +109,11 @@ class _Strategic:
                 result[at[0]] = self.object(field.of, result[at[0]], item, f"{path}[{key}]")
             else:
                 result.append(self.object(field.of, {}, item, f"{path}[{key}]"))
-        return result
+        return _arranged(result, patch, original, field.merge)
 
-    def _lists(self, field: Field, result: dict[str, Any], patch: Any, path: str) -> None:
+    def _lists(
+        self, field: Field, original: Any, result: dict[str, Any], patch: Any, path: str
+    ) -> None:
         """Carry out the directives on lists that stand beside them."""
         for key, value in patch.items():
             if key.startswith(_DELETE_FROM):
@@ -122,7 +125,9 @@ class _Strategic:
                 if name in result:
                     merge_key = self._below(field, name).merge
                     order = _as_list(value, path, key)
-                    result[name] = _ordered(result[name], order, merge_key or "")
+                    known = original.get(name) if isinstance(original, dict) else None
+                    known = known if isinstance(known, list) else []
+                    result[name] = _arranged(result[name], order, known, merge_key or "")
 
     def _retain(self, result: dict[str, Any], patch: dict[str, Any], path: str) -> None:
         kept = _as_list(patch[_RETAIN], path, _RETAIN)
@@ -133,21 +138,33 @@ class _Strategic:
             del result[key]
 
 
-def _ordered(items: list[Any], order: list[Any], merge_key: str) -> list[Any]:
-    """Put the items that ``order`` names into its order; the others stay where they are."""
+def _arranged(items: list[Any], patch: list[Any], original: list[Any], name: str) -> list[Any]:
+    """Put merged items into the order that Kubernetes gives them.
+
+    Those of the patch are in its order. The others come before them only where they did so in the
+    original.
+
+    Args:
+        items: of both.
+        patch: items or, by the directive, keys in the order that is wanted.
+        original: the list before.
+        name: of the key of items; "" for plain values.
+    """
 
     def key(item: Any) -> Any:
-        return _key(item, merge_key) if merge_key else item
+        return _key(item, name) if name else item
 
-    wanted = [key(item) for item in order]
-    named = sorted((i for i in items if key(i) in wanted), key=lambda i: wanted.index(key(i)))
+    wanted, known = [key(item) for item in patch], [key(item) for item in original]
+    named = [item for item in items if key(item) in wanted]
+    named.sort(key=lambda item: wanted.index(key(item)))
+    others = [item for item in items if key(item) not in wanted]
     result: list[Any] = []
-    for item in items:
-        if key(item) in wanted:
-            result.append(named.pop(0))
-        else:
-            result.append(item)
-    return result
+    while named and others:
+        one, other = key(named[0]), key(others[0])
+        both = one in known and other in known
+        first = others if both and known.index(other) < known.index(one) else named
+        result.append(first.pop(0))
+    return [*result, *named, *others]
 
 
 def _key(item: Any, name: str) -> Any:

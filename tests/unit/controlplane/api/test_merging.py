@@ -83,7 +83,15 @@ def test_the_order_of_items() -> None:
         "$setElementOrder/containers": [{"name": "b"}, {"name": "a"}],
         "containers": [{"name": "a", "image": "2"}],
     }
-    assert [c["name"] for c in apply(original, patch)["containers"]] == ["b", "x", "a"]
+    assert [c["name"] for c in apply(original, patch)["containers"]] == ["x", "b", "a"]
+
+
+def test_new_items_come_before_those_that_the_patch_does_not_name() -> None:
+    original = {"containers": [{"name": "a"}, {"name": "b"}, {"name": "c"}]}
+    patch = {"containers": [{"name": "b"}, {"name": "n"}]}
+    assert [c["name"] for c in apply(original, patch)["containers"]] == ["a", "b", "n", "c"]
+    patch = {"containers": [{"name": "n"}]}
+    assert [c["name"] for c in apply(original, patch)["containers"]] == ["n", "a", "b", "c"]
 
 
 def test_retained_keys() -> None:
