@@ -301,7 +301,8 @@ class Registry:
             if strategy.has_status and not context.subresource:
                 _put(value, "status", old.get("status"))
             strategy.prepare_update(value, old, context)
-        if strategy.generation and strategy.is_new_generation(value, old):
+        counted = strategy.generation and context.subresource != "status"
+        if counted and strategy.is_new_generation(value, old):
             value["metadata"]["generation"] = before.get("generation", 0) + 1
         await self._finish(resource, value, old, context, taken)
         return value

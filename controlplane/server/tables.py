@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 
 from controlplane.api.resource import AGE, Column, Object, Resource, Strategy
+from controlplane.kinds.cells import age_of, duration
+
+__all__ = ["age_of", "columns_of", "duration", "make_table"]
 
 _NAME = Column("Name", "string", "name", 0, "Name of the object, unique in its namespace.")
 
@@ -74,42 +76,3 @@ def _row(
             "metadata": meta,
         }
     return row
-
-
-def age_of(moment: str) -> str:
-    """Return the time since ``moment`` as kubectl writes it: ``5s``, ``3m20s``, ``2d``."""
-    try:
-        then = datetime.fromisoformat(moment.replace("Z", "+00:00"))
-    except ValueError:
-        return "<unknown>"
-    return duration((datetime.now(UTC) - then).total_seconds())
-
-
-def duration(seconds: float) -> str:
-    """Return a duration in the two largest units that matter (apimachinery, HumanDuration)."""
-    total = int(seconds)
-    if total < -1:
-        return "<invalid>"
-    total = max(total, 0)
-    minutes, hours, days = total // 60, total // 3600, total // 86400
-    if total < 120:
-        return f"{total}s"
-    if minutes < 10:
-        return _two(minutes, "m", total % 60, "s")
-    if hours < 3:
-        return f"{minutes}m"
-    if hours < 8:
-        return _two(hours, "h", minutes % 60, "m")
-    if hours < 48:
-        return f"{hours}h"
-    if days < 8:
-        return _two(days, "d", hours % 24, "h")
-    if days < 365 * 2:
-        return f"{days}d"
-    if days < 365 * 8:
-        return _two(days // 365, "y", days % 365, "d")
-    return f"{days // 365}y"
-
-
-def _two(first: int, unit: str, second: int, smaller: str) -> str:
-    return f"{first}{unit}{second}{smaller}" if second else f"{first}{unit}"

@@ -6,9 +6,28 @@ from collections.abc import Mapping
 from typing import Final
 
 from controlplane.api.resource import Strategy
+from controlplane.kinds.strategies.apps import APPS
+from controlplane.kinds.strategies.autoscaling import AUTOSCALING
+from controlplane.kinds.strategies.batch import BATCH
 from controlplane.kinds.strategies.core import CORE
 from controlplane.kinds.strategies.namespaces import NAMESPACES
+from controlplane.kinds.strategies.networking import NETWORKING
 from controlplane.kinds.strategies.pods import PODS
+from controlplane.kinds.strategies.policy import POLICY
 from controlplane.kinds.strategies.rbac import RBAC
+from controlplane.kinds.strategies.scheduling import SCHEDULING
+from controlplane.kinds.strategies.storage import STORAGE
 
-STRATEGIES: Final[Mapping[str, Strategy]] = {**CORE, **NAMESPACES, **PODS, **RBAC}
+STRATEGIES: Final[Mapping[str, Strategy]] = {
+    **APPS,
+    **AUTOSCALING,
+    **BATCH,
+    **CORE,
+    **NAMESPACES,
+    **NETWORKING,
+    **PODS,
+    **POLICY,
+    **RBAC,
+    **SCHEDULING,
+    **STORAGE,
+}
