@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
+from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
@@ -11,10 +13,13 @@ from aiohttp import web
 
 from controlplane.api.errors import ApiError, bad_request
 from controlplane.kinds.protobuf import MEDIA, ProtobufError, decode_object
+from controlplane.kinds.types import MAX_DEPTH
 
 MAX_BODY: Final = 3 << 20
 """Bytes of one request, as in Kubernetes."""
 
+# Bytes that take a few milliseconds.
+_MUCH_YAML: Final = 16 << 10
 _JSON: Final = ("application/json", "application/merge-patch+json", "application/json-patch+json",
                 "application/strategic-merge-patch+json")  # fmt: skip
 _YAML: Final = ("application/yaml", "application/apply-patch+yaml")
@@ -39,6 +44,8 @@ async def read_body(request: web.Request, kinds: dict[str, str]) -> Any:
         return None
     kind = request.content_type
     if kind in _YAML:
+        if len(content) > _MUCH_YAML:
+            return await asyncio.to_thread(_from_yaml, content)
         return _from_yaml(content)
     if kind in _JSON or kind == "application/octet-stream":
         return _from_json(content)
@@ -62,17 +69,36 @@ def _from_json(content: bytes) -> Any:
 
 
 def _from_yaml(content: bytes) -> Any:
+    if content.lstrip()[:1] in (b"{", b"["):
+        # JSON is YAML, and what kubectl sends for YAML is JSON.
+        with suppress(msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+            return msgspec.json.decode(content)
     try:
-        # A few aliases can stand for more than memory holds.
-        if b"*" in content and any(
-            isinstance(event, yaml.AliasEvent)
-            for event in yaml.parse(content, Loader=yaml.CSafeLoader)
-        ):
-            raise ValueError("aliases are not accepted")
+        _check_yaml(content)
         return _as_json(yaml.load(content, Loader=yaml.CSafeLoader))
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         text = " ".join(str(error).split())
         raise bad_request(f"the body is no well-formed YAML: {text}") from error
+
+
+def _check_yaml(content: bytes) -> None:
+    """Look for what costs more than its size, before anything is built of it.
+
+    Raises:
+        ValueError: a few aliases can stand for more than memory holds, and the time to read nested
+            brackets grows with the square of their depth.
+        yaml.YAMLError: it is not well-formed.
+    """
+    depth = 0
+    for event in yaml.parse(content, Loader=yaml.CSafeLoader):
+        if isinstance(event, yaml.AliasEvent):
+            raise ValueError("aliases are not accepted")
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > MAX_DEPTH:
+            raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
 
 
 def _as_json(value: Any) -> Any:
