@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from controlplane.auth.trust.authority import TrustError
+from controlplane.operation.durations import parse_duration
 from controlplane.options import DEFAULT_DATA, Options, OptionsError
 from controlplane.serving import serving
 from controlplane.store.model import StoreError
@@ -19,6 +20,24 @@ from kubeletpy_common.readiness import tell_ready, tell_stopping
 
 _log = logging.getLogger(__name__)
 _LEVELS = ("error", "warning", "info", "debug")
+
+
+class Duration(click.ParamType[float]):
+    """A duration as Go writes it, in seconds."""
+
+    name = "duration"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return the seconds; not negative."""
+        try:
+            seconds = value if isinstance(value, float) else parse_duration(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        if seconds < 0:
+            self.fail(f"{value} is less than nothing", param, ctx)
+        return seconds
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -36,6 +55,43 @@ _LEVELS = ("error", "warning", "info", "debug")
 @click.option("--node-name", default="", help="Of this machine's node; the host's name.")
 @click.option("--kubeconfig", type=Path, help="Where the administrator's one is written.")
 @click.option("--token-auth-file", type=Path, help="Users with static tokens, as CSV.")
+@click.option(
+    "--etcd-servers",
+    default="",
+    help="URLs of an etcd that keeps the objects, with commas; otherwise SQLite in --data-dir.",
+)
+@click.option("--etcd-prefix", default="/registry", show_default=True, help="Of the keys in it.")
+@click.option("--etcd-cafile", type=Path, help="Certificates that sign those of an etcd.")
+@click.option("--etcd-certfile", type=Path, help="Certificate that is shown to an etcd.")
+@click.option("--etcd-keyfile", type=Path, help="Its key.")
+@click.option(
+    "--etcd-compaction-interval",
+    type=Duration(),
+    default="5m",
+    show_default=True,
+    help="0s: others compact it.",
+)
+@click.option(
+    "--request-timeout",
+    type=Duration(),
+    default="60s",
+    show_default=True,
+    help="Of requests, but for streams.",
+)
+@click.option(
+    "--max-requests-inflight",
+    type=click.IntRange(1),
+    default=400,
+    show_default=True,
+    help="That read, at once; more get 429.",
+)
+@click.option(
+    "--max-mutating-requests-inflight",
+    type=click.IntRange(1),
+    default=200,
+    show_default=True,
+    help="That write, at once.",
+)
 @click.option("--log-level", type=click.Choice(_LEVELS), default="info", show_default=True)
 def main(
     data_dir: Path,
@@ -46,6 +102,15 @@ def main(
     node_name: str,
     kubeconfig: Path | None,
     token_auth_file: Path | None,
+    etcd_servers: str,
+    etcd_prefix: str,
+    etcd_cafile: Path | None,
+    etcd_certfile: Path | None,
+    etcd_keyfile: Path | None,
+    etcd_compaction_interval: float,
+    request_timeout: float,
+    max_requests_inflight: int,
+    max_mutating_requests_inflight: int,
     log_level: str,
 ) -> None:
     """Serve the Kubernetes API on this machine, with an embedded store.
@@ -63,6 +128,15 @@ def main(
         node_name=node_name,
         kubeconfig=kubeconfig,
         token_auth_file=token_auth_file,
+        etcd_servers=tuple(url.strip() for url in etcd_servers.split(",") if url.strip()),
+        etcd_prefix=etcd_prefix,
+        etcd_cafile=etcd_cafile,
+        etcd_certfile=etcd_certfile,
+        etcd_keyfile=etcd_keyfile,
+        etcd_compaction=etcd_compaction_interval,
+        request_timeout=request_timeout,
+        max_requests_inflight=max_requests_inflight,
+        max_mutating_inflight=max_mutating_requests_inflight,
     )
     try:
         asyncio.run(_run(options))

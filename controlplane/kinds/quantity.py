@@ -48,8 +48,9 @@ def canonical(text: str) -> str:
         return _binary(int(number))
     if suffix in _BINARY and number == int(number):
         return str(int(number))
-    digits, exponent = _reduce(number)
-    if suffix[:1] in ("e", "E") and suffix != "E":
+    powers = suffix[:1] in ("e", "E") and suffix != "E"
+    digits, exponent = _reduce(number, max(18, number.adjusted() // 3 * 3) if powers else 18)
+    if powers:
         return f"{digits}e{exponent}" if exponent else str(digits)
     return f"{digits}{_SUFFIX[exponent]}"
 
@@ -73,6 +74,8 @@ def _parse(text: str) -> tuple[Decimal, str]:
         raise QuantityError(f"{text!r} is no quantity: {error}") from error
     if abs(number) > _MAX and (suffix in _BINARY or len(number.as_tuple().digits) > _FEW_DIGITS):
         return _MAX.copy_sign(number), "" if suffix not in _BINARY else suffix
+    if number.as_tuple().exponent >= -9:  # type: ignore[operator]  # it is finite
+        return number, suffix
     return number.quantize(Decimal("1e-9"), rounding=ROUND_UP, context=_CONTEXT), suffix
 
 
@@ -84,11 +87,11 @@ def _binary(number: int) -> str:
     return f"{number >> exponent}{suffix}"
 
 
-def _reduce(number: Decimal) -> tuple[int, int]:
-    """Return digits and an exponent that is a multiple of three, the largest that loses nothing."""
+def _reduce(number: Decimal, most: int) -> tuple[int, int]:
+    """Return digits and an exponent, the largest multiple of three up to ``most`` without loss."""
     if number == 0:
         return 0, 0
-    for exponent in range(18, -10, -3):
+    for exponent in range(most, -10, -3):
         scaled = _CONTEXT.scaleb(number, -exponent)
         if scaled == int(scaled):
             return int(scaled), exponent

@@ -17,7 +17,7 @@ from controlplane.kinds.quantity import QuantityError, canonical, parse
         ("1500", "1500"), ("2000000", "2M"), ("1e3", "1e3"), ("12E", "12E"), ("1E2", "100"),
         ("0.1n", "1n"), ("-1.5", "-1500m"), ("+3", "3"), (".5", "500m"), ("5.", "5"),
         ("0.5Ki", "512"), ("0.1Mi", "104857600m"), ("0Mi", "0"), ("9e18", "9e18"),
-        ("16Ei", "9223372036854775807"),
+        ("16Ei", "9223372036854775807"), ("1e300", "1e300"), ("1.5e301", "15e300"),
     ],
 )  # fmt: skip
 def test_the_canonical_form(text: str, expected: str) -> None:
