@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from functools import partial
 
+from aiohttp import web
+
+from controlplane import addresses
 from controlplane.auth.authentication.authenticator import Authenticator
 from controlplane.auth.authentication.statictokens import read_token_file
 from controlplane.auth.authorization import bootstrap
@@ -12,8 +15,14 @@ from controlplane.auth.authorization.node import Graph, NodeAuthorizer
 from controlplane.auth.authorization.rbac import Rbac
 from controlplane.auth.authorization.union import Union
 from controlplane.auth.middlewares import authenticating, authorizing
+from controlplane.auth.reviews import Reviews
+from controlplane.auth.tokens.bootstrap import BootstrapTokens
+from controlplane.auth.tokens.issuer import TokenIssuer
+from controlplane.auth.tokens.request import serve_token_request
+from controlplane.auth.tokens.secrets import TokenSecrets
 from controlplane.auth.trust.keyring import open_keyring
 from controlplane.plane import Plane
+from controlplane.server.answers import respond
 
 
 def install(plane: Plane) -> None:
@@ -28,12 +37,18 @@ def install(plane: Plane) -> None:
     authenticator = Authenticator()
     if plane.options.token_auth_file is not None:
         authenticator.tokens.append(read_token_file(plane.options.token_auth_file))
+    issuer = TokenIssuer(keyring.token_key, plane.options.issuer, plane.store)
+    authenticator.tokens += [issuer, BootstrapTokens(plane.store)]
     graph, rbac = Graph(plane.store), Rbac(plane.store)
     authorizer = Union(NodeAuthorizer(graph, bootstrap.node_rules()), rbac)
     plane.authorizer = authorizer
     plane.middlewares += [authenticating(authenticator), authorizing(authorizer)]
     plane.registry.admission.append(Escalation(rbac, authorizer))
+    plane.handlers["", "serviceaccounts", "token"] = partial(serve_token_request, issuer, ())
+    plane.handlers |= Reviews(authenticator, authorizer, rbac).handlers()
+    _serve_keys(plane, issuer)
     plane.background += [
+        TokenSecrets(plane, issuer, keyring.authority.pem).run,
         keyring.keep_good,
         bootstrap.Aggregation(plane).run,
         rbac.feed.follow,
@@ -44,3 +59,19 @@ def install(plane: Plane) -> None:
 def install_defaults(plane: Plane) -> None:
     """Hook in the making of default roles and bindings, behind that of their namespaces."""
     plane.starters.append(partial(bootstrap.reconcile, plane))
+
+
+def _serve_keys(plane: Plane, issuer: TokenIssuer) -> None:
+    """Tell verifiers of tokens by what keys (OpenID Connect Discovery 1.0, section 4)."""
+    address = addresses.advertised(plane.options)
+    host = f"[{address}]" if ":" in address else address
+    keys = f"https://{host}:{plane.options.secure_port}/openid/v1/jwks"
+
+    async def configuration(_: web.Request) -> web.StreamResponse:
+        return respond(issuer.configuration(keys))
+
+    async def key_set(_: web.Request) -> web.StreamResponse:
+        return respond(issuer.key_set(), media="application/jwk-set+json")
+
+    plane.paths["/.well-known/openid-configuration"] = configuration
+    plane.paths["/openid/v1/jwks"] = key_set

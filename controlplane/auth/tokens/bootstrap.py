@@ -1,0 +1,102 @@
+"""Bootstrap tokens: what a new node knows of the cluster before it has a certificate.
+
+Source: Kubernetes documentation, "Authenticating with Bootstrap Tokens".
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+import re
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+from controlplane.api import codec
+from controlplane.api.identity import User
+from controlplane.api.resource import Object
+from controlplane.auth.authentication.authenticator import TokenError, TokenUser
+from controlplane.store.store import Store
+
+_TOKEN: Final = re.compile(r"([a-z0-9]{6})\.([a-z0-9]{16})", re.ASCII)
+_GROUP: Final = re.compile(r"system:bootstrappers:[a-z0-9:-]{0,255}[a-z0-9]", re.ASCII)
+_TYPE: Final = "bootstrap.kubernetes.io/token"
+_BOOTSTRAPPERS: Final = "system:bootstrappers"
+
+
+class BootstrapTokens:
+    """Knows the tokens that Secrets in ``kube-system`` hold.
+
+    Args:
+        store: of the Secrets.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def authenticate(self, token: str, audiences: Sequence[str] = ()) -> TokenUser | None:
+        """Return whom a token stands for; None: it is none of these.
+
+        Raises:
+            TokenError: it is one, but not good.
+        """
+        match = _TOKEN.fullmatch(token)
+        if match is None:
+            return None
+        item = self._store.get(f"/core/secrets/kube-system/bootstrap-token-{match[1]}")
+        if item is None:
+            return None
+        return TokenUser(user_of(codec.decode(item), match[1], match[2]), tuple(audiences))
+
+
+def user_of(secret: Object, identifier: str, key: str, now: datetime | None = None) -> User:
+    """Return the user of a token (pure).
+
+    Args:
+        secret: that holds it.
+        identifier: first part of the token.
+        key: second part.
+        now: None: this moment.
+
+    Raises:
+        TokenError: it is not good.
+    """
+    data = texts(secret)
+    if secret.get("type") != _TYPE or secret["metadata"].get("deletionTimestamp"):
+        raise TokenError("no bootstrap token, or one that is being deleted")
+    held = data.get("token-secret", "").encode(errors="replace")
+    if data.get("token-id") != identifier or not hmac.compare_digest(held, key.encode()):
+        raise TokenError("the bootstrap token is another one")
+    if is_expired(data, now or datetime.now(UTC)):
+        raise TokenError("the bootstrap token has expired")
+    if data.get("usage-bootstrap-authentication") != "true":
+        raise TokenError("the bootstrap token is not for authentication")
+    extra = [one for one in data.get("auth-extra-groups", "").split(",") if one]
+    if not all(_GROUP.fullmatch(one) for one in extra):
+        raise TokenError("the bootstrap token has groups that it cannot have")
+    groups = dict.fromkeys((*extra, _BOOTSTRAPPERS))
+    return User(f"system:bootstrap:{identifier}", "", tuple(groups))
+
+
+def is_expired(data: Mapping[str, str], now: datetime) -> bool:
+    """Say whether a token is at its end; one whose end cannot be read is (pure)."""
+    text = data.get("expiration", "")
+    if not text:
+        return False
+    try:
+        end = datetime.fromisoformat(text.replace("Z", "+00:00"))
+        return end <= now
+    except (ValueError, TypeError):
+        return True
+
+
+def texts(secret: Object) -> dict[str, str]:
+    """Return the data of a Secret as text; what is none is left out (pure)."""
+    found: dict[str, str] = {}
+    for key, value in (secret.get("data") or {}).items():
+        try:
+            found[key] = base64.b64decode(value).decode()
+        except (binascii.Error, ValueError):
+            continue
+    return found
