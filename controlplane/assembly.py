@@ -7,6 +7,7 @@ from controlplane.api import codec
 from controlplane.api.fieldsets import FieldSets
 from controlplane.api.registry import Registry
 from controlplane.auth import part as auth
+from controlplane.customresources import serving as customresources
 from controlplane.kinds.catalog import Catalog, builtin_resources
 from controlplane.kinds.strategies import STRATEGIES
 from controlplane.kinds.types import builtin_types
@@ -61,7 +62,7 @@ def install(plane: Plane) -> None:
     admission.install(plane)
     controllers.install(plane)
     auth.install_defaults(plane)
-    openapi.install(plane)
+    customresources.install(plane, openapi.install(plane))
     proxying.install(plane)
     pods.install(plane)
     services.install(plane)

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from controlplane.kinds.types import Field, Types
+from controlplane.kinds.types import REST, Field, Types
 
 Path = tuple[str, ...]
 Paths = frozenset[Path]
@@ -78,13 +78,16 @@ class FieldSets:
     def below(self, field: Field, key: str) -> Field:
         """Return what is known of the field or map value ``key``."""
         if field.object:
-            return self._types.fields(field.object).get(key, _UNTYPED)
+            fields = self._types.fields(field.object)
+            return fields.get(key) or fields.get(REST, _UNTYPED)
+        if field.type == "deduced":
+            return field
         return field.of if field.type == "map" and field.of is not None else _UNTYPED
 
     def _is_map(self, field: Field, value: Any) -> bool:
         if not isinstance(value, dict) or field.atomic:
             return False
-        return bool(field.object) or field.type == "map" or self._deduced
+        return bool(field.object) or field.type in ("map", "deduced") or self._deduced
 
     def _steps(self, field: Field, value: list[Any]) -> list[tuple[str, Any]] | None:
         """Return the items of a list with their steps; None if it is owned as a whole."""

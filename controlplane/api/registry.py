@@ -104,7 +104,7 @@ class Registry:
                     f"{key} in the body is {body[key]!r}, but this path is for {expected!r}"
                 )
         try:
-            value, unknown = self.types.clean(resource.type_name, body)
+            value, unknown = resource.strategy.clean(self.types, resource.type_name, body)
         except WrongTypeError as error:
             raise bad_request(
                 f'{resource.kind} in version "{resource.version}" cannot be handled as a '
@@ -348,7 +348,8 @@ class Registry:
             context.claims.clear()
 
     def _default(self, resource: Resource, value: Object) -> None:
-        self.types.add_defaults(resource.type_name, value)
+        if resource.strategy.typed:
+            self.types.add_defaults(resource.type_name, value)
         resource.strategy.default(value)
 
     async def _keep(
@@ -507,6 +508,9 @@ def _marked(
     meta = dict(old["metadata"])
     finalizers = _propagating(resource, meta.get("finalizers", []), options.propagation)
     before = meta.get("deletionGracePeriodSeconds", 0) if "deletionTimestamp" in meta else None
+    own = resource.strategy.deletion_finalizer
+    if own and before is None and own not in finalizers:
+        finalizers = [*finalizers, own]
     if before is None:
         grace = resource.strategy.deletion_grace(old, options.grace)
     else:

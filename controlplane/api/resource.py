@@ -7,6 +7,7 @@ from typing import Any, Final, Protocol
 
 from controlplane.api.errors import Cause
 from controlplane.api.identity import SYSTEM, User
+from controlplane.kinds.types import Types
 
 Object = dict[str, Any]
 """A decoded object of the API."""
@@ -112,6 +113,8 @@ class Strategy:
             ``Foreground`` or ``Orphan``.
         selectable: paths that :meth:`fields` tells.
         storage_version: in which objects are kept; "": in each version that there is.
+        typed: the table of types knows all fields, and how strategic merge patches merge them.
+        deletion_finalizer: that an object gets when it is to be deleted; "": none.
         unconditional: an update without a resourceVersion overwrites whatever is there.
         names: what they may be: ``subdomain`` or ``label`` (RFC 1123), or ``path``, one part of a
             path.
@@ -131,6 +134,21 @@ class Strategy:
     home: str = ""
     converts: bool = False
     storage_version: str = ""
+    typed: bool = True
+    deletion_finalizer: str = ""
+
+    def clean(self, types: Types, name: str, body: Object) -> tuple[Object, list[str]]:
+        """Return an object of a request as it is kept, and the paths of unknown fields.
+
+        Args:
+            types: of the built-in kinds.
+            name: of the kind's type.
+            body: of the request.
+
+        Raises:
+            WrongTypeError: a value is of a wrong type.
+        """
+        return types.clean(name, body)
 
     def default(self, value: Object) -> None:
         """Put in the defaults that the types do not tell."""

@@ -27,6 +27,10 @@ _TIME: Final = re.compile(
 )
 
 
+REST: Final = "*"
+"""Stands in a table for all fields that it does not name."""
+
+
 class WrongTypeError(ValueError):
     """A value is not of its field's type; the text names the path."""
 
@@ -37,8 +41,9 @@ class Field:
 
     Attributes:
         type: ``string``, ``boolean``, ``int32``, ``int64``, ``double``, ``quantity``, ``time``,
-            ``micro-time``, ``int-or-string``, ``byte``, ``any``, ``list``, ``map``, or ``#`` and
-            the name of an object type.
+            ``micro-time``, ``int-or-string``, ``byte``, ``any``, ``list``, ``map``, ``deduced``
+            (objects in it are maps of fields, in custom resources), or ``#`` and the name of an
+            object type.
         of: type of a list's items or a map's values.
         required: it must be there.
         default: what stands for an absent one; None: nothing.

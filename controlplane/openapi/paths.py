@@ -171,7 +171,7 @@ class _Writer:
         needed = verb not in ("delete", "deletecollection")
         if self._version == 2:
             operation["produces"] = list(_MEDIA)
-            operation["consumes"] = list(_PATCHES) if verb == "patch" else ["*/*"]
+            operation["consumes"] = self._patches() if verb == "patch" else ["*/*"]
             if body is not None:
                 operation["parameters"].insert(
                     0, {"name": "body", "in": "body", "schema": body, **_if("required", needed)}
@@ -182,7 +182,7 @@ class _Writer:
             }
             return
         if body is not None:
-            media = _PATCHES if verb == "patch" else ("*/*",)
+            media = self._patches() if verb == "patch" else ["*/*"]
             content = {one: {"schema": body} for one in media}
             operation["requestBody"] = {"content": content, **_if("required", needed)}
         content = {one: {"schema": answer} for one in _MEDIA}
@@ -190,6 +190,11 @@ class _Writer:
             code: {"description": text, **({} if code == "401" else {"content": content})}
             for code, text in sorted(codes.items())
         }
+
+    def _patches(self) -> list[str]:
+        """Return the kinds of patches that can be sent; kubectl chooses by them."""
+        typed = self._resource.strategy.typed
+        return [one for one in _PATCHES if typed or "strategic" not in one]
 
     def _schema(self, name: str) -> Schema:
         if name == "meta.v1.Patch" or name in ("", "List"):

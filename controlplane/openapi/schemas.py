@@ -21,6 +21,9 @@ Describe = Callable[[str, str], str]
 LIST: Final = "List"
 """Ends the names of the types of lists, which no table has."""
 
+CUSTOM: Final = "custom:"
+"""Begins the names of the types of custom resources; the rest is the name that is published."""
+
 _META: Final = "io.k8s.apimachinery.pkg.apis.meta."
 _LONG: Final = (
     ("meta.", _META),
@@ -51,6 +54,8 @@ _OBJECTS: Final = {"fieldsV1": _FIELDS, "data": _RAW, "parameters": _RAW, "objec
 
 def long_name(name: str) -> str:
     """Return the name that a type has in published documents: ``io.k8s.api.core.v1.Pod``."""
+    if name.startswith(CUSTOM):
+        return name.removeprefix(CUSTOM)
     for short, prefix in _LONG:
         if name.startswith(short):
             return prefix + name.removeprefix(short)

@@ -87,9 +87,10 @@ def _computation(
         raise bad_request("the body of this kind of patch must be an object")
     if kind == _MERGE:
         return lambda old: merge(old, patch)
-    if kind == _STRATEGIC:
+    if kind == _STRATEGIC and resource.strategy.typed:
         return lambda old: strategic_merge(registry.types, resource.type_name, old, patch)
-    listed = ", ".join((_JSON, _MERGE, _STRATEGIC, APPLY_TYPE))
+    strategic = (_STRATEGIC,) if resource.strategy.typed else ()
+    listed = ", ".join((_JSON, _MERGE, *strategic, APPLY_TYPE))
     raise ApiError(
         "UnsupportedMediaType",
         f"the body of the request was in an unknown format {kind!r}: accepted are {listed}",

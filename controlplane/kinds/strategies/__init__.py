@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from controlplane.api.resource import Strategy
+from controlplane.kinds.strategies.apiextensions import APIEXTENSIONS
 from controlplane.kinds.strategies.apps import APPS
 from controlplane.kinds.strategies.autoscaling import AUTOSCALING
 from controlplane.kinds.strategies.batch import BATCH
@@ -19,6 +20,7 @@ from controlplane.kinds.strategies.scheduling import SCHEDULING
 from controlplane.kinds.strategies.storage import STORAGE
 
 STRATEGIES: Final[Mapping[str, Strategy]] = {
+    **APIEXTENSIONS,
     **APPS,
     **AUTOSCALING,
     **BATCH,
