@@ -199,12 +199,15 @@ def _conflict(contested: list[tuple[Manager, Paths]]) -> ApiError:
     for manager, paths in contested:
         told = f'conflict with "{manager.name}"'
         told += f' with subresource "{manager.subresource}"' if manager.subresource else ""
-        told += f" using {manager.api_version}"
+        if manager.operation == UPDATE:
+            told += f" using {manager.api_version}" + (
+                f" at {manager.time}" if manager.time else ""
+            )
         fields = sorted(dotted(path) for path in paths)
         causes += [Cause("FieldManagerConflict", told, field) for field in fields]
         texts.append(
             f"{told}: {fields[0]}"
-            if len(fields) == 1
+            if sum(len(each) for _, each in contested) == 1
             else told.replace("conflict", "conflicts", 1) + ":\n- " + "\n- ".join(fields)
         )
     number = len(causes)

@@ -242,11 +242,20 @@ def parse_fields(text: str, known: frozenset[str] | None) -> FieldSelector:
             )
         path = _unescape(match[1])
         if known is not None and path not in known:
-            raise bad_request(
-                f"field label not supported: {path}; this kind has {', '.join(sorted(known))}"
-            )
+            raise bad_request(_unknown(path, known))
         found.append(FieldRequirement(path, _unescape(match[3]), match[2] != "!="))
     return FieldSelector(tuple(found))
+
+
+def _unknown(path: str, known: frozenset[str]) -> str:
+    """Say that a kind has no such path, as Kubernetes does for kinds with and without their own."""
+    if known <= _OF_ALL:
+        listed = ", ".join(f'"{name}"' for name in sorted(_OF_ALL))
+        return f'"{path}" is not a known field selector: only {listed}'
+    return f"field label not supported: {path}"
+
+
+_OF_ALL: Final = frozenset(("metadata.name", "metadata.namespace"))
 
 
 def _split_escaped(text: str) -> list[str]:

@@ -108,11 +108,11 @@ def test_a_conflict_names_manager_and_field() -> None:
     assert status["details"]["causes"] == [
         {
             "reason": "FieldManagerConflict",
-            "message": 'conflict with "one" using apps/v1',
+            "message": 'conflict with "one"',
             "field": field,
         }
     ]
-    text = f'Apply failed with 1 conflict: conflict with "one" using apps/v1: {field}'
+    text = f'Apply failed with 1 conflict: conflict with "one": {field}'
     assert status["message"] == text
     forced = apply(made, deployment(web="2"), "two", force=True)
     assert images(forced) == {"web": "2"}
