@@ -22,7 +22,12 @@ from controlplane.kinds.strategies.pods.updates import (
     check_ephemeral,
     check_update,
 )
-from controlplane.kinds.strategies.podspec import check_pod_spec, default_pod, default_pod_spec
+from controlplane.kinds.strategies.podspec import (
+    check_pod_spec,
+    default_pod,
+    default_pod_spec,
+    pod_warnings,
+)
 from controlplane.kinds.strategies.podspec.annotations import (
     check_annotations,
     check_same_profiles,
@@ -146,14 +151,13 @@ class PodStrategy(Strategy):
         return bool(now != then)
 
     def warnings(self, value: Object) -> list[str]:
-        """Return that the name is no good name of a host."""
+        """Return what is old, doubtful or no good name of a host."""
         problems = label_problems(value["metadata"].get("name", ""))
-        if not problems:
-            return []
-        return [
+        found = [
             "metadata.name: this is used in the Pod's hostname, which can result in surprising "
             f"behavior; a DNS label is recommended: [{' '.join(problems)}]"
         ]
+        return (found if problems else []) + pod_warnings(value)
 
     def deletion_grace(self, value: Object, asked: int | None) -> int:
         """Return the seconds that the containers have; 0 if there is nobody to wait for."""

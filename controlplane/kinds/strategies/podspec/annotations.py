@@ -19,9 +19,13 @@ MIRROR: Final = "kubernetes.io/config.mirror"
 APPARMOR: Final = "container.apparmor.security.beta.kubernetes.io/"
 """Beginning of the older way to name a container's AppArmor profile."""
 
+SECCOMP_POD: Final = "seccomp.security.alpha.kubernetes.io/pod"
+"""The older way to name a pod's seccomp profile."""
+
+SECCOMP: Final = "container.seccomp.security.alpha.kubernetes.io/"
+"""Beginning of the older way to name a container's seccomp profile."""
+
 _COST: Final = "controller.kubernetes.io/pod-deletion-cost"
-_SECCOMP_POD: Final = "seccomp.security.alpha.kubernetes.io/pod"
-_SECCOMP: Final = "container.seccomp.security.alpha.kubernetes.io/"
 
 
 def check_annotations(
@@ -44,7 +48,7 @@ def check_annotations(
     if good is None or not -(1 << 31) <= int(cost) < 1 << 31:
         causes.append(wrong(f"{path}[{_COST}]", cost, "must be a 32bit integer"))
     for key, value in annotations.items():
-        if key == _SECCOMP_POD or key.startswith(_SECCOMP):
+        if key == SECCOMP_POD or key.startswith(SECCOMP):
             causes += _check_seccomp(value, f"{path}.{key}")
         elif key.startswith(APPARMOR):
             name = key.removeprefix(APPARMOR)
@@ -63,14 +67,14 @@ def check_same_profiles(
     """Return where the older annotations of profiles say something else than the fields do."""
     context = spec.get("securityContext", {})
     causes: list[Cause] = []
-    if "seccompProfile" in context and _SECCOMP_POD in annotations:
+    if "seccompProfile" in context and SECCOMP_POD in annotations:
         at = f"{path}.securityContext.seccompProfile"
-        causes += _differ(context["seccompProfile"], annotations[_SECCOMP_POD], "seccomp", at)
+        causes += _differ(context["seccompProfile"], annotations[SECCOMP_POD], "seccomp", at)
     for container, where in containers:
         own, name = container.get("securityContext", {}), container.get("name", "")
         at = f"{where}.securityContext"
-        if "seccompProfile" in own and _SECCOMP + name in annotations:
-            text = annotations[_SECCOMP + name]
+        if "seccompProfile" in own and SECCOMP + name in annotations:
+            text = annotations[SECCOMP + name]
             causes += _differ(own["seccompProfile"], text, "seccomp", f"{at}.seccompProfile")
         profile = own.get("appArmorProfile", context.get("appArmorProfile"))
         if profile is None or APPARMOR + name not in annotations:

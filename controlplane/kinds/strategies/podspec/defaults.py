@@ -44,9 +44,7 @@ def default_pod_spec(spec: Object) -> None:
         ("schedulerName", "default-scheduler"),
     ):
         spec[key] = spec.get(key) or value
-    # Some versions took a negative time for an immediate end.
-    grace = spec.get("terminationGracePeriodSeconds", GRACE)
-    spec["terminationGracePeriodSeconds"] = grace if grace >= 0 else 1
+    spec.setdefault("terminationGracePeriodSeconds", GRACE)
     spec.setdefault("securityContext", {})
     _default_service_account(spec)
     for volume in spec.get("volumes", ()):
@@ -57,9 +55,6 @@ def default_pod_spec(spec: Object) -> None:
     for key in ("overhead",):
         _round(spec.get(key))
     _round_resources(spec.get("resources"))
-    if spec.get("hostNetwork"):
-        # The type of a template's spec fills these in too.
-        _default_host_ports(spec)
 
 
 def default_pod(spec: Object) -> None:
@@ -72,6 +67,9 @@ def default_pod(spec: Object) -> None:
                 resources["requests"] = {**limits, **resources.get("requests", {})}
     _default_pod_resources(spec)
     spec.setdefault("enableServiceLinks", True)
+    if spec["terminationGracePeriodSeconds"] < 0:
+        # Older clients meant the shortest time by that.
+        spec["terminationGracePeriodSeconds"] = 1
     if spec.get("hostNetwork"):
         _default_host_ports(spec)
 
