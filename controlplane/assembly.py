@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from controlplane import admission, controllers, operation, pods, services
+from controlplane import admission, controllers, operation, pods, scaling, services
 from controlplane.api import codec
 from controlplane.api.fieldsets import FieldSets
 from controlplane.api.registry import Registry
@@ -66,3 +66,4 @@ def install(plane: Plane) -> None:
     proxying.install(plane)
     pods.install(plane)
     services.install(plane)
+    scaling.install(plane)
