@@ -92,6 +92,15 @@ class Duration(click.ParamType[float]):
     show_default=True,
     help="That write, at once.",
 )
+@click.option(
+    "--controllers",
+    default="*",
+    show_default=True,
+    help="Which controllers run, as of kube-controller-manager: *, foo, -foo; none: ''.",
+)
+@click.option(
+    "--event-ttl", type=Duration(), default="1h", show_default=True, help="Events go after it."
+)
 @click.option("--log-level", type=click.Choice(_LEVELS), default="info", show_default=True)
 def main(
     data_dir: Path,
@@ -111,6 +120,8 @@ def main(
     request_timeout: float,
     max_requests_inflight: int,
     max_mutating_requests_inflight: int,
+    controllers: str,
+    event_ttl: float,
     log_level: str,
 ) -> None:
     """Serve the Kubernetes API on this machine, with an embedded store.
@@ -128,6 +139,8 @@ def main(
         node_name=node_name,
         kubeconfig=kubeconfig,
         token_auth_file=token_auth_file,
+        controllers=tuple(word.strip() for word in controllers.split(",") if word.strip()),
+        event_ttl=event_ttl,
         etcd_servers=tuple(url.strip() for url in etcd_servers.split(",") if url.strip()),
         etcd_prefix=etcd_prefix,
         etcd_cafile=etcd_cafile,

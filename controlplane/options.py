@@ -75,7 +75,7 @@ class Options:
     audit_log: Path | None = None
     audit_policy: Path | None = None
     controllers: tuple[str, ...] = ("*",)
-    event_ttl: int = 3600
+    event_ttl: float = 3600.0
     request_timeout: float = 60.0
     max_requests_inflight: int = 400
     max_mutating_inflight: int = 200

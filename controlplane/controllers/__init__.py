@@ -8,18 +8,22 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
+from controlplane.controllers.event_ttl import EventTtl
 from controlplane.controllers.furnishing import keep_accounts, keep_root_certificates
 from controlplane.controllers.garbage.collector import Collector
 from controlplane.controllers.namespaces.deleter import NamespaceDeleter
 from controlplane.controllers.namespaces.finalize import serve_finalize
 from controlplane.controllers.namespaces.initial import make_namespaces
+from controlplane.controllers.protection import protect_claims, protect_volumes
 from controlplane.controllers.quota_status import QuotaStatus
 from controlplane.controllers.selection import (
     ACCOUNTS,
+    CLAIM_PROTECTION,
     GARBAGE,
     NAMESPACES,
     QUOTAS,
     ROOT_CA,
+    VOLUME_PROTECTION,
     selected,
 )
 from controlplane.plane import Background, Plane
@@ -30,6 +34,8 @@ _CONTROLLERS: Final[dict[str, Callable[[Plane], Background]]] = {
     ACCOUNTS: keep_accounts,
     ROOT_CA: keep_root_certificates,
     QUOTAS: lambda plane: QuotaStatus(plane).run,
+    CLAIM_PROTECTION: protect_claims,
+    VOLUME_PROTECTION: protect_volumes,
 }
 
 
@@ -43,4 +49,6 @@ def install(plane: Plane) -> None:
     # Other starters put things into them.
     plane.starters.insert(0, partial(make_namespaces, plane))
     chosen = selected(plane.options.controllers)
+    # That is the server's own task in every cluster, and no controller's.
+    plane.background.append(EventTtl(plane).run)
     plane.background += [make(plane) for name, make in _CONTROLLERS.items() if name in chosen]
