@@ -12,8 +12,11 @@ from controlplane.auth.authentication.statictokens import read_token_file
 from controlplane.auth.authorization import bootstrap
 from controlplane.auth.authorization.escalation import Escalation
 from controlplane.auth.authorization.node import Graph, NodeAuthorizer
+from controlplane.auth.authorization.noderestriction import NodeRestriction
 from controlplane.auth.authorization.rbac import Rbac
 from controlplane.auth.authorization.union import Union
+from controlplane.auth.certificates.permission import CertificatePermission
+from controlplane.auth.certificates.signer import Signer
 from controlplane.auth.middlewares import authenticating, authorizing
 from controlplane.auth.reviews import Reviews
 from controlplane.auth.tokens.bootstrap import BootstrapTokens
@@ -43,11 +46,20 @@ def install(plane: Plane) -> None:
     authorizer = Union(NodeAuthorizer(graph, bootstrap.node_rules()), rbac)
     plane.authorizer = authorizer
     plane.middlewares += [authenticating(authenticator), authorizing(authorizer)]
-    plane.registry.admission.append(Escalation(rbac, authorizer))
-    plane.handlers["", "serviceaccounts", "token"] = partial(serve_token_request, issuer, ())
+    restriction = NodeRestriction(plane.store)
+    plane.registry.admission += [
+        restriction,
+        Escalation(rbac, authorizer),
+        CertificatePermission(authorizer),
+    ]
+    plane.registry.deletions.append(restriction)
+    plane.handlers["", "serviceaccounts", "token"] = partial(
+        serve_token_request, issuer, (restriction.check_token,)
+    )
     plane.handlers |= Reviews(authenticator, authorizer, rbac).handlers()
     _serve_keys(plane, issuer)
     plane.background += [
+        Signer(plane, keyring.authority, authorizer).run,
         TokenSecrets(plane, issuer, keyring.authority.pem).run,
         keyring.keep_good,
         bootstrap.Aggregation(plane).run,

@@ -62,9 +62,20 @@ async def client_of(kubeconfig: Path, *, anonymous: bool = False) -> AsyncIterat
         yield Client(session, cluster["server"])
 
 
+async def make_template(directory: Path) -> None:
+    """Make the data of a server that has been started before: keys and default objects."""
+    async with serving(Options(data_dir=directory, secure_port=0, node_name="edge-1")):
+        pass
+
+
 @asynccontextmanager
 async def secure_server(directory: Path, **options: Any) -> AsyncIterator[Plane]:
-    """Run a whole server, as ``kubeletpy apiserver`` does."""
+    """Run a whole server, as ``kubeletpy apiserver`` does.
+
+    Args:
+        directory: for its data; may hold those of an earlier start.
+        options: besides.
+    """
     wanted = Options(data_dir=directory, secure_port=0, node_name="edge-1", **options)
     async with serving(wanted) as running:
         yield running.plane

@@ -47,14 +47,14 @@ async def test_who_is_let_in(tmp_path: Path) -> None:
             assert (await client.call("GET", "/version", headers=headers))[0] == 401
 
 
-async def test_a_certificate_of_another_authority_is_refused(tmp_path: Path) -> None:
-    async with secure_server(tmp_path) as plane:
-        other = open_authority(tmp_path, "other", "kubernetes")
+async def test_a_certificate_of_another_authority_is_refused(data: Path) -> None:
+    async with secure_server(data) as plane:
+        other = open_authority(data, "other", "kubernetes")
         url = f"https://127.0.0.1:{plane.options.secure_port}"
-        stranger = tmp_path / "stranger"
+        stranger = data / "stranger"
         subject = Subject("kubernetes-admin", ("system:masters",))
         text = kubeconfig.with_certificate(url, other, subject)
-        right = base64.b64encode((tmp_path / "pki/ca.crt").read_bytes()).decode()
+        right = base64.b64encode((data / "pki/ca.crt").read_bytes()).decode()
         stranger.write_text(text.replace(base64.b64encode(other.pem).decode(), right))
         async with client_of(stranger) as client:
             with pytest.raises((aiohttp.ClientError, ssl.SSLError, ConnectionResetError)):

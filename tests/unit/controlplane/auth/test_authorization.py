@@ -39,8 +39,8 @@ async def make(client: Client, path: str, **value: Any) -> tuple[int, Any]:
     return await client.call("POST", path, {"metadata": {"name": name}, **value}, token)
 
 
-async def test_roles_and_bindings_hold_at_once(tmp_path: Path) -> None:
-    async with admin_of(tmp_path, 'ann,ann,1,"staff"\nbob,bob,2\n') as admin:
+async def test_roles_and_bindings_hold_at_once(data: Path) -> None:
+    async with admin_of(data, 'ann,ann,1,"staff"\nbob,bob,2\n') as admin:
         other = admin.other
 
         async def codes(token: str) -> list[int]:
@@ -71,8 +71,8 @@ async def test_roles_and_bindings_hold_at_once(tmp_path: Path) -> None:
         assert (await other.call("GET", "/healthz/ping"))[0] != 403
 
 
-async def test_nobody_gives_what_he_has_not(tmp_path: Path) -> None:
-    async with admin_of(tmp_path, "ann,ann,1\n") as admin:
+async def test_nobody_gives_what_he_has_not(data: Path) -> None:
+    async with admin_of(data, "ann,ann,1\n") as admin:
         other, roles = admin.other, RBAC + "/namespaces/default/roles"
         bindings = RBAC + "/namespaces/default/rolebindings"
         subject = {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "ann"}
@@ -109,8 +109,8 @@ async def test_nobody_gives_what_he_has_not(tmp_path: Path) -> None:
         assert made[0] == 201, made
 
 
-async def test_aggregated_roles_are_kept_up_to_date(tmp_path: Path) -> None:
-    async with admin_of(tmp_path, "ann,ann,1\n") as admin:
+async def test_aggregated_roles_are_kept_up_to_date(data: Path) -> None:
+    async with admin_of(data, "ann,ann,1\n") as admin:
         path = RBAC + "/clusterroles"
         rules = [{"apiGroups": ["x.example"], "resources": ["things"], "verbs": ["get"]}]
         labels = {"rbac.authorization.k8s.io/aggregate-to-view": "true"}
@@ -125,8 +125,8 @@ async def test_aggregated_roles_are_kept_up_to_date(tmp_path: Path) -> None:
             assert rules[0] in (await admin.call("GET", f"{path}/{name}"))[1]["rules"]
 
 
-async def test_impersonation(tmp_path: Path) -> None:
-    async with admin_of(tmp_path, "ann,ann,1\n") as admin:
+async def test_impersonation(data: Path) -> None:
+    async with admin_of(data, "ann,ann,1\n") as admin:
         as_ann = {"Impersonate-User": "ann"}
         status, error = await admin.call("GET", NS + "/pods", headers=as_ann)
         assert (status, error["message"][:36]) == (403, 'pods is forbidden: User "ann" cannot')
@@ -145,10 +145,10 @@ async def test_impersonation(tmp_path: Path) -> None:
         assert (await admin.call("GET", NS + "/pods", headers=headers))[0] == 400
 
 
-async def test_a_node_reads_what_its_pods_need(tmp_path: Path) -> None:
+async def test_a_node_reads_what_its_pods_need(data: Path) -> None:
     async with (
-        admin_of(tmp_path, "x,x,1\n") as admin,
-        client_of(tmp_path / "kubelet.kubeconfig") as node,
+        admin_of(data, "x,x,1\n") as admin,
+        client_of(data / "kubelet.kubeconfig") as node,
     ):
         for name in ("s1", "s2"):
             assert (await make(admin, NS + "/secrets", name=name))[0] == 201

@@ -26,11 +26,11 @@ ISSUER = "https://kubernetes.default.svc.cluster.local"
 
 
 @pytest.fixture
-async def admin(tmp_path: Path) -> AsyncIterator[Client]:
+async def admin(data: Path) -> AsyncIterator[Client]:
     async with (
-        secure_server(tmp_path),
-        client_of(tmp_path / "admin.kubeconfig") as admin,
-        client_of(tmp_path / "admin.kubeconfig", anonymous=True) as other,
+        secure_server(data),
+        client_of(data / "admin.kubeconfig") as admin,
+        client_of(data / "admin.kubeconfig", anonymous=True) as other,
     ):
         admin.other = other
         status, made = await admin.call("POST", NS + "/serviceaccounts", named("robot"))
@@ -128,12 +128,12 @@ async def test_audiences_and_keys(admin: Client) -> None:
     assert jwt.decode(token, key, ["RS256"], audience="vault")["iss"] == ISSUER
 
 
-async def test_tokens_that_are_not_ours(admin: Client, tmp_path: Path) -> None:
+async def test_tokens_that_are_not_ours(admin: Client, data: Path) -> None:
     good = (await request(admin))[1]["status"]["token"]
     account = (await admin.call("GET", ACCOUNT))[1]["metadata"]
     claims = make_claims(account, [ISSUER], ISSUER, 600, {})
-    key = (tmp_path / "pki/sa.key").read_text()
-    public = (tmp_path / "pki/sa.pub").read_bytes()
+    key = (data / "pki/sa.key").read_text()
+    public = (data / "pki/sa.pub").read_bytes()
     old = {**claims, "exp": int(time.time()) - 1}
     ahead = {**claims, "nbf": int(time.time()) + 600}
     cases = {

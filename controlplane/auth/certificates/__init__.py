@@ -1,0 +1,1 @@
+"""Certificate signing requests: who may approve them, which approve themselves, signing."""
