@@ -6,7 +6,11 @@ from controlplane.api.errors import Cause
 from controlplane.api.metadata import forbidden, required, unsupported, wrong
 from controlplane.api.resource import Object
 from controlplane.kinds.checks import check_selector, is_empty_selector, matches
-from controlplane.kinds.strategies.podspec import check_pod_template, default_pod_spec
+from controlplane.kinds.strategies.podspec import (
+    check_pod_template,
+    default_pod_spec,
+    pod_warnings,
+)
 
 
 def default_template(owner: Object, key: str = "template") -> Object:
@@ -59,4 +63,4 @@ def check_lasting_template(template: Object, path: str, kind: str) -> list[Cause
 
 def warn_of_template(template: Object, path: str) -> list[str]:
     """Return what a user should hear about a template."""
-    return []
+    return pod_warnings(template, path)

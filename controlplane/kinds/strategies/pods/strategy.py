@@ -28,9 +28,11 @@ from controlplane.kinds.strategies.podspec import (
     default_pod_spec,
     pod_warnings,
 )
+from controlplane.kinds.strategies.podspec.advice import OLD_PROFILE
 from controlplane.kinds.strategies.podspec.annotations import (
     check_annotations,
     check_same_profiles,
+    deprecated_profiles,
 )
 from controlplane.kinds.strategies.podspec.containers import check_image
 from controlplane.kinds.strategies.podspec.defaults import GRACE, visit_containers
@@ -74,6 +76,14 @@ class PodStrategy(Strategy):
         value["status"] = status
         labels = value["metadata"].get("labels", {})
         _add_label_keys(spec, labels)
+        if spec.get("os", {}).get("name") == "windows":
+            return
+        annotations = value["metadata"].get("annotations", {})
+        containers = list(visit_containers(spec, "spec"))
+        for key, container, profile in deprecated_profiles(annotations, spec, containers):
+            context.warnings.append(f"metadata.annotations[{key}]: {OLD_PROFILE}")
+            if profile is not None:
+                container.setdefault("securityContext", {})["appArmorProfile"] = profile
 
     def prepare_update(self, value: Object, old: Object, context: Context) -> None:
         """Keep everything but what the subresource is about, if it is one."""

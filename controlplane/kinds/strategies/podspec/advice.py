@@ -14,7 +14,11 @@ from controlplane.api.formats import label_value_problems
 from controlplane.api.resource import Object
 from controlplane.kinds.quantity import parse
 from controlplane.kinds.strategies.core.addresses import ip_warnings
-from controlplane.kinds.strategies.podspec.annotations import SECCOMP, SECCOMP_POD
+from controlplane.kinds.strategies.podspec.annotations import (
+    SECCOMP,
+    SECCOMP_POD,
+    deprecated_profiles,
+)
 from controlplane.kinds.strategies.podspec.defaults import visit_containers
 
 _REQUIRED: Final = "requiredDuringSchedulingIgnoredDuringExecution"
@@ -52,6 +56,9 @@ _VOLUMES: Final = {
     "cephfs": ("1.28", "non-functional in v1.31+"),
     "rbd": ("1.28", "non-functional in v1.31+"),
 }
+OLD_PROFILE: Final = 'deprecated since v1.30; use the "appArmorProfile" field instead'
+"""What is said of the older annotations of AppArmor profiles."""
+
 _NO_SELECTOR: Final = "a null labelSelector results in matching no pod"
 
 
@@ -76,6 +83,12 @@ def pod_warnings(pod: Object, path: str = "") -> list[str]:
     found += _of_names(spec, at)
     found += _of_amounts(spec.get("overhead", {}), f"{at}.overhead")
     found += _of_profiles(spec, annotations, containers, f"{start}metadata.annotations")
+    if path:
+        # The ones of pods become fields, and are told of then.
+        found += [
+            f"{start}metadata.annotations[{key}]: {OLD_PROFILE}"
+            for key, _, _ in deprecated_profiles(annotations, spec, containers)
+        ]
     for container, where in containers:
         for kind in ("limits", "requests"):
             amounts = container.get("resources", {}).get(kind, {})

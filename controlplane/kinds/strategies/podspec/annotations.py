@@ -85,6 +85,40 @@ def check_same_profiles(
     return causes
 
 
+def deprecated_profiles(
+    annotations: dict[str, str], spec: Object, containers: list[tuple[Object, str]]
+) -> list[tuple[str, Object, Object | None]]:
+    """Return older annotations of AppArmor profiles that no field says the same as.
+
+    Args:
+        annotations: of a pod or a template.
+        spec: of it.
+        containers: all of them, with their paths.
+
+    Returns:
+        The key of each, its container, and the field that it stands for; None: it is none.
+    """
+    whole = spec.get("securityContext", {}).get("appArmorProfile")
+    found: list[tuple[str, Object, Object | None]] = []
+    for container, _ in containers:
+        key = APPARMOR + container.get("name", "")
+        if key in annotations and "appArmorProfile" not in container.get("securityContext", {}):
+            profile = _profile_of(annotations[key])
+            if profile is None or profile != whole:
+                found.append((key, container, profile))
+    return found
+
+
+def _profile_of(annotation: str) -> Object | None:
+    kinds = {"unconfined": "Unconfined", "runtime/default": "RuntimeDefault"}
+    if annotation in kinds:
+        return {"type": kinds[annotation]}
+    name = annotation.removeprefix("localhost/")
+    if not annotation.startswith("localhost/") or not name or name != name.strip():
+        return None
+    return {"type": "Localhost", "localhostProfile": name} if len(name) <= 4095 else None
+
+
 def _differ(profile: Object, text: str, what: str, path: str) -> list[Cause]:
     kind = profile.get("type", "")
     same = {"Unconfined": ("unconfined",), "RuntimeDefault": ("runtime/default", "docker/default")}

@@ -12,6 +12,7 @@ from controlplane.kinds.strategies.podspec import (
     check_pod_template,
     default_pod,
     default_pod_spec,
+    pod_warnings,
 )
 from controlplane.kinds.strategies.podspec.defaults import image_tag
 
@@ -170,3 +171,56 @@ def test_templates_tell_their_own_paths() -> None:
         "spec.template.spec.hostname",
         "spec.template.spec.ephemeralContainers",
     ]
+
+
+_PORTS = [{"containerPort": 80, "name": "x"}, {"containerPort": 80, "name": "x", "hostPort": 80}]
+
+DOUBTFUL: list[tuple[dict[str, Any], list[str]]] = [
+    ({}, []),
+    (
+        {"nodeSelector": {"beta.kubernetes.io/os": "linux"}},
+        [
+            "spec.nodeSelector[beta.kubernetes.io/os]: deprecated since v1.14; use "
+            '"kubernetes.io/os" instead'
+        ],
+    ),
+    (
+        {"containers": [{**_A, "env": [{"name": "e", "value": "1"}, {"name": "e"}]}]},
+        [
+            'spec.containers[0].env[1]: hides previous definition of "e", which may be dropped '
+            "when using apply"
+        ],
+    ),
+    (
+        {"containers": [{**_A, "env": [{"name": "e"}, {"name": "e", "value": "$(e):x"}]}]},
+        [],
+    ),
+    (
+        {"containers": [{**_A, "ports": _PORTS}]},
+        [
+            "spec.containers[0].ports[1]: overlapping port definition with "
+            "spec.containers[0].ports[0]",
+            'spec.containers[0].ports[1]: duplicate port name "x" with '
+            "spec.containers[0].ports[0], services and probes that select ports by name will use "
+            "spec.containers[0].ports[0]",
+        ],
+    ),
+    (
+        {"containers": [{**_A, "resources": {"limits": {"memory": "100m"}}}]},
+        [
+            'spec.containers[0].resources.limits[memory]: fractional byte value "100m" is '
+            "invalid, must be an integer",
+            'spec.containers[0].resources.requests[memory]: fractional byte value "100m" is '
+            "invalid, must be an integer",
+        ],
+    ),
+    (
+        {"volumes": [{"name": "v", "gitRepo": {"repository": "r"}}]},
+        ["spec.volumes[0].gitRepo: deprecated in v1.11, and disabled by default in v1.33+"],
+    ),
+]
+
+
+@pytest.mark.parametrize(("fields", "expected"), DOUBTFUL)
+def test_users_hear_of_doubtful_fields(fields: dict[str, Any], expected: list[str]) -> None:
+    assert pod_warnings({"metadata": {}, "spec": _defaulted(**fields)}) == expected
