@@ -49,13 +49,14 @@ class Rules:
             value: it.
             old: as it was; a rule about something that has not changed is let pass.
         """
-        if not self._any:
+        if not self.any:
             return []
         budget = [MAX_STEPS]
         return list(self._walk(self._schema, value, old, (), (value, old), budget))
 
     @cached_property
-    def _any(self) -> bool:
+    def any(self) -> bool:
+        """There are rules."""
         return has_rules(self._schema)
 
     def _walk(
@@ -88,13 +89,15 @@ class Rules:
             return
         if not transition and roots[1] is not None and same_at(path, *roots):
             return
-        known = {"self": to_cel(schema, value, root=not path)}
-        if transition:
-            known["oldSelf"] = to_cel(schema, old, root=not path)
         field = dotted(path)
+        known: dict[str, Any] = {}
         try:
+            known["self"] = to_cel(schema, value, root=not path)
+            if transition:
+                known["oldSelf"] = to_cel(schema, old, root=not path)
             good = self._expression(rule["rule"]).evaluate(known, budget)
-        except ValueError as error:
+        except (ValueError, TypeError) as error:
+            # Also of values that were kept when the schema let them pass.
             yield _cause(rule, field, value, f"rule evaluation error: {error}", "FieldValueInvalid")
             return
         if good is not True:
@@ -127,11 +130,15 @@ def _cause(rule: dict[str, Any], field: str, value: Any, text: str, reason: str)
         return Cause(reason, f"Required value: {text}", field)
     if reason == "FieldValueForbidden":
         return Cause(reason, f"Forbidden: {text}", field)
-    shown = "object" if isinstance(value, dict) else "array" if isinstance(value, list) else value
+    field = field or "<nil>"
+    if isinstance(value, dict | list):
+        # What was sent can be large, and tells less than where it was.
+        cause = Cause("FieldValueInvalid", f"Invalid value: {text}", field)
+    else:
+        cause = invalid_value(field, value, text)
     if reason == "FieldValueDuplicate":
-        cause = invalid_value(field, shown, text)
         return Cause(reason, cause.message.replace("Invalid", "Duplicate", 1), field)
-    return invalid_value(field or "<nil>", shown, text)
+    return cause
 
 
 def _appended(path: str) -> str:

@@ -16,6 +16,18 @@ from controlplane.server.tables import age_of
 
 VERBS: Final = ("delete", "deletecollection", "get", "list", "patch", "create", "update", "watch")
 
+# What is wrong with a value so that rules about it make no sense.
+_BLOCKING: Final = frozenset(
+    {"FieldValueRequired", "FieldValueNotSupported", "FieldValueTooLong", "FieldValueTooMany",
+     "FieldValueTypeInvalid"}
+)  # fmt: skip
+_UNCHECKED: Final = Cause(
+    "FieldValueInvalid",
+    "Invalid value: null: some validation rules were not checked because the object was invalid; "
+    "correct the existing errors to complete validation",
+    "<nil>",
+)
+
 
 class CustomStrategy(Strategy):
     """How objects of a custom resource are made and changed.
@@ -76,9 +88,11 @@ class CustomStrategy(Strategy):
         )
 
     def validate(self, value: Object, old: Object | None) -> list[Cause]:
-        """Check values, then rules: these count on the values being right."""
+        """Check values, then rules: these count on the values being of the right types."""
         causes = self._values.check(value, old)
-        return causes or self._rules.check(value, old)
+        if not any(cause.reason in _BLOCKING for cause in causes):
+            return causes + self._rules.check(value, old)
+        return causes + ([_UNCHECKED] if self._rules.any else [])
 
     def validate_status(self, value: Object, old: Object) -> list[Cause]:
         """Check likewise."""

@@ -21,6 +21,9 @@ Describe = Callable[[str, str], str]
 LIST: Final = "List"
 """Ends the names of the types of lists, which no table has."""
 
+_ONLY_3: Final = ("oneOf", "anyOf", "allOf", "not", "x-kubernetes-validations")
+_TYPING: Final = ("type", "properties", "items", "additionalProperties", "enum", "format")
+
 CUSTOM: Final = "custom:"
 """Begins the names of the types of custom resources; the rest is the name that is published."""
 
@@ -136,6 +139,8 @@ class Schemas:
         schema = self._published.get(name)
         if schema is None:
             return None
+        if self.version == 2:
+            schema = _as_version_2(schema)
         properties = dict(schema.get("properties", {}))
         about = {key: properties.get("metadata", {}).get(key) for key in ("description",)}
         about = {key: value for key, value in about.items() if value}
@@ -240,6 +245,25 @@ class Schemas:
         if self.version == 3 and "$ref" in schema:
             return {**more, "allOf": [schema]}
         return {**more, **schema}
+
+
+def _as_version_2(schema: Schema) -> Schema:
+    """Return a structural schema in the terms of OpenAPI 2, which are those of older clients."""
+    kept = {key: value for key, value in schema.items() if key not in _ONLY_3}
+    if kept.pop("nullable", False) or schema.get("x-kubernetes-int-or-string"):
+        # There null, or one of two types, can only be said by saying nothing.
+        kept = {key: value for key, value in kept.items() if key not in _TYPING}
+    if schema.get("x-kubernetes-preserve-unknown-fields"):
+        # Clients take fields that are not listed for unknown ones.
+        kept = {key: value for key, value in kept.items() if key not in _TYPING}
+    if "properties" in kept:
+        kept["properties"] = {
+            key: _as_version_2(below) for key, below in kept["properties"].items()
+        }
+    for key in ("items", "additionalProperties"):
+        if isinstance(kept.get(key), dict):
+            kept[key] = _as_version_2(kept[key])
+    return kept
 
 
 @cache

@@ -93,7 +93,8 @@ def _computation(
     listed = ", ".join((_JSON, _MERGE, *strategic, APPLY_TYPE))
     raise ApiError(
         "UnsupportedMediaType",
-        f"the body of the request was in an unknown format {kind!r}: accepted are {listed}",
+        "the body of the request was in an unknown format - accepted media types include: "
+        f"{listed}",
     )
 
 

@@ -9,9 +9,11 @@ from controlplane.customresources import paths
 from controlplane.customresources.cel import CelError, compile_expression, plain
 from controlplane.customresources.rules import Rules, escape
 from controlplane.customresources.shape import PRESERVE, Shape, field_types
+from controlplane.customresources.strategy import CustomStrategy
 from controlplane.customresources.structure import check_schema
 from controlplane.customresources.values import Values
 from controlplane.kinds.types import Field, WrongTypeError, builtin_types
+from controlplane.openapi.schemas import Schemas
 
 Schema = dict[str, Any]
 TEXT = {"type": "string"}
@@ -177,7 +179,7 @@ def test_what_a_broken_rule_tells() -> None:
         "FieldValueForbidden", "spec.a", "Forbidden: a is 1",
     )  # fmt: skip
     (cause,) = Rules(ruled("self.a > 1")).check(given(a=1), None)
-    assert cause.message == 'Invalid value: "object": failed rule: self.a > 1'
+    assert cause.message == "Invalid value: failed rule: self.a > 1"
 
 
 def test_rules_about_changes() -> None:
@@ -303,3 +305,37 @@ def test_paths(path: str, expected: list[Any]) -> None:
 def test_what_is_no_path(path: str) -> None:
     with pytest.raises(ValueError, match=r".+"):
         paths.compile_path(path)
+
+
+def test_a_schema_for_clients_of_version_2() -> None:
+    schema = of(a={"type": "string", "nullable": True}, b={"x-kubernetes-int-or-string": True},
+                c={"type": "object", PRESERVE: True, "properties": {"x": TEXT}},
+                d={"type": "array", "items": {**TEXT, "oneOf": [{"pattern": "a"}]}})  # fmt: skip
+    types = builtin_types().copy()
+    types.add(field_types("custom:example.v1.A", schema), {"example/v1/A": "custom:example.v1.A"})
+    schemas = Schemas(types, 2, lambda name, field: "", {"custom:example.v1.A": schema})
+    schemas.refer("custom:example.v1.A")
+    found = schemas.found["example.v1.A"]["properties"]
+    assert found["metadata"]["$ref"].endswith("v1.ObjectMeta")
+    assert found["spec"]["properties"] == {
+        "a": {}, "b": {"x-kubernetes-int-or-string": True}, "c": {PRESERVE: True},
+        "d": {"type": "array", "items": {"type": "string"}},
+    }  # fmt: skip
+
+
+def test_rules_wait_until_the_types_are_right() -> None:
+    version = {"name": "v1", "served": True, "storage": True,
+               "schema": {"openAPIV3Schema": ruled("self.a > 1")}}  # fmt: skip
+    spec = {"group": "a.example", "versions": [version], "names": {"kind": "A"}}
+    made = {"metadata": {"generation": 1}, "spec": spec}
+    strategy = CustomStrategy(made, version, builtin_types())
+    fields = [cause.field for cause in strategy.validate(given(a="x"), None)]
+    assert fields == ["spec.a", "<nil>"]
+    assert [cause.field for cause in strategy.validate(given(a=1), None)] == ["spec"]
+
+
+def test_a_rule_about_a_value_of_another_type_fails() -> None:
+    schema = ruled("self.t.getFullYear() > 2000")
+    schema["properties"]["spec"]["properties"]["t"] = {"type": "string", "format": "date-time"}
+    (cause,) = Rules(schema).check(given(t="never"), None)
+    assert "rule evaluation error" in cause.message
