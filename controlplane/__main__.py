@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 import sys
@@ -19,6 +20,8 @@ from kubeletpy_common import logs
 from kubeletpy_common.readiness import tell_ready, tell_stopping
 
 _log = logging.getLogger(__name__)
+# Objects made since the last collection; requests make many that die by themselves.
+_COLLECT_AFTER = 20_000
 _LEVELS = ("error", "warning", "info", "debug")
 
 
@@ -164,6 +167,10 @@ async def _run(options: Options) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with serving(options) as running:
+        # What is there now stays; the collector is not to look at it again and again.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(_COLLECT_AFTER, 20, 50)
         logs.event(_log, logging.INFO, "the API server listens", port=running.port)
         tell_ready(f"listens on https://{options.bind_address}:{running.port}")
         await stop.wait()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -65,10 +65,12 @@ class Field:
     atomic: bool = False
     retain: bool = False
 
-    @property
-    def object(self) -> str:
-        """Name of the object type, "" if it is none."""
-        return self.type[1:] if self.type.startswith("#") else ""
+    object: str = field(init=False, repr=False, compare=False, default="")
+    """Name of the object type, "" if it is none."""
+
+    def __post_init__(self) -> None:
+        if self.type.startswith("#"):
+            object.__setattr__(self, "object", self.type[1:])
 
 
 class Types:
@@ -82,6 +84,7 @@ class Types:
     def __init__(self, table: dict[str, dict[str, Field]], kinds: dict[str, str]) -> None:
         self._table = table
         self._kinds = kinds
+        self._defaults: dict[str, tuple[tuple[str, Any], ...]] = {}
 
     def of_kind(self, group_version: str, kind: str) -> str:
         """Return the name of a kind's type.
@@ -103,12 +106,14 @@ class Types:
     def add(self, table: Mapping[str, dict[str, Field]], kinds: Mapping[str, str]) -> None:
         """Take in more types and kinds, or others under their names."""
         self._table.update(table)
+        self._defaults.clear()
         self._kinds.update(kinds)
 
     def remove(self, names: Iterable[str], kinds: Iterable[str]) -> None:
         """Forget types and kinds."""
         for name in names:
             self._table.pop(name, None)
+            self._defaults.pop(name, None)
         for kind in kinds:
             self._kinds.pop(kind, None)
 
@@ -136,12 +141,22 @@ class Types:
 
     def add_defaults(self, name: str, value: dict[str, Any]) -> None:
         """Put in what the types themselves say of absent fields, at any depth."""
-        for key, field in self._table[name].items():
+        fields = self._table[name]
+        for key, item in value.items():
+            if isinstance(item, dict | list) and key in fields:
+                self._default_below(fields[key], item)
+        for key, default in self._defaults_of(name, fields):
             if key not in value:
-                if field.default is not None:
-                    value[key] = field.default
-            else:
-                self._default_below(field, value[key])
+                value[key] = default
+
+    def _defaults_of(self, name: str, fields: dict[str, Field]) -> tuple[tuple[str, Any], ...]:
+        found = self._defaults.get(name)
+        if found is None:
+            found = tuple(
+                (key, facts.default) for key, facts in fields.items() if facts.default is not None
+            )
+            self._defaults[name] = found
+        return found
 
     def _default_below(self, field: Field, value: Any) -> None:
         if field.object:

@@ -69,6 +69,7 @@ class Metrics:
 
     def __init__(self, plane: Plane, limits: Limits) -> None:
         self._plane = plane
+        self._counters: dict[tuple[tuple[str, ...], int], tuple[Counter, Histogram]] = {}
         self.registry = registry = CollectorRegistry()
         self._total = Counter(
             "apiserver_request_total", "Requests, by what they asked for and the answer's code.",
@@ -94,6 +95,16 @@ class Metrics:
         """Note what was asked of the store's backend."""
         self._storage.labels(operation).observe(seconds)
 
+    def _count_answer(self, labels: tuple[str, ...], code: int, seconds: float | None) -> None:
+        # Looking up the counters of so many labels takes longer than counting.
+        found = self._counters.get((labels, code))
+        if found is None:
+            found = (self._total.labels(*labels, str(code)), self._seconds.labels(*labels))
+            self._counters[labels, code] = found
+        found[0].inc()
+        if seconds is not None:
+            found[1].observe(seconds)
+
     @web.middleware
     async def count(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Serve a request and count it."""
@@ -118,11 +129,9 @@ class Metrics:
             raise
         finally:
             # 0: the client has gone.
-            self._total.labels(*labels, str(code)).inc()
             if lasting:
                 self._lasting.labels(*labels[:-1]).dec()
-            else:
-                self._seconds.labels(*labels).observe(time.monotonic() - begun)
+            self._count_answer(labels, code, None if lasting else time.monotonic() - begun)
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """Answer ``/metrics``, in the form that the client prefers."""
