@@ -137,6 +137,7 @@ def conflict(resource: str, group: str, name: str, why: str) -> ApiError:
 def invalid(kind: str, group: str, name: str, causes: list[Cause]) -> ApiError:
     """The object breaks rules of its kind."""
     found = [f"{cause.field}: {cause.message}" for cause in causes]
+    found = list(dict.fromkeys(found))
     listed = found[0] if len(found) == 1 else f"[{', '.join(found)}]"
     text = f'{_qualified(kind, group)} "{name}" is invalid: {listed}'
     return ApiError("Invalid", text, kind=kind, group=group, name=name, causes=tuple(causes))

@@ -7,6 +7,7 @@ validation"). Null stands for an absent field, as for every Go server.
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -234,6 +235,8 @@ def _scalar(kind: str, value: Any, path: str, depth: int) -> Any:
     if kind in ("string", "byte"):
         if not isinstance(value, str):
             raise _wrong(path, "a string", value)
+        if kind == "byte":
+            _check_base64(value, path)
     elif kind == "boolean":
         if not isinstance(value, bool):
             raise _wrong(path, "true or false", value)
@@ -252,6 +255,13 @@ def _scalar(kind: str, value: Any, path: str, depth: int) -> Any:
     elif _depth(value) + depth > MAX_DEPTH:
         raise WrongTypeError(f"{path}: nested deeper than {MAX_DEPTH} levels")
     return value
+
+
+def _check_base64(value: str, path: str) -> None:
+    try:
+        base64.b64decode(value.replace("\n", "").replace("\r", ""), validate=True)
+    except ValueError as error:
+        raise WrongTypeError(f"{path}: illegal base64 data: {error}") from error
 
 
 def _integer(kind: str, value: Any, path: str) -> int:

@@ -90,10 +90,7 @@ class AddressPool(Pool):
         """
         number = int(address)
         if address.version != self.network.version or not self.first <= number <= self.last:
-            raise NotFreeError(
-                f"the provided IP ({address}) is not in the valid range. The range of valid IPs is "
-                f"{self.network}"
-            )
+            raise NotFreeError("the provided network does not match the current range")
         if number in self.used:
             raise NotFreeError("provided IP is already allocated")
         return number

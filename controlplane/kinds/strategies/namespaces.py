@@ -23,7 +23,7 @@ class NamespaceStrategy(Strategy):
     columns = (Column("Status", description="The status of the namespace"),)
     generation = False
     names = "label"
-    selectable = frozenset({"status.phase"})
+    selectable = frozenset({"status.phase", "name"})
 
     def default(self, value: Object) -> None:
         """Label it with its name."""
@@ -50,12 +50,14 @@ class NamespaceStrategy(Strategy):
 
     def validate(self, value: Object, old: Object | None) -> list[Cause]:
         """Check the finalizers."""
-        return [
-            wrong(f"spec.finalizers[{index}]", name, "name is neither a standard finalizer name "
-                  "nor is it fully qualified")
-            for index, name in enumerate(value.get("spec", {}).get("finalizers", []))
-            if name != FINALIZER and ("/" not in name or not LABEL_KEY.fullmatch(name))
-        ]  # fmt: skip
+        text = "name is neither a standard finalizer name nor is it fully qualified"
+        causes: list[Cause] = []
+        for index, name in enumerate(value.get("spec", {}).get("finalizers", [])):
+            if name != FINALIZER and ("/" not in name or not LABEL_KEY.fullmatch(name)):
+                # Kubernetes says which one only where they are changed.
+                path = "spec.finalizers" if old is None else f"spec.finalizers[{index}]"
+                causes.append(wrong(path, name, text))
+        return causes
 
     def validate_status(self, value: Object, old: Object) -> list[Cause]:
         """Check that the phase is that of the deletion."""
@@ -69,8 +71,9 @@ class NamespaceStrategy(Strategy):
         return [wrong("status.Phase", phase, text)]
 
     def fields(self, value: Object) -> dict[str, str]:
-        """Return the phase."""
-        return {"status.phase": value.get("status", {}).get("phase", "")}
+        """Return the phase, and the name once more, as Kubernetes does."""
+        phase = value.get("status", {}).get("phase", "")
+        return {"status.phase": phase, "name": value["metadata"]["name"]}
 
     def row(self, value: Object) -> list[Any]:
         """Return the phase."""

@@ -81,7 +81,7 @@ class ServiceStrategy(Strategy):
             if _same(new, before, "clusterIP") and _same(new, before, "clusterIPs"):
                 new.pop("clusterIP", None)
                 new.pop("clusterIPs", None)
-            _drop_if_same(new, before, "ipFamilies", "ipFamilyPolicy")
+            _drop_if_same(new, before, "ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy")
         if has_node_ports(before) and not has_node_ports(new):
             known = {port.get("nodePort", 0) for port in before.get("ports", [])}
             if all(port.get("nodePort", 0) in known | {0} for port in new.get("ports", [])):
