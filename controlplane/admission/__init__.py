@@ -12,6 +12,7 @@ from typing import Final
 from controlplane.admission.classes import ClaimResize, DefaultClasses, InUseProtection
 from controlplane.admission.lifecycle import NamespaceLifecycle
 from controlplane.admission.limits import LimitChecks, LimitDefaults
+from controlplane.admission.pod_security.plugin import PodSecurity
 from controlplane.admission.priorities import Priority, make_system_classes
 from controlplane.admission.quotas.plugin import ResourceQuotas
 from controlplane.admission.runtime_classes import RuntimeClasses
@@ -35,6 +36,7 @@ _CHANGING: Final[dict[str, Callable[[Plane], Admission]]] = {
 # The quota comes last: what another check refuses uses nothing.
 _CHECKING: Final[dict[str, Callable[[Plane], Admission]]] = {
     "LimitRanger": LimitChecks,
+    "PodSecurity": PodSecurity,
     "PersistentVolumeClaimResize": ClaimResize,
     "ResourceQuota": ResourceQuotas,
 }
