@@ -17,6 +17,7 @@ from controlplane.plane import Plane
 
 CLAIM_FINALIZER: Final = "kubernetes.io/pvc-protection"
 VOLUME_FINALIZER: Final = "kubernetes.io/pv-protection"
+ATTRIBUTES_FINALIZER: Final = "kubernetes.io/vac-protection"
 _STORAGE_DEFAULTS: Final[tuple[str, ...]] = (
     "storageclass.kubernetes.io/is-default-class",
     "storageclass.beta.kubernetes.io/is-default-class",
@@ -96,18 +97,19 @@ class ClaimResize:
 
 
 class InUseProtection:
-    """Keeps claims and volumes from going while they are used."""
+    """Keeps claims, volumes and classes of attributes from going while they are used."""
 
     async def admit(
         self, resource: Resource, value: Object, old: Object | None, context: Context
     ) -> None:
-        """Put the finalizer on a new claim or volume."""
-        if old is not None or context.subresource or resource.group:
+        """Put the finalizer on a new claim, volume or class of attributes."""
+        if old is not None or context.subresource:
             return
         finalizer = {
-            "persistentvolumeclaims": CLAIM_FINALIZER,
-            "persistentvolumes": VOLUME_FINALIZER,
-        }.get(resource.plural)
+            ("", "persistentvolumeclaims"): CLAIM_FINALIZER,
+            ("", "persistentvolumes"): VOLUME_FINALIZER,
+            ("storage.k8s.io", "volumeattributesclasses"): ATTRIBUTES_FINALIZER,
+        }.get((resource.group, resource.plural))
         meta = value["metadata"]
         if finalizer is not None and finalizer not in meta.get("finalizers", []):
             meta["finalizers"] = [*meta.get("finalizers", []), finalizer]

@@ -31,13 +31,6 @@ class WithStatus(Strategy):
         value["status"] = copy.deepcopy(dict(self.initial))
 
 
-def add_finalizer(value: Object, name: str) -> None:
-    """Let the object stay, when it is deleted, until someone takes this finalizer away."""
-    finalizers = value["metadata"].setdefault("finalizers", [])
-    if name not in finalizers:
-        finalizers.append(name)
-
-
 class Plain(Strategy):
     """A kind without status and without generations."""
 

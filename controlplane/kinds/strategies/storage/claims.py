@@ -19,16 +19,13 @@ from controlplane.kinds.checks import (
     is_same,
 )
 from controlplane.kinds.quantity import parse
-from controlplane.kinds.strategies.base import WithStatus, add_finalizer
+from controlplane.kinds.strategies.base import WithStatus
 from controlplane.kinds.strategies.storage.modes import (
     MODES,
     check_access_modes,
     check_size,
     short_modes,
 )
-
-FINALIZER: Final = "kubernetes.io/pvc-protection"
-"""Keeps a claim until no pod uses it (admission plugin StorageObjectInUseProtection)."""
 
 CLASS_ANNOTATION: Final = "volume.beta.kubernetes.io/storage-class"
 """Named the class of a volume or a claim before there was a field for it."""
@@ -59,10 +56,9 @@ class PersistentVolumeClaim(WithStatus):
         default_claim(value)
 
     def prepare_create(self, value: Object, context: Context) -> None:
-        """Protect it, and tell its source by both fields."""
+        """Tell its source by both fields."""
         super().prepare_create(value, context)
         _drop_unknown_source(value["spec"])
-        add_finalizer(value, FINALIZER)
         _align_sources(value["spec"])
 
     def prepare_update(self, value: Object, old: Object, context: Context) -> None:

@@ -19,12 +19,11 @@ from controlplane.kinds.checks import (
     is_same,
 )
 from controlplane.kinds.quantity import parse
-from controlplane.kinds.strategies.base import Plain, WithStatus, add_finalizer
+from controlplane.kinds.strategies.base import Plain, WithStatus
 from controlplane.kinds.strategies.storage.volumes import check_volume_spec
 
 _DEFAULT: Final = ("storageclass.kubernetes.io/is-default-class",
                    "storageclass.beta.kubernetes.io/is-default-class")  # fmt: skip
-_CLASS_FINALIZER: Final = "kubernetes.io/vac-protection"
 _BINDING: Final = ("Immediate", "WaitForFirstConsumer")
 _MAX_PARAMETERS: Final = 512
 _MAX_BYTES: Final = 256 << 10
@@ -82,10 +81,6 @@ class VolumeAttributesClass(Plain):
     """Classes of attributes, which never change."""
 
     columns = (Column("DriverName", description="Of the CSI driver."),)
-
-    def prepare_create(self, value: Object, context: Context) -> None:
-        """Keep it until no claim and no volume is of it."""
-        add_finalizer(value, _CLASS_FINALIZER)
 
     def validate(self, value: Object, old: Object | None) -> list[Cause]:
         """Return what is wrong with driver and parameters."""

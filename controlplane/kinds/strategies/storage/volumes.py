@@ -19,7 +19,7 @@ from controlplane.kinds.checks import (
     is_same,
 )
 from controlplane.kinds.quantity import parse
-from controlplane.kinds.strategies.base import WithStatus, add_finalizer
+from controlplane.kinds.strategies.base import WithStatus
 from controlplane.kinds.strategies.storage.claims import CLASS_ANNOTATION
 from controlplane.kinds.strategies.storage.modes import (
     MODES,
@@ -27,9 +27,6 @@ from controlplane.kinds.strategies.storage.modes import (
     check_size,
     short_modes,
 )
-
-FINALIZER: Final = "kubernetes.io/pv-protection"
-"""Keeps a volume until no claim is bound to it."""
 
 # Where a volume's data is, with the fields that each kind of storage cannot do without.
 _SOURCES: Final[dict[str, tuple[str, ...]]] = {
@@ -92,10 +89,9 @@ class PersistentVolume(WithStatus):
         _default_sources(spec)
 
     def prepare_create(self, value: Object, context: Context) -> None:
-        """Protect it, and note since when it is pending."""
+        """Note since when it is pending."""
         super().prepare_create(value, context)
         value["status"]["lastPhaseTransitionTime"] = context.now
-        add_finalizer(value, FINALIZER)
 
     def prepare_status(self, value: Object, old: Object, context: Context) -> None:
         """Note when the phase changes, unless the client does."""

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from controlplane.admission.classes import InUseProtection
 from controlplane.api.errors import ApiError
 from controlplane.api.fieldsets import FieldSets
 from controlplane.api.registry import Registry
@@ -37,7 +38,7 @@ SHOWN = ("labels", "annotations", "finalizers", "generation", "ownerReferences")
 async def registry(tmp_path: Path) -> AsyncIterator[Registry]:
     store = LocalStore(SqliteLog(tmp_path / "store.db"))
     await store.open()
-    yield Registry(store, TYPES, FieldSets(TYPES))
+    yield Registry(store, TYPES, FieldSets(TYPES), admission=[InUseProtection()])
     await store.close()
 
 
