@@ -24,7 +24,6 @@ _MAX_NAME: Final = 52
 class CronJob(WithStatus):
     """CronJobs."""
 
-    propagation = "Orphan"
     columns = (
         Column("Schedule", description="When jobs are made."),
         Column("Timezone", description="Of the schedule."),

@@ -12,6 +12,7 @@ import pytest
 from controlplane import controllers
 from controlplane.controllers.garbage.decisions import Decision, State, decide
 from controlplane.controllers.garbage.graph import Graph, Node, Owner
+from controlplane.kinds.strategies import STRATEGIES
 from tests.unit.controlplane.server.client import JSON, Api, running_api
 
 SOLID, WAITING, ABSENT, UNKNOWN = State.SOLID, State.WAITING, State.ABSENT, State.UNKNOWN
@@ -113,6 +114,20 @@ def test_graph_tells_what_to_look_at() -> None:
         assert sorted(graph.change(path, value)) == sorted(expected), index
     assert [one.uid for one in graph.dependents("q")] == ["f"]
     assert graph.dependents("o") == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        # For clients of old: dependents stay where a deletion does not say what becomes of them.
+        ("batch/jobs", "Orphan"),
+        ("/replicationcontrollers", "Orphan"),
+        ("batch/cronjobs", "Background"),
+        ("apps/deployments", "Background"),
+    ],
+)
+def test_what_becomes_of_dependents_by_default(kind: str, expected: str) -> None:
+    assert STRATEGIES[kind].propagation == expected
 
 
 @pytest.fixture
