@@ -149,7 +149,8 @@ def is_true(value: Object, kind: str) -> bool:
 
 
 def _storage(value: Object) -> list[str]:
-    found = [one["name"] for one in value["spec"].get("versions", []) if one.get("storage")]
+    versions = value["spec"].get("versions", [])
+    found = [one["name"] for one in versions if one.get("storage") and one.get("name")]
     return found[:1]
 
 

@@ -268,6 +268,8 @@ async def test_names_that_others_have(api: Api) -> None:
         ({"versions": []}, "spec.versions"),
         ({"versions": [{"name": "1", "served": True, "storage": True,
                         "schema": {"openAPIV3Schema": SCHEMA}}]}, "spec.versions[0].name"),
+        ({"versions": [{"served": True, "storage": True,
+                        "schema": {"openAPIV3Schema": SCHEMA}}]}, "spec.versions[0].name"),
         ({"versions": [{"name": "v1", "served": True, "storage": True}]},
          "spec.versions[0].schema.openAPIV3Schema"),
         ({"conversion": {"strategy": "Webhook"}}, "spec.conversion.strategy"),
