@@ -1,1 +1,1 @@
-"""``kubeletpy up``: registry, runtime and kubelet on this machine, and a pod that shows them."""
+"""``kubeletpy up``: API server, registry, runtime and kubelet here, and a pod that shows them."""

@@ -19,7 +19,7 @@ from rich.console import Console
 from kubeletpy import bootstrap, debian
 from kubeletpy.up import report
 from kubeletpy.up.errors import UpError
-from kubeletpy.up.layout import DATA, REGISTRY_PORT, RUN, Layout
+from kubeletpy.up.layout import API_PORT, DATA, REGISTRY_PORT, RUN, Layout
 from kubeletpy.up.leftovers import end_leftovers
 from kubeletpy.up.node import Node
 from kubeletpy.up.progress import Progress
@@ -40,6 +40,7 @@ class Options:
 
     layout: Layout
     registry_port: int
+    api_port: int
     once: bool
     output: str
 
@@ -61,6 +62,13 @@ class Options:
     help="Loopback port of the registry; 0 takes any free one.",
 )
 @click.option(
+    "--apiserver-port",
+    type=click.IntRange(0, 65535),
+    default=API_PORT,
+    show_default=True,
+    help="Loopback port of the API server; 0 takes any free one.",
+)
+@click.option(
     "--data-dir",
     type=click.Path(path_type=Path),
     default=DATA,
@@ -74,17 +82,20 @@ class Options:
     show_default=True,
     help="Keeps sockets, pid files and manifests while it runs.",
 )
-def up(once: bool, output: str, registry_port: int, data_dir: Path, run_dir: Path) -> None:
+def up(
+    once: bool, output: str, registry_port: int, apiserver_port: int, data_dir: Path, run_dir: Path
+) -> None:
     """Run a whole node on this machine, and an example pod on it.
 
-    Starts a registry, the runtime and the kubelet; makes an OCI image from Debian's busybox-static
-    and pushes it; runs examples/web.yaml and shows pod, page, log and an exec. The node then runs
-    until Ctrl-C: put manifests of your own into the manifest directory that it prints.
+    Starts an API server, a registry, the runtime and the kubelet; makes an OCI image from Debian's
+    busybox-static and pushes it; runs examples/web.yaml and shows pod, page, log and an exec. The
+    node then runs until Ctrl-C: put manifests of your own into the manifest directory that it
+    prints, and use kubectl with the kubeconfig that it names.
 
     Progress goes to stderr, the findings to stdout. After a `kill -9` start it again: it takes up
     what is left.
     """
-    options = Options(Layout(data_dir, run_dir), registry_port, once, output)
+    options = Options(Layout(data_dir, run_dir), registry_port, apiserver_port, once, output)
     sys.exit(asyncio.run(_run(options)))
 
 
@@ -122,7 +133,7 @@ def _require_machine() -> None:
 async def _up(options: Options, progress: Progress, stop: asyncio.Event) -> Outcome:
     for name in end_leftovers(options.layout.run):
         progress.say(f"ended the {name.partition('-')[2]} that an earlier, killed run left")
-    node = Node(options.layout, options.registry_port)
+    node = Node(options.layout, options.registry_port, options.api_port)
     outcome = Outcome.FAILED
     try:
         findings = await _unless_stopped(node, progress, stop)
@@ -159,6 +170,11 @@ async def _stay(node: Node, progress: Progress, stop: asyncio.Event) -> Outcome:
     progress.say("")
     progress.say(f"The node runs until Ctrl-C. Manifests: {layout.manifests}  Logs: {layout.logs}")
     progress.say(f"Pods: curl {node.kubelet_url}/pods  CRI socket: {node.endpoint}")
+    progress.say(f"API server, for kubectl: export KUBECONFIG={layout.kubeconfig}")
+    progress.say(
+        "The kubelet does not register at it yet: it runs the static pods of the directory above, "
+        "`kubectl get nodes` is empty, and pods made by kubectl stay Pending."
+    )
     ended = asyncio.create_task(node.first_to_end())
     stopped = asyncio.create_task(stop.wait())
     try:
@@ -178,7 +194,7 @@ async def _clean_up(options: Options, node: Node, progress: Progress, *, failed:
 
     After a failure the data directory stays even with ``--once``: it holds the logs.
     """
-    with progress.step("Stopping: pods, kubelet, runtime, registry"):
+    with progress.step("Stopping: pods, kubelet, runtime, registry, API server"):
         problems = await node.stop()
     try:
         options.layout.remove_run()

@@ -7,11 +7,13 @@ import collections
 import contextlib
 import os
 import signal
+import socket
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from kubeletpy.up.errors import UpError
 from kubeletpy.up.leftovers import write_pidfile
+from kubeletpy_common.readiness import READY, VARIABLE
 
 _POLL_SECONDS = 0.02
 _KILL_SECONDS = 5.0
@@ -24,6 +26,8 @@ class Daemon:
     It is in a session of its own, so that Ctrl-C in the terminal reaches only us and the order of
     stopping is ours. Its pid file lets the next start end it, should we be killed; with
     ``ends_with_us`` the kernel sends it SIGTERM right then (``setpriv --pdeathsig``).
+
+    With ``tells_ready`` it says itself that it serves, by the protocol of sd_notify(3).
 
     Attributes:
         name: for messages, and for the names of its log and pid file.
@@ -38,7 +42,10 @@ class Daemon:
         log: Path,
         pidfile: Path,
         ends_with_us: bool = False,
+        tells_ready: bool = False,
     ) -> None:
+        self._listener: socket.socket | None = None
+        self._tells_ready = tells_ready
         self._guard = ("setpriv", "--pdeathsig", "TERM", "--") if ends_with_us else ()
         self.name = name
         self.log = log
@@ -52,6 +59,7 @@ class Daemon:
         Raises:
             UpError: it cannot be started.
         """
+        environment = self._listen() if self._tells_ready else None
         descriptor = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
             self._process = await asyncio.create_subprocess_exec(
@@ -61,6 +69,7 @@ class Daemon:
                 stdout=descriptor,
                 stderr=descriptor,
                 start_new_session=True,
+                env=environment,
             )
         except OSError as error:
             raise UpError(f"cannot start the {self.name} ({self._command[0]}): {error}") from error
@@ -107,6 +116,47 @@ class Daemon:
                 f"the {self.name} did not {what} within {seconds:.0f} s; {self._log_tail()}"
             ) from error
 
+    async def ready(self, seconds: float) -> None:
+        """Wait until the process says that it serves.
+
+        Raises:
+            UpError: the process ended, or ``seconds`` passed, before that.
+        """
+        if self._listener is None:
+            raise RuntimeError(f"the {self.name} was not started to tell that it is ready")
+        told = asyncio.create_task(self._told())
+        ended = asyncio.create_task(self.wait())
+        try:
+            await asyncio.wait({told, ended}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            if told.done():
+                return await told
+            if ended.done():
+                raise UpError(self.obituary())
+            raise UpError(
+                f"the {self.name} did not get ready within {seconds:.0f} s; {self._log_tail()}"
+            )
+        finally:
+            for task in (told, ended):
+                task.cancel()
+            await asyncio.gather(told, ended, return_exceptions=True)
+            self._listener.close()
+            self._listener = None
+
+    def _listen(self) -> dict[str, str]:
+        """Return the environment of a process that is to tell us when it serves."""
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        self._listener.setblocking(False)
+        # Empty: the kernel gives a name in the abstract namespace (unix(7), "Autobind").
+        self._listener.bind("")
+        name = self._listener.getsockname()[1:].decode()
+        return {**os.environ, VARIABLE: f"@{name}"}
+
+    async def _told(self) -> None:
+        assert self._listener is not None
+        loop = asyncio.get_running_loop()
+        while READY.encode() not in (await loop.sock_recv(self._listener, 4096)).split(b"\n"):
+            pass
+
     def obituary(self) -> str:
         """Return a message about a process that ended before its time."""
         status = self._process.returncode if self._process else None
@@ -121,6 +171,9 @@ class Daemon:
         Returns:
             Whether SIGTERM was enough (or it was not running).
         """
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
         process = self._process
         if process is None:
             return True

@@ -13,6 +13,7 @@ from kubeletpy.up.errors import UpError
 DATA = Path("/var/lib/kubeletpy/up")
 RUN = Path("/run/kubeletpy/up")
 REGISTRY_PORT = 5000
+API_PORT = 6443
 _MARK = ".kubeletpy-up"
 _MOUNTINFO = Path("/proc/self/mountinfo")
 _MAX_SOCKET_PATH = 107  # sun_path of unix(7), without its final NUL
@@ -39,6 +40,16 @@ class Layout:
     def manifests(self) -> Path:
         """The directory whose files the kubelet runs as static pods."""
         return self.run / "manifests"
+
+    @property
+    def api_data(self) -> Path:
+        """The API server's store, authorities and keys."""
+        return self.data / "apiserver"
+
+    @property
+    def kubeconfig(self) -> Path:
+        """The administrator's kubeconfig, which the API server writes."""
+        return self.run / "kubeconfig"
 
     @property
     def logs(self) -> Path:

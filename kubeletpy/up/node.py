@@ -1,14 +1,19 @@
-"""The node that ``up`` runs: registry, runtime and kubelet, started and stopped in order."""
+"""What ``up`` runs: API server, registry, runtime and kubelet, started and stopped in order."""
 
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
+import os
 import shutil
 import socket
+import ssl
 import sys
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import yaml
@@ -31,21 +36,38 @@ http: {{addr: "{address}", secret: "only-on-loopback"}}
 """
 
 
+@dataclass(frozen=True)
+class ApiFacts:
+    """An API server that serves.
+
+    Attributes:
+        url: where it listens.
+        version: of Kubernetes, whose API it speaks.
+        kubeconfig: of its administrator.
+    """
+
+    url: str
+    version: str
+    kubeconfig: Path
+
+
 class Node:
-    """The three daemons of one ``Layout``.
+    """The four daemons of one ``Layout``.
 
     Attributes:
         registry_address: ``127.0.0.1:PORT`` of the registry.
         kubelet_url: where the kubelet answers ``/healthz`` and ``/pods``.
     """
 
-    def __init__(self, layout: Layout, registry_port: int) -> None:
+    def __init__(self, layout: Layout, registry_port: int, api_port: int = 0) -> None:
         self.layout = layout
+        self._api_port = api_port
         self.registry_address = f"127.0.0.1:{registry_port or _free_port()}"
         self._kubelet_port = _free_port()
         self.kubelet_url = f"http://127.0.0.1:{self._kubelet_port}"
         self.endpoint = f"unix://{layout.socket}"
         # The numbers are the order of starting, see leftovers.end_leftovers.
+        self._api = self._daemon("0-apiserver", self._api_command(), tells_ready=True)
         self._registry = self._daemon("1-registry", self._registry_command())
         self._runtime = self._daemon("2-runtime", self._runtime_command())
         # If we are killed, the kubelet ends the pods; for that it needs the runtime, which the next
@@ -55,7 +77,34 @@ class Node:
     @property
     def daemons(self) -> tuple[Daemon, ...]:
         """All daemons, in the order in which they start."""
-        return (self._registry, self._runtime, self._kubelet)
+        return (self._api, self._registry, self._runtime, self._kubelet)
+
+    async def start_api(self) -> None:
+        """Start the API server; it gets ready while other things start.
+
+        Raises:
+            UpError: its port is taken.
+        """
+        _require_free("127.0.0.1", self._api_port, "API server", "--apiserver-port")
+        await self._api.start()
+
+    async def await_api(self) -> ApiFacts:
+        """Wait until the API server serves, and return what it tells of itself.
+
+        Raises:
+            UpError: it does not come up.
+        """
+        await self._api.ready(_START_SECONDS)
+        try:
+            config = yaml.safe_load(self.layout.kubeconfig.read_text())
+            url = config["clusters"][0]["cluster"]["server"]
+            version = await _version(url, _administrator(config))
+        except (OSError, LookupError, ValueError, TypeError, aiohttp.ClientError) as error:
+            raise UpError(
+                f"the API server is ready, but does not tell its version ({error!r}); its log is "
+                f"{self._api.log}"
+            ) from error
+        return ApiFacts(url, version, self.layout.kubeconfig)
 
     async def start_registry(self) -> None:
         """Start the registry and wait until it answers.
@@ -64,16 +113,7 @@ class Node:
             UpError: its port is taken, or it does not come up.
         """
         host, _, port = self.registry_address.partition(":")
-        with socket.socket() as probe:
-            # A port in TIME_WAIT, as after an earlier run, is free to a server.
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((host, int(port)))
-            except OSError as error:
-                raise UpError(
-                    f"port {port} for the registry is taken ({error.strerror}); choose another "
-                    "with --registry-port, or 0 for any free one"
-                ) from error
+        _require_free(host, int(port), "registry", "--registry-port")
         storage = self.layout.data / "registry"
         self._registry_config.write_text(
             _REGISTRY_CONFIG.format(storage=storage, address=self.registry_address)
@@ -144,6 +184,7 @@ class Node:
             problems += await self._remove_sandboxes()
         problems += await self._stop(self._runtime, _STOP_SECONDS)
         problems += await self._stop(self._registry, _STOP_SECONDS)
+        problems += await self._stop(self._api, _STOP_SECONDS)
         return problems
 
     async def _stop(self, daemon: Daemon, seconds: float) -> list[str]:
@@ -162,10 +203,29 @@ class Node:
             return [f"cannot remove a pod: {error}"]
         return []
 
-    def _daemon(self, name: str, command: list[str], *, ends_with_us: bool = False) -> Daemon:
+    def _daemon(
+        self,
+        name: str,
+        command: list[str],
+        *,
+        ends_with_us: bool = False,
+        tells_ready: bool = False,
+    ) -> Daemon:
         label = name.partition("-")[2]
         log, pidfile = self.layout.logs / f"{label}.log", self.layout.run / f"{name}.pid"
-        return Daemon(label, command, log=log, pidfile=pidfile, ends_with_us=ends_with_us)
+        return Daemon(
+            label,
+            command,
+            log=log,
+            pidfile=pidfile,
+            ends_with_us=ends_with_us,
+            tells_ready=tells_ready,
+        )
+
+    def _api_command(self) -> list[str]:
+        command = [sys.executable, "-P", "-m", "controlplane", f"--secure-port={self._api_port}"]
+        command += ["--data-dir", str(self.layout.api_data)]
+        return [*command, "--kubeconfig", str(self.layout.kubeconfig)]
 
     @property
     def _registry_config(self) -> Path:
@@ -188,6 +248,46 @@ class Node:
         command = [sys.executable, "-P", "-m", "kubeletpy.kubelet_main"]
         command += ["--config", str(self._kubelet_config), "--terminate-pods-on-exit"]
         return [*command, "--root-dir", str(self.layout.data / "kubelet")]
+
+
+def _administrator(config: dict[str, Any]) -> ssl.SSLContext:
+    """Return the TLS of a kubeconfig's first user and cluster."""
+    cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
+    authority = base64.b64decode(cluster["certificate-authority-data"]).decode()
+    context = ssl.create_default_context(cadata=authority)
+    # Python takes certificates from files only, and a key must not be in one more of these.
+    with open(os.memfd_create("administrator"), "wb", buffering=0) as file:
+        for name in ("client-certificate-data", "client-key-data"):
+            file.write(base64.b64decode(user[name]))
+        context.load_cert_chain(f"/proc/self/fd/{file.fileno()}")
+    return context
+
+
+async def _version(url: str, context: ssl.SSLContext) -> str:
+    async with (
+        aiohttp.ClientSession(timeout=_HTTP_TIMEOUT) as session,
+        session.get(f"{url}/version", ssl=context) as answer,
+    ):
+        value: dict[str, Any] = await answer.json()
+        return str(value["gitVersion"])
+
+
+def _require_free(host: str, port: int, what: str, flag: str) -> None:
+    """Refuse a port that another program listens on.
+
+    Raises:
+        UpError: one does.
+    """
+    with socket.socket() as probe:
+        # A port in TIME_WAIT, as after an earlier run, is free to a server.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise UpError(
+                f"port {port} for the {what} is taken ({error.strerror}); choose another with "
+                f"{flag}, or 0 for any free one"
+            ) from error
 
 
 async def _answers(url: str) -> bool:

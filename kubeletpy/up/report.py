@@ -18,6 +18,12 @@ def as_json(findings: Findings) -> str:
     """Return the findings as one JSON object."""
     pod = findings.pod
     document = {
+        "apiServer": {
+            "url": findings.api.url,
+            "version": findings.api.version,
+            "kubeconfig": str(findings.api.kubeconfig),
+            "nodeRegistered": False,
+        },
         "image": findings.image,
         "runtime": findings.runtime,
         "pod": {
@@ -46,6 +52,7 @@ def show(findings: Findings, console: Console) -> None:
     console.print(_panel(f"log of container {seen.container}", "\n".join(findings.log)))
     console.print(_panel(f"`{command}` in container {seen.container}", seen.output))
     console.print(_summary(findings))
+    console.print(f"API server {findings.api.version} at {findings.api.url}", highlight=False)
 
 
 def _container(status: dict[str, Any]) -> dict[str, Any]:

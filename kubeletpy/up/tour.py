@@ -13,7 +13,7 @@ from kubeletpy.cri.client import CriClient, CriError
 from kubeletpy.up import image
 from kubeletpy.up.errors import UpError
 from kubeletpy.up.layout import REGISTRY_PORT
-from kubeletpy.up.node import Node
+from kubeletpy.up.node import ApiFacts, Node
 from kubeletpy.up.progress import Progress, Timing
 from kubeletpy.up.push import push
 
@@ -82,6 +82,7 @@ class Exec:
 class Findings:
     """What the tour saw."""
 
+    api: ApiFacts
     image: str
     runtime: str
     pod: PodView
@@ -98,6 +99,7 @@ async def take_tour(node: Node, progress: Progress) -> Findings:
     Raises:
         UpError: a step failed; the message says which daemon's log tells more.
     """
+    await node.start_api()
     with progress.step("Starting a registry (docker-registry)"):
         await node.start_registry()
     with progress.step("Making an OCI image from busybox-static and pushing it"):
@@ -105,6 +107,8 @@ async def take_tour(node: Node, progress: Progress) -> Findings:
         reference = await push(built, node.registry_address, _REPOSITORY, _TAG)
     with progress.step("Starting the runtime"):
         runtime = await node.start_runtime()
+    with progress.step("Starting the API server (begun first, beside the others)"):
+        api = await node.await_api()
     with progress.step("Starting the kubelet"):
         await node.start_kubelet()
     with progress.step(f"Running the pod of {MANIFEST.name} until it is Ready"):
@@ -122,7 +126,7 @@ async def take_tour(node: Node, progress: Progress) -> Findings:
                 log = await _log(client, ids[_WRITER])
     except CriError as error:
         raise UpError(str(error)) from error
-    return Findings(reference, runtime, pod, url, page, log, seen, list(progress.timings))
+    return Findings(api, reference, runtime, pod, url, page, log, seen, list(progress.timings))
 
 
 def place_manifest(node: Node) -> None:

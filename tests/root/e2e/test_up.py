@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.kubectl import find_kubectl
 from tests.support.machine import Scope
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(300)]
@@ -92,11 +93,30 @@ async def start(directories: Directories, *arguments: str) -> Up:
     return Up(process, [])
 
 
+async def _kubectl(up: Up, kubeconfig: Path, *arguments: str) -> str:
+    """Run kubectl where ``up`` runs and return what it prints."""
+    process = await asyncio.create_subprocess_exec(
+        *("nsenter", f"--net=/proc/{up.process.pid}/ns/net", find_kubectl()),
+        *(f"--kubeconfig={kubeconfig}", f"--cache-dir={kubeconfig.parent}/cache", *arguments),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(_LIMIT_SECONDS):
+        output, errors = await process.communicate()
+    assert process.returncode == 0, errors.decode()
+    return output.decode()
+
+
 async def test_tour_shows_a_running_pod_and_leaves_nothing(directories: Directories) -> None:
     up = await start(directories, "--once", "-o", "json")
     code, output = await up.end()
     assert code == 0, up.progress
     found = json.loads(output)
+
+    api = found["apiServer"]
+    assert api["url"] == "https://127.0.0.1:6443"
+    assert api["version"].startswith("v1.36")
+    assert api["nodeRegistered"] is False
 
     pod = found["pod"]
     assert pod["name"].startswith("web-")
@@ -122,7 +142,13 @@ async def test_tour_shows_a_running_pod_and_leaves_nothing(directories: Director
 
 async def test_node_stays_until_it_is_interrupted(directories: Directories) -> None:
     up = await start(directories)
-    await up.until(_STAYS)
+    await up.until("export KUBECONFIG=")
+    kubeconfig = directories.run / "kubeconfig"
+    assert f"export KUBECONFIG={kubeconfig}\n" in up.errors[-1]
+    assert kubeconfig.stat().st_mode & 0o777 == 0o600
+    listed = await _kubectl(up, kubeconfig, "get", "namespaces", "-o", "name")
+    assert "namespace/kube-system" in listed.splitlines()
+    assert await _kubectl(up, kubeconfig, "get", "nodes", "-o", "name") == "", "as `up` says"
     up.process.send_signal(signal.SIGINT)
     code, output = await up.end()
     assert code == 0, up.progress
@@ -182,7 +208,7 @@ async def test_taken_port_is_named(directories: Directories) -> None:
         port = listener.getsockname()[1]
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-P", "-m", "kubeletpy", "up", "--once"),
-            *("--registry-port", str(port)),
+            *("--registry-port", str(port), "--apiserver-port", "0"),
             *("--data-dir", str(directories.data), "--run-dir", str(directories.run)),
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,

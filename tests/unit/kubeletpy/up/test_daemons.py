@@ -40,6 +40,38 @@ async def test_started_and_stopped(tmp_path: Path) -> None:
     assert await child.stop(10)
 
 
+async def test_ready_when_it_says_so(tmp_path: Path) -> None:
+    code = (
+        "import time; from kubeletpy_common.readiness import tell_ready; "
+        "tell_ready('it serves'); time.sleep(60)"
+    )
+    child = Daemon(
+        "thing",
+        [sys.executable, "-c", code],
+        log=tmp_path / "log",
+        pidfile=tmp_path / "1-thing.pid",
+        tells_ready=True,
+    )
+    await child.start()
+    await child.ready(20)
+    assert child.running
+    assert await child.stop(10)
+
+
+async def test_an_end_instead_of_readiness_shows_the_log(tmp_path: Path) -> None:
+    child = Daemon(
+        "thing",
+        ["sh", "-c", "echo the reason; exit 3"],
+        log=tmp_path / "log",
+        pidfile=tmp_path / "1-thing.pid",
+        tells_ready=True,
+    )
+    await child.start()
+    with pytest.raises(UpError, match=r"ended by itself \(exit status 3\).*\n    the reason"):
+        await child.ready(20)
+    await child.stop(1)
+
+
 async def test_killed_when_it_does_not_stop(tmp_path: Path) -> None:
     ready = tmp_path / "ready"
     child = daemon(tmp_path, f"trap '' TERM; echo up > {ready}; while :; do sleep 0.01; done")

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import io
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
 from kubeletpy.up import report
+from kubeletpy.up.node import ApiFacts
 from kubeletpy.up.progress import Timing
 from kubeletpy.up.tour import Exec, Findings, PodView, message_of
 
@@ -29,6 +31,7 @@ STATUS: dict[str, Any] = {
 @pytest.fixture
 def findings() -> Findings:
     return Findings(
+        api=ApiFacts("https://127.0.0.1:6443", "v1.36.0", Path("/run/up/kubeconfig")),
         image="127.0.0.1:5000/demo/web:1",
         runtime="kubeletpy 0.1.0",
         pod=PodView("web-node", STATUS),
@@ -46,6 +49,12 @@ def test_json_has_what_a_program_needs(findings: Findings) -> None:
     assert document["pod"]["ips"] == ["10.88.0.2", "fd88::2"]
     assert [entry["name"] for entry in document["pod"]["containers"]] == ["first", "server"]
     assert document["pod"]["containers"][0]["state"] == "terminated"
+    assert document["apiServer"] == {
+        "url": "https://127.0.0.1:6443",
+        "version": "v1.36.0",
+        "kubeconfig": "/run/up/kubeconfig",
+        "nodeRegistered": False,
+    }
     assert document["exec"]["command"] == ["ps"]
     assert document["timings"][1] == {"step": "two", "seconds": 0.25}
 
@@ -54,7 +63,8 @@ def test_text_shows_everything_and_takes_no_markup_from_the_pod(findings: Findin
     output = io.StringIO()
     report.show(findings, Console(file=output, width=120))
     text = output.getvalue()
-    for part in ("web-node", "Running, Ready", "10.88.0.2", "terminated (Completed)", "wrote 2"):
+    for part in ("web-node", "Running, Ready", "10.88.0.2", "terminated (Completed)", "wrote 2",
+                 "API server v1.36.0 at https://127.0.0.1:6443"):  # fmt: skip
         assert part in text
     assert "<h1>[bold]Hello</h1>" in text
     assert "0.75 s" in text
