@@ -11,9 +11,10 @@ from pathlib import Path
 
 import click
 
+from controlplane import flags
 from controlplane.auth.trust.authority import TrustError
 from controlplane.operation.durations import parse_duration
-from controlplane.options import DEFAULT_DATA, Options, OptionsError
+from controlplane.options import ADDRESS_TYPES, DEFAULT_DATA, Options, OptionsError
 from controlplane.serving import serving
 from controlplane.store.model import StoreError
 from kubeletpy_common import logs
@@ -22,6 +23,9 @@ from kubeletpy_common.readiness import tell_ready, tell_stopping
 _log = logging.getLogger(__name__)
 # Objects made since the last collection; requests make many that die by themselves.
 _COLLECT_AFTER = 20_000
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+# From here on the Go daemons tell what they do, rather than what happens.
+_DEBUG = 4
 _LEVELS = ("error", "warning", "info", "debug")
 
 
@@ -51,13 +55,66 @@ class Duration(click.ParamType[float]):
     show_default=True,
     help="Store, authorities and keys.",
 )
-@click.option("--bind-address", default="127.0.0.1", show_default=True, help="IP address.")
-@click.option("--secure-port", type=int, default=6443, show_default=True, help="0: any.")
-@click.option("--advertise-address", default="", help="IP address that clients reach it by.")
+@click.option(
+    "--bind-address",
+    type=flags.ADDRESS,
+    default="127.0.0.1",
+    show_default=True,
+    help="That is listened on.",
+)
+@click.option(
+    "--secure-port",
+    type=click.IntRange(0, 65535),
+    default=6443,
+    show_default=True,
+    help="TCP port; 0: any that is free.",
+)
+@click.option(
+    "--advertise-address", type=flags.ADDRESS, help="IP address that clients reach it by."
+)
 @click.option("--tls-san", multiple=True, help="One more name of the serving certificate.")
 @click.option("--node-name", default="", help="Of this machine's node; the host's name.")
 @click.option("--kubeconfig", type=Path, help="Where the administrator's one is written.")
 @click.option("--token-auth-file", type=Path, help="Users with static tokens, as CSV.")
+@click.option(
+    "--service-cluster-ip-range",
+    type=flags.RANGES,
+    default="10.96.0.0/16",
+    show_default=True,
+    help="Networks of ClusterIPs: one, or one of each family; the first one is primary.",
+)
+@click.option(
+    "--service-node-port-range",
+    type=flags.PORTS,
+    default="30000-32767",
+    show_default=True,
+    help="Node ports.",
+)
+@click.option(
+    "--service-account-issuer",
+    type=flags.ISSUER,
+    default="https://kubernetes.default.svc.cluster.local",
+    show_default=True,
+    help="Of the tokens of service accounts.",
+)
+@click.option(
+    "--kubelet-preferred-address-types",
+    type=flags.TYPES,
+    default=",".join(ADDRESS_TYPES),
+    show_default=True,
+    help="Addresses of a node that its kubelet is reached by, the best first.",
+)
+@click.option(
+    "--kubelet-certificate-authority",
+    type=_FILE,
+    help="Signs the certificates of kubelets; without it they are not checked.",
+)
+@click.option(
+    "--kubelet-client-certificate",
+    type=_FILE,
+    help="Shown to kubelets; without it one of the own authority.",
+)
+@click.option("--kubelet-client-key", type=_FILE, help="Its key.")
 @click.option(
     "--etcd-servers",
     default="",
@@ -104,16 +161,25 @@ class Duration(click.ParamType[float]):
 @click.option(
     "--event-ttl", type=Duration(), default="1h", show_default=True, help="Events go after it."
 )
-@click.option("--log-level", type=click.Choice(_LEVELS), default="info", show_default=True)
+@click.option("--v", "verbosity", type=int, default=0, help="4 and more is --log-level=debug.")
+@click.option("--log-level", type=click.Choice(_LEVELS), default="info", show_default=True,
+              help="What is logged, as JSON, on standard error.")  # fmt: skip
 def main(
     data_dir: Path,
     bind_address: str,
     secure_port: int,
-    advertise_address: str,
+    advertise_address: str | None,
     tls_san: tuple[str, ...],
     node_name: str,
     kubeconfig: Path | None,
     token_auth_file: Path | None,
+    service_cluster_ip_range: tuple[str, ...],
+    service_node_port_range: tuple[int, int],
+    service_account_issuer: str,
+    kubelet_preferred_address_types: tuple[str, ...],
+    kubelet_certificate_authority: Path | None,
+    kubelet_client_certificate: Path | None,
+    kubelet_client_key: Path | None,
     etcd_servers: str,
     etcd_prefix: str,
     etcd_cafile: Path | None,
@@ -125,6 +191,7 @@ def main(
     max_mutating_requests_inflight: int,
     controllers: str,
     event_ttl: float,
+    verbosity: int,
     log_level: str,
 ) -> None:
     """Serve the Kubernetes API on this machine, with an embedded store.
@@ -132,12 +199,21 @@ def main(
     The administrator's kubeconfig is admin.kubeconfig in the data directory.
     Stops on SIGTERM or SIGINT. What it has answered is on the disk.
     """
-    logs.configure(log_level)
+    if (kubelet_client_certificate is None) != (kubelet_client_key is None):
+        raise click.UsageError("--kubelet-client-certificate needs --kubelet-client-key")
+    logs.configure("debug" if verbosity >= _DEBUG else log_level)
     options = Options(
         data_dir=data_dir,
         bind_address=bind_address,
         secure_port=secure_port,
-        advertise_address=advertise_address,
+        advertise_address=advertise_address or "",
+        service_ranges=service_cluster_ip_range,
+        node_ports=service_node_port_range,
+        issuer=service_account_issuer,
+        kubelet_preferred_address_types=kubelet_preferred_address_types,
+        kubelet_certificate_authority=kubelet_certificate_authority,
+        kubelet_client_certificate=kubelet_client_certificate,
+        kubelet_client_key=kubelet_client_key,
         extra_names=tls_san,
         node_name=node_name,
         kubeconfig=kubeconfig,
