@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from decimal import ROUND_UP, Context, Decimal, InvalidOperation
+from functools import lru_cache
 from typing import Final
 
 _BINARY: Final = {"Ki": 10, "Mi": 20, "Gi": 30, "Ti": 40, "Pi": 50, "Ei": 60}
@@ -55,6 +56,8 @@ def canonical(text: str) -> str:
     return f"{digits}{_SUFFIX[exponent]}"
 
 
+# A few texts make up most of a cluster's quantities.
+@lru_cache(maxsize=4096)
 def _parse(text: str) -> tuple[Decimal, str]:
     found = _GRAMMAR.fullmatch(text) if len(text) <= _MAX_LENGTH else None
     if found is None:

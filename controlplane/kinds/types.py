@@ -85,7 +85,7 @@ class Types:
     def __init__(self, table: dict[str, dict[str, Field]], kinds: dict[str, str]) -> None:
         self._table = table
         self._kinds = kinds
-        self._defaults: dict[str, tuple[tuple[str, Any], ...]] = {}
+        self._defaulting: dict[str, list[tuple[str, Field]]] | None = None
 
     def of_kind(self, group_version: str, kind: str) -> str:
         """Return the name of a kind's type.
@@ -106,15 +106,15 @@ class Types:
 
     def add(self, table: Mapping[str, dict[str, Field]], kinds: Mapping[str, str]) -> None:
         """Take in more types and kinds, or others under their names."""
+        self._defaulting = None
         self._table.update(table)
-        self._defaults.clear()
         self._kinds.update(kinds)
 
     def remove(self, names: Iterable[str], kinds: Iterable[str]) -> None:
         """Forget types and kinds."""
+        self._defaulting = None
         for name in names:
             self._table.pop(name, None)
-            self._defaults.pop(name, None)
         for kind in kinds:
             self._kinds.pop(kind, None)
 
@@ -142,22 +142,14 @@ class Types:
 
     def add_defaults(self, name: str, value: dict[str, Any]) -> None:
         """Put in what the types themselves say of absent fields, at any depth."""
-        fields = self._table[name]
-        for key, item in value.items():
-            if isinstance(item, dict | list) and key in fields:
-                self._default_below(fields[key], item)
-        for key, default in self._defaults_of(name, fields):
+        if self._defaulting is None:
+            self._defaulting = _with_defaults(self._table)
+        for key, facts in self._defaulting.get(name, ()):
             if key not in value:
-                value[key] = default
-
-    def _defaults_of(self, name: str, fields: dict[str, Field]) -> tuple[tuple[str, Any], ...]:
-        found = self._defaults.get(name)
-        if found is None:
-            found = tuple(
-                (key, facts.default) for key, facts in fields.items() if facts.default is not None
-            )
-            self._defaults[name] = found
-        return found
+                if facts.default is not None:
+                    value[key] = facts.default
+            else:
+                self._default_below(facts, value[key])
 
     def _default_below(self, field: Field, value: Any) -> None:
         if field.object:
@@ -220,6 +212,30 @@ def builtin_types() -> Types:
         for name, fields in document["types"].items()
     }
     return Types(table, document["kinds"])
+
+
+def _with_defaults(table: dict[str, dict[str, Field]]) -> dict[str, list[tuple[str, Field]]]:
+    """Return, of each type that has any, the fields that have defaults or hold what has some."""
+    found: dict[str, list[tuple[str, Field]]] = {}
+    count = -1
+    # Types hold each other in circles: look again until nothing more is found.
+    while count != sum(map(len, found.values())):
+        count = sum(map(len, found.values()))
+        for name, fields in table.items():
+            some = [
+                (key, facts)
+                for key, facts in fields.items()
+                if facts.default is not None or _innermost(facts).object in found
+            ]
+            if some:
+                found[name] = some
+    return found
+
+
+def _innermost(field: Field) -> Field:
+    while field.of is not None:
+        field = field.of
+    return field
 
 
 def _field(facts: dict[str, Any]) -> Field:

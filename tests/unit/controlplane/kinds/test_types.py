@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controlplane.kinds.types import MAX_DEPTH, WrongTypeError, builtin_types
+from controlplane.kinds.types import MAX_DEPTH, Field, Types, WrongTypeError, builtin_types
 
 TYPES = builtin_types()
 
@@ -122,3 +122,13 @@ def test_whatever_comes_is_cleaned_or_refused(value: Any) -> None:
     except WrongTypeError:
         return
     assert TYPES.clean("core.v1.Pod", cleaned) == (cleaned, [])
+
+
+def test_defaults_of_types_that_come_later_and_hold_each_other() -> None:
+    types = Types({"a": {"b": Field("#b")}, "b": {"more": Field("list", of=Field("#a"))}}, {})
+    value: dict[str, Any] = {"b": {"more": [{}]}}
+    types.add_defaults("a", value)
+    assert value == {"b": {"more": [{}]}}
+    types.add({"b": {"more": Field("list", of=Field("#a")), "c": Field("string", default="d")}}, {})
+    types.add_defaults("a", value)
+    assert value == {"b": {"more": [{}], "c": "d"}}
