@@ -32,12 +32,7 @@ _BOUNDED = ("fullyLabeledReplicas", "readyReplicas", "availableReplicas")
 
 class _Replicating(WithStatus):
     columns = _COLUMNS
-    selectable = frozenset({"status.replicas"})
     initial: ClassVar[Mapping[str, Any]] = {"replicas": 0}
-
-    def fields(self, value: Object) -> dict[str, str]:
-        """Return how many pods there are."""
-        return {"status.replicas": str(value.get("status", {}).get("replicas", 0))}
 
     def validate_status(self, value: Object, old: Object) -> list[Cause]:
         """Return what is wrong with the counts."""
@@ -90,6 +85,11 @@ class ReplicationController(_Replicating):
     """ReplicationControllers: their selector is labels, by default those of the template."""
 
     propagation = "Orphan"
+    selectable = frozenset({"status.replicas"})
+
+    def fields(self, value: Object) -> dict[str, str]:
+        """Return how many pods there are."""
+        return {"status.replicas": str(value.get("status", {}).get("replicas", 0))}
 
     def default(self, value: Object) -> None:
         """Put in replicas, selector and labels of the template, and its defaults."""

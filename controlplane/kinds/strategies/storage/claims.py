@@ -39,7 +39,6 @@ class PersistentVolumeClaim(WithStatus):
 
     generation = False
     initial: ClassVar[Mapping[str, Any]] = {"phase": "Pending"}
-    selectable = frozenset({"name"})
     columns = (
         Column("Status", description="Whether it is bound."),
         Column("Volume", description="That it is bound to."),
@@ -83,10 +82,6 @@ class PersistentVolumeClaim(WithStatus):
         for state in status.get("allocatedResourceStatuses", {}).values():
             causes += check_one_of(state, "status.allocatedResourceStatuses", _RESIZES)
         return causes
-
-    def fields(self, value: Object) -> dict[str, str]:
-        """Return its name, which by an old mistake is a field of its own."""
-        return {"name": value["metadata"]["name"]}
 
     def row(self, value: Object) -> list[Any]:
         """Return the cells."""

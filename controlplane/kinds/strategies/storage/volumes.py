@@ -64,7 +64,6 @@ class PersistentVolume(WithStatus):
 
     generation = False
     initial: ClassVar[Mapping[str, Any]] = {"phase": "Pending"}
-    selectable = frozenset({"name"})
     columns = (
         Column("Capacity", description="Its size."),
         Column("Access Modes", description="How it can be mounted."),
@@ -107,10 +106,6 @@ class PersistentVolume(WithStatus):
         """Return what is wrong with the spec, or what of it may not be changed."""
         causes = check_volume_spec(value["spec"], "spec")
         return causes if old is None else causes + _check_update(value["spec"], old["spec"])
-
-    def fields(self, value: Object) -> dict[str, str]:
-        """Return its name, which by an old mistake is a field of its own."""
-        return {"name": value["metadata"]["name"]}
 
     def row(self, value: Object) -> list[Any]:
         """Return the cells."""
