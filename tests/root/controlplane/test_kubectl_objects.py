@@ -55,6 +55,23 @@ def test_apply_changes_what_the_file_changes_and_nothing_else(settings: Kubectl)
     assert value["metadata"]["annotations"]["by"] == "hand"
 
 
+def test_apply_of_many_kinds_and_pruning_of_what_is_left_out(kubectl: Kubectl) -> None:
+    both = f"{_CONFIG}---\n{_SECRET}"
+    made = kubectl("apply", "-f", "-", stdin=both)
+    assert made.splitlines() == ["configmap/settings created", "secret/key created"]
+    assert kubectl("get", "secret", "key", "-o", "jsonpath={.data.word}") == "aGlkZGVu"
+    only = both.replace("name: settings\n  labels:", "name: other\n  labels:")
+    pruned = kubectl(
+        *("apply", "--prune", "-l", "app=web", "-f", "-"),
+        *("--prune-whitelist=core/v1/ConfigMap",)
+        if kubectl.minor < 26
+        else ("--prune-allowlist=core/v1/ConfigMap",),
+        stdin=only,
+    )
+    assert "configmap/settings pruned" in pruned.splitlines()
+    assert kubectl("get", "configmaps", "-l", "app", "-o", "name") == "configmap/other\n"
+
+
 def test_edit_saves_what_the_editor_leaves(settings: Kubectl, tmp_path: Path) -> None:
     editor = tmp_path / "editor"
     editor.write_text('#!/bin/sh\nsed -i s/blue/green/ "$1"\n')
@@ -149,6 +166,21 @@ def test_diff_tells_by_its_status_and_shows_the_lines(settings: Kubectl) -> None
     changed = settings("diff", "-f", "-", stdin=_CONFIG.replace("blue", "red"), code=1)
     assert "-  colour: blue\n" in changed
     assert "+  colour: red\n" in changed
+
+
+def test_output_formats(settings: Kubectl) -> None:
+    get = ("get", "configmap", "settings")
+    assert "  colour: blue\n" in settings(*get, "-o", "yaml")
+    assert settings(*get, "-o", "jsonpath={.data.colour}/{.data.size}") == "blue/3"
+    assert settings(*get, "-o", "go-template={{len .data}}") == "2"
+    table = settings(*get, "-o", "custom-columns=N:.metadata.name,C:.data.colour")
+    assert [line.split() for line in table.splitlines()] == [["N", "C"], ["settings", "blue"]]
+    shown = settings(*get, "--show-labels").splitlines()
+    assert shown[0].split() == ["NAME", "DATA", "AGE", "LABELS"], "of the server's table"
+    assert shown[1].split()[:2] == ["settings", "2"]
+    assert shown[1].split()[3] == "app=web,tier=front"
+    assert settings(*get, "-L", "tier").splitlines()[1].split()[-1] == "front"
+    assert settings(*get, "-o", "name") == "configmap/settings\n"
 
 
 def test_selectors(settings: Kubectl) -> None:

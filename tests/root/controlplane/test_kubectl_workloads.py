@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import secrets
+from collections.abc import Iterator
 
 import pytest
 
@@ -33,6 +35,26 @@ def account(kubectl: Kubectl) -> Kubectl:
     done = kubectl.run("create", "serviceaccount", "default")
     assert done.returncode == 0 or "already exists" in done.stderr, done.stderr
     return kubectl
+
+
+@pytest.fixture
+def node(admin: Kubectl) -> Iterator[str]:
+    """A node that nobody runs."""
+    name = f"node-{secrets.token_hex(4)}"
+    admin("create", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "Node",
+                                                 "metadata": {"name": name}}))  # fmt: skip
+    yield name
+    admin("delete", "node", name)
+
+
+def test_scale_changes_the_wanted_number(deployment: Kubectl) -> None:
+    assert "scaled" in deployment("scale", "deployment", "web", "--replicas=3")
+    assert deployment.json("get", "deployment", "web")["spec"]["replicas"] == 3
+    refused = deployment("scale", "deploy/web", "--current-replicas=2", "--replicas=1", code=1)
+    assert "expected replicas to be 2, was 3" in refused.lower()
+    shown = deployment("get", "deployments").splitlines()
+    assert shown[0].split() == ["NAME", "READY", "UP-TO-DATE", "AVAILABLE", "AGE"]
+    assert shown[1].split()[:4] == ["web", "0/3", "0", "0"]
 
 
 def test_rollout_history_reads_the_replica_sets(deployment: Kubectl) -> None:
@@ -146,6 +168,51 @@ def test_a_wrong_pod_names_the_field(account: Kubectl) -> None:
     assert 'spec.restartPolicy: Unsupported value: "Sometimes"' in said
 
 
+def test_events_are_listed_and_described(account: Kubectl, namespace: str) -> None:
+    account("create", "-f", "-", stdin=json.dumps(_POD))
+    uid = account("get", "pod", "web", "-o", "jsonpath={.metadata.uid}")
+    event = {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"name": "web.1", "namespace": namespace},
+        "involvedObject": {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "name": "web",
+            "namespace": namespace,
+            "uid": uid,
+        },
+        "type": "Warning",
+        "reason": "Testing",
+        "message": "this is a test",
+        "source": {"component": "tests"},
+        "count": 1,
+        "firstTimestamp": "2026-01-02T03:04:05Z",
+        "lastTimestamp": "2026-01-02T03:04:05Z",
+    }
+    account("create", "-f", "-", stdin=json.dumps(event))
+    shown = account("get", "events").splitlines()
+    assert shown[0].split() == ["LAST", "SEEN", "TYPE", "REASON", "OBJECT", "MESSAGE"]
+    assert shown[1].split()[1:4] == ["Warning", "Testing", "pod/web"]
+    assert "this is a test" in account("describe", "pod", "web")
+    by_reason = ("get", "events", "--field-selector", "reason=Testing,involvedObject.name=web")
+    assert account(*by_reason, "-o", "name") == "event/web.1\n"
+
+
+def test_cordon_and_drain(admin: Kubectl, account: Kubectl, node: str) -> None:
+    assert "cordoned" in admin("cordon", node)
+    assert admin("get", "node", node).splitlines()[1].split()[1] == "Unknown,SchedulingDisabled"
+    pod = json.loads(json.dumps(_POD))
+    pod["spec"]["nodeName"] = node
+    pod["spec"]["terminationGracePeriodSeconds"] = 0
+    account("create", "-f", "-", stdin=json.dumps(pod))
+    done = admin.run("drain", node, "--force", "--ignore-daemonsets", "--timeout=20s")
+    assert "evicting pod" in done.stdout + done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "NotFound" in account("get", "pod", "web", code=1)
+    assert "uncordoned" in admin("uncordon", node)
+
+
 def test_what_the_server_has(admin: Kubectl) -> None:
     listed = admin("api-resources", "--no-headers").splitlines()
     rows = {tuple(line.split()) for line in listed}
@@ -164,6 +231,20 @@ def test_explain_knows_the_fields(admin: Kubectl) -> None:
     assert "maxSurge" in told
     assert "maxUnavailable" in told
     assert "does not exist" in admin("explain", "pod.spec.nonsense", code=1)
+
+
+def test_auth_can_i(admin: Kubectl, kubectl: Kubectl, namespace: str) -> None:
+    assert admin("auth", "can-i", "delete", "nodes") == "yes\n"
+    kubectl("create", "serviceaccount", "reader")
+    kubectl("create", "role", "reads", "--verb=get,list", "--resource=pods")
+    binding = ("rolebinding", "reads", "--role=reads")
+    kubectl("create", *binding, f"--serviceaccount={namespace}:reader")
+    who = f"--as=system:serviceaccount:{namespace}:reader"
+    assert kubectl("auth", "can-i", "list", "pods", who) == "yes\n"
+    assert kubectl("auth", "can-i", "delete", "pods", who, code=1).startswith("no")
+    refused = kubectl("delete", "pod", "none", who, code=1)
+    assert "Forbidden" in refused
+    assert 'cannot list resource "secrets"' in kubectl("get", "secrets", who, code=1)
 
 
 def test_cluster_info_and_version(admin: Kubectl) -> None:
