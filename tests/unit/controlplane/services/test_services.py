@@ -15,6 +15,7 @@ import pytest
 
 from controlplane import services
 from controlplane.kinds.strategies.core import CORE
+from controlplane.options import Options, OptionsError
 from controlplane.services.claims import ServiceClaims
 from controlplane.services.pools import AddressPool, FullError, NotFreeError, PortPool
 from tests.unit.controlplane.server.client import Api, running_api
@@ -272,3 +273,17 @@ async def test_the_service_of_the_server_itself(tmp_path: Path) -> None:
             await start()
         _, again = await api.call("GET", f"{PATH}/kubernetes")
         assert again["spec"] == value["spec"]
+
+
+@pytest.mark.parametrize(
+    ("ranges", "ports", "words"),
+    [
+        (("10.0.0.0/8", "10.1.0.0/16"), (1, 2), "one of each family"),
+        (("10.0.0.1/8",), (1, 2), "host bits"),
+        (("10.0.0.0/31",), (1, 2), "no room"),
+        (("10.0.0.0/16",), (5, 4), "no range of ports"),
+    ],
+)
+def test_ranges_that_cannot_be(ranges: tuple[str, ...], ports: tuple[int, int], words: str) -> None:
+    with pytest.raises(OptionsError, match=words):
+        services.address_pools(Options(service_ranges=ranges, node_ports=ports))
