@@ -75,6 +75,8 @@ class Duration(click.ParamType[float]):
 @click.option("--tls-san", multiple=True, help="One more name of the serving certificate.")
 @click.option("--node-name", default="", help="Of this machine's node; the host's name.")
 @click.option("--kubeconfig", type=Path, help="Where the administrator's one is written.")
+@click.option("--audit-log-path", type=Path, help="Audit log; - for standard output.")
+@click.option("--audit-policy-file", type=Path, help="What it holds; all requests' metadata.")
 @click.option("--token-auth-file", type=Path, help="Users with static tokens, as CSV.")
 @click.option(
     "--service-cluster-ip-range",
@@ -172,6 +174,8 @@ def main(
     tls_san: tuple[str, ...],
     node_name: str,
     kubeconfig: Path | None,
+    audit_log_path: Path | None,
+    audit_policy_file: Path | None,
     token_auth_file: Path | None,
     service_cluster_ip_range: tuple[str, ...],
     service_node_port_range: tuple[int, int],
@@ -217,6 +221,8 @@ def main(
         extra_names=tls_san,
         node_name=node_name,
         kubeconfig=kubeconfig,
+        audit_log=audit_log_path,
+        audit_policy=audit_policy_file,
         token_auth_file=token_auth_file,
         controllers=tuple(word.strip() for word in controllers.split(",") if word.strip()),
         event_ttl=event_ttl,

@@ -24,6 +24,9 @@ Handler = Callable[["Call"], Awaitable[web.StreamResponse]]
 PlainHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 """Answers requests for a path that is no resource's."""
 
+Listener = Callable[[web.Request, web.StreamResponse], Awaitable[None]]
+"""Hears of an answer."""
+
 Background = Callable[[], Awaitable[None]]
 """Runs for as long as the server does; cancelled at its end."""
 
@@ -66,6 +69,8 @@ class Plane:
         trees: handlers of all paths below one, for which ``paths`` has none (``/openapi/v3``).
         middlewares: stand before every request (authentication, audit, metrics ...), the first
             one outermost. What they raise as an ApiError becomes the answer. See server/keys.py.
+        prepared: hear of every answer whose head is about to go out (aiohttp,
+            ``on_response_prepare``).
         starters: run once, in order, before the server listens: what must be there from the first
             request on.
         background: what runs beside.
@@ -84,6 +89,7 @@ class Plane:
     paths: dict[str, PlainHandler] = field(default_factory=dict)
     trees: dict[str, PlainHandler] = field(default_factory=dict)
     middlewares: list[Middleware] = field(default_factory=list)
+    prepared: list[Listener] = field(default_factory=list)
     starters: list[Background] = field(default_factory=list)
     background: list[Background] = field(default_factory=list)
     checks: dict[str, Check] = field(default_factory=dict)

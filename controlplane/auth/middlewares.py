@@ -6,18 +6,25 @@ from aiohttp import web
 from aiohttp.typedefs import Handler as HttpHandler
 from aiohttp.typedefs import Middleware
 
+from controlplane.api.errors import ApiError
+from controlplane.auth.audit.auditor import Auditor
 from controlplane.auth.authentication.authenticator import Authenticator, is_health
 from controlplane.auth.authentication.impersonation import impersonated
 from controlplane.auth.authorization.attributes import Authorizer, attributes_of, forbidden
 from controlplane.server.keys import INFO, USER
 
 
-def authenticating(authenticator: Authenticator) -> Middleware:
-    """Return the middleware that finds out who asks."""
+def authenticating(authenticator: Authenticator, auditor: Auditor | None) -> Middleware:
+    """Return the middleware that finds out who asks, and tells an auditor of those unknown."""
 
     @web.middleware
     async def authenticate(request: web.Request, handler: HttpHandler) -> web.StreamResponse:
-        request[USER] = authenticator.authenticate(request)
+        try:
+            request[USER] = authenticator.authenticate(request)
+        except ApiError as error:
+            if auditor is not None:
+                await auditor.refused(request, error)
+            raise
         return await handler(request)
 
     return authenticate

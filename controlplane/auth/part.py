@@ -7,6 +7,9 @@ from functools import partial
 from aiohttp import web
 
 from controlplane import addresses
+from controlplane.auth.audit.auditor import Auditor
+from controlplane.auth.audit.log import AuditLog
+from controlplane.auth.audit.policy import everything, read_policy
 from controlplane.auth.authentication.authenticator import Authenticator
 from controlplane.auth.authentication.statictokens import read_token_file
 from controlplane.auth.authorization import bootstrap
@@ -45,7 +48,12 @@ def install(plane: Plane) -> None:
     graph, rbac = Graph(plane.store), Rbac(plane.store)
     authorizer = Union(NodeAuthorizer(graph, bootstrap.node_rules()), rbac)
     plane.authorizer = authorizer
-    plane.middlewares += [authenticating(authenticator), authorizing(authorizer)]
+    auditor = _auditor(plane)
+    plane.middlewares.append(authenticating(authenticator, auditor))
+    if auditor is not None:
+        plane.middlewares.append(auditor.middleware())
+        plane.prepared.append(auditor.prepared)
+    plane.middlewares.append(authorizing(authorizer))
     restriction = NodeRestriction(plane.store)
     plane.registry.admission += [
         restriction,
@@ -71,6 +79,16 @@ def install(plane: Plane) -> None:
 def install_defaults(plane: Plane) -> None:
     """Hook in the making of default roles and bindings, behind that of their namespaces."""
     plane.starters.append(partial(bootstrap.reconcile, plane))
+
+
+def _auditor(plane: Plane) -> Auditor | None:
+    options = plane.options
+    if options.audit_log is None:
+        return None
+    policy = everything() if options.audit_policy is None else read_policy(options.audit_policy)
+    log = AuditLog(options.audit_log)
+    plane.background.append(log.run)
+    return Auditor(policy, log)
 
 
 def _serve_keys(plane: Plane, issuer: TokenIssuer) -> None:

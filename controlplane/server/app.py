@@ -51,6 +51,7 @@ class Server:
         """Return it as an application for aiohttp."""
         middlewares = [web.middleware(_as_status), *self._plane.middlewares]
         app = web.Application(client_max_size=MAX_BODY, middlewares=middlewares)
+        app.on_response_prepare.extend(self._plane.prepared)
         app.router.add_route("*", "/{path:.*}", self._answer)
         return app
 
