@@ -22,6 +22,7 @@ GROUP: Final = "rbac.authorization.k8s.io"
 PREFIX: Final = f"/{GROUP}/"
 SERVICE_ACCOUNT: Final = "system:serviceaccount:"
 _MAX_USERS: Final = 4096
+_MAX_DECIDED: Final = 16_384
 
 _Key = tuple[str, str]
 """(namespace, name); the namespace is "" for cluster roles and their bindings."""
@@ -40,21 +41,36 @@ class Rbac:
         self._bindings: dict[str, dict[str, dict[_Key, _Key]]] = {}
         self._subjects: dict[_Key, list[tuple[str, str]]] = {}
         self._known: dict[tuple[str, tuple[str, ...], str], tuple[Rule, ...]] = {}
+        self._decided: dict[tuple[object, ...], bool] = {}
         self.feed = Feed(store, PREFIX, self._put, self._remove, self._clear)
 
     def authorize(self, wanted: Attributes) -> tuple[bool, str]:
         """Say whether a rule allows it."""
+        if self.feed.catch_up():
+            self._forget_known()
+        key = (
+            wanted.user.name, wanted.user.groups, wanted.verb, wanted.group, wanted.combined,
+            wanted.namespace, wanted.name, wanted.path,
+        )  # fmt: skip
+        found = self._decided.get(key)
+        if found is None:
+            if len(self._decided) >= _MAX_DECIDED:
+                self._decided.clear()
+            found = self._decided[key] = self._decide(wanted)
+        return found, ""
+
+    def _decide(self, wanted: Attributes) -> bool:
         # The rules of the whole cluster first: they decide most requests.
         if any(rule.allows(wanted) for rule in self.rules(wanted.user, "")):
-            return True, ""
-        if wanted.namespace:
-            return any(r.allows(wanted) for r in self.rules(wanted.user, wanted.namespace)), ""
-        return False, ""
+            return True
+        return bool(wanted.namespace) and any(
+            rule.allows(wanted) for rule in self.rules(wanted.user, wanted.namespace)
+        )
 
     def rules(self, user: User, namespace: str) -> tuple[Rule, ...]:
         """Return the rules that a namespace's bindings give a user; "": those of the cluster."""
         if self.feed.catch_up():
-            self._known.clear()
+            self._forget_known()
         key = user.name, user.groups, namespace
         found = self._known.get(key)
         if found is None:
@@ -94,10 +110,14 @@ class Rbac:
         self._roles.clear()
         self._bindings.clear()
         self._subjects.clear()
+        self._forget_known()
+
+    def _forget_known(self) -> None:
         self._known.clear()
+        self._decided.clear()
 
     def _put(self, item: Item) -> None:
-        self._known.clear()
+        self._forget_known()
         plural, binding, namespace = _place(item.key)
         value = codec.decode(item)
         if plural.endswith("roles"):
@@ -116,7 +136,7 @@ class Rbac:
         self._subjects[binding] = places
 
     def _remove(self, item: Item) -> None:
-        self._known.clear()
+        self._forget_known()
         plural, key, _ = _place(item.key)
         if plural.endswith("roles"):
             self._roles.pop(key, None)
