@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Final
 
 from aiohttp import web
@@ -11,6 +12,7 @@ from yarl import URL
 from controlplane.api import codec
 from controlplane.api.errors import ApiError, bad_request
 from controlplane.api.resource import Object
+from controlplane.auth.authorization.attributes import attributes_of, forbidden
 from controlplane.plane import Call, Plane
 from controlplane.proxying import targets
 from controlplane.proxying.backends import Backends
@@ -76,6 +78,7 @@ class Proxies:
 
     async def command(self, call: Call) -> web.StreamResponse:
         """``pods/NAME/exec`` and ``pods/NAME/attach``, by GET (WebSocket) or POST (SPDY)."""
+        self._require_create(call)
         pod = self._get("pods", call.info.namespace, call.info.name)
         container = targets.container_of(pod, call.request.query.get("container", ""))
         kind = call.info.subresource
@@ -85,6 +88,7 @@ class Proxies:
 
     async def port_forward(self, call: Call) -> web.StreamResponse:
         """``pods/NAME/portforward``."""
+        self._require_create(call)
         pod = self._get("pods", call.info.namespace, call.info.name)
         parameters = port_parameters(call.request.query)
         path = f"/portForward/{call.info.namespace}/{call.info.name}"
@@ -116,6 +120,23 @@ class Proxies:
         if port not in (0, target.port):
             target = Target(named.scheme or "http", target.host, port)
         return await self._pass_on(call, target)
+
+    def _require_create(self, call: Call) -> None:
+        """Refuse who may only read: a stream changes things, though WebSockets begin with GET.
+
+        Source: the feature gate AuthorizePodWebsocketUpgradeCreatePermission of Kubernetes.
+
+        Raises:
+            ApiError: the user may not create this subresource.
+        """
+        authorizer = self._plane.authorizer
+        if authorizer is None or call.info.verb == "create":
+            return
+        info = replace(call.info, verb="create")
+        wanted = attributes_of(call.request, info, call.context.user)
+        allowed, reason = authorizer.authorize(wanted)
+        if not allowed:
+            raise forbidden(wanted, reason)
 
     async def _upgrade(self, call: Call, pod: Object, path: str) -> web.StreamResponse:
         node = pod["spec"].get("nodeName", "")

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from controlplane.auth.authorization.attributes import Attributes
 from controlplane.proxying import part, targets
 from tests.support.kubelet import Kubelet, kubelet, node_status
 from tests.unit.controlplane.server.client import PODS, Api, running_api
@@ -232,3 +233,21 @@ async def test_proxies_pass_on_what_they_get(
         status, value = await api.call("GET", f"{PODS}/web:1/proxy/")
         assert (status, value["reason"]) == (503, "ServiceUnavailable")
         assert "error trying to reach service: " in value["message"]
+
+
+class OnlyReaders:
+    """Lets everybody read, and nobody write."""
+
+    def authorize(self, wanted: Attributes) -> tuple[bool, str]:
+        return wanted.verb == "get", "only to read"
+
+
+async def test_who_may_only_read_may_not_open_streams(tmp_path: Path) -> None:
+    async with running(tmp_path) as (api, beside):
+        api.plane.authorizer = OnlyReaders()
+        for name in ("exec", "attach", "portforward"):
+            status, value = await api.call("GET", f"{PODS}/web/{name}?command=id&stdout=1")
+            assert (status, value["reason"]) == (403, "Forbidden")
+            assert f'cannot create resource "pods/{name}"' in value["message"]
+        assert beside.asked == []
+        assert (await api.send("GET", f"{PODS}/web/log")).status == 200
