@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import signal
 
+from hypothesis import HealthCheck, settings
+
 from tests.support.machine import run_token
 
 pytest_plugins = ["pytester"]
+
+# How long an example takes says more of what else the machine does than of our code.
+settings.register_profile(
+    "shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("shared machine")
 
 # Who starts us in the background of a script starts us deaf to SIGINT, and with us every command
 # that a test means to interrupt.
