@@ -10,10 +10,11 @@ import asyncio
 import copy
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from controlplane.api import codec, metadata
+from controlplane.api.claims import Taken, settle
+from controlplane.api.deletion import DeleteOptions, ended, marked
 from controlplane.api.errors import (
     ApiError,
     Cause,
@@ -27,7 +28,6 @@ from controlplane.api.fieldsets import FieldSets
 from controlplane.api.ownership import UPDATE, Manager, Ownership, write_managers
 from controlplane.api.resource import (
     Admission,
-    Claim,
     Claims,
     Context,
     DeletionCheck,
@@ -38,27 +38,8 @@ from controlplane.kinds.types import Types, WrongTypeError
 from controlplane.store.model import Item, MismatchError
 from controlplane.store.store import Store
 
-FOREGROUND = "foregroundDeletion"
-ORPHAN = "orphan"
 _MAX_TRIES = 100
 _MAX_MANAGER = 128
-
-
-@dataclass(frozen=True, slots=True)
-class DeleteOptions:
-    """How to delete.
-
-    Attributes:
-        grace: seconds asked for; None: the kind's default.
-        uid: that the object must have; "": any.
-        revision: resourceVersion that it must have; "": any.
-        propagation: ``Background``, ``Foreground`` or ``Orphan``; "": the kind's default.
-    """
-
-    grace: int | None = None
-    uid: str = ""
-    revision: str = ""
-    propagation: str = ""
 
 
 @dataclass(slots=True)
@@ -180,7 +161,7 @@ class Registry:
             meta["name"] = metadata.generate_name(meta["generateName"])
         self._default(resource, value)
         resource.strategy.prepare_create(value, context)
-        with _Taken() as taken:
+        with Taken() as taken:
             await self._finish(resource, value, None, context, taken)
             meta = value["metadata"]
             if not applied:
@@ -228,7 +209,7 @@ class Registry:
             value = await change(copy.deepcopy(old))
             self._check_identity(resource, value, old, item)
             try:
-                with _Taken() as taken:
+                with Taken() as taken:
                     value = await self._prepare_update(resource, value, old, context, taken)
                     if not applied:
                         self._own(resource, old, value, context)
@@ -258,13 +239,13 @@ class Registry:
             self._check_preconditions(resource, old, options)
             for check in self.deletions:
                 await check.admit_delete(resource, old, context)
-            value = _marked(resource, old, options, context)
+            value = marked(resource, old, options, context)
             if value is None:
                 if context.dry_run:
-                    return _ended(resource, old, context), True
+                    return ended(resource, old, context), True
                 try:
                     gone = await self._remove(resource, old, item)
-                    return _ended(resource, gone, context), True
+                    return ended(resource, gone, context), True
                 except MismatchError as error:
                     if error.current is None:
                         name = old["metadata"]["name"]
@@ -275,7 +256,7 @@ class Registry:
                 return value, False
             value["metadata"].pop("resourceVersion", None)
             try:
-                return await self._keep(resource, item.key, value, item, _Taken()), False
+                return await self._keep(resource, item.key, value, item, Taken()), False
             except MismatchError as error:
                 if error.current is None:
                     name = old["metadata"]["name"]
@@ -284,7 +265,7 @@ class Registry:
         raise self._changed(resource, codec.decode(item)["metadata"]["name"])
 
     async def _prepare_update(
-        self, resource: Resource, value: Object, old: Object, context: Context, taken: _Taken
+        self, resource: Resource, value: Object, old: Object, context: Context, taken: Taken
     ) -> Object:
         strategy, meta, before = resource.strategy, value["metadata"], old["metadata"]
         for key in ("uid", "creationTimestamp", "deletionTimestamp", "generation",
@@ -313,7 +294,7 @@ class Registry:
         value: Object,
         old: Object | None,
         context: Context,
-        taken: _Taken,
+        taken: Taken,
     ) -> None:
         strategy, created = resource.strategy, old is None
         self._default(resource, value)
@@ -353,7 +334,7 @@ class Registry:
         resource.strategy.default(value)
 
     async def _keep(
-        self, resource: Resource, key: str, value: Object, item: Item, taken: _Taken
+        self, resource: Resource, key: str, value: Object, item: Item, taken: Taken
     ) -> Object:
         """Write a changed object, or remove it if it waited for that change to go."""
         meta = value["metadata"]
@@ -382,7 +363,7 @@ class Registry:
         return codec.with_revision(value, change.revision)
 
     async def _put(
-        self, resource: Resource, key: str, value: Object, expected: int, taken: _Taken
+        self, resource: Resource, key: str, value: Object, expected: int, taken: Taken
     ) -> Item:
         strategy, claims = resource.strategy, taken.pass_on()
         kept = strategy.to_stored(value) if strategy.converts else value
@@ -393,7 +374,7 @@ class Registry:
             return await write
         # What was claimed follows the write, even when nobody waits for its end any more.
         writing = asyncio.ensure_future(write)
-        writing.add_done_callback(lambda done: _settle(claims, kept=_succeeded(done)))
+        writing.add_done_callback(lambda done: settle(claims, kept=_succeeded(done)))
         return await asyncio.shield(writing)
 
     def _own(self, resource: Resource, old: Object, value: Object, context: Context) -> None:
@@ -471,89 +452,8 @@ class Registry:
         return conflict(resource.plural, resource.group, name, why)
 
 
-class _Taken:
-    """What has been claimed for a write; dropped at the end of the block, unless passed on."""
-
-    def __init__(self) -> None:
-        self.claims: list[Claim] = []
-
-    def pass_on(self) -> list[Claim]:
-        """Leave it to the write, which keeps or drops it."""
-        claims, self.claims = self.claims, []
-        return claims
-
-    def __enter__(self) -> _Taken:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        _settle(self.claims, kept=False)
-
-
-def _settle(claims: list[Claim], *, kept: bool) -> None:
-    for claim in claims:
-        if kept:
-            claim.keep()
-        else:
-            claim.drop()
-
-
 def _succeeded(done: asyncio.Future[Any]) -> bool:
     return not done.cancelled() and done.exception() is None
-
-
-def _marked(
-    resource: Resource, old: Object, options: DeleteOptions, context: Context
-) -> Object | None:
-    """Return an object that waits for its deletion; None: nothing keeps it."""
-    meta = dict(old["metadata"])
-    finalizers = _propagating(resource, meta.get("finalizers", []), options.propagation)
-    before = meta.get("deletionGracePeriodSeconds", 0) if "deletionTimestamp" in meta else None
-    own = resource.strategy.deletion_finalizer
-    if own and before is None and own not in finalizers:
-        finalizers = [*finalizers, own]
-    if before is None:
-        grace = resource.strategy.deletion_grace(old, options.grace)
-    else:
-        # A second request can only make it go sooner.
-        grace = before if options.grace is None else max(min(options.grace, before), 0)
-    waits = bool(finalizers) or grace > 0 or bool(old.get("spec", {}).get("finalizers"))
-    if not waits:
-        return None
-    if before != grace:
-        start = meta["deletionTimestamp"] if before is not None else context.now
-        moment = datetime.fromisoformat(start.replace("Z", "+00:00"))
-        moment = (moment + timedelta(seconds=grace - (before or 0))).astimezone(UTC)
-        meta["deletionTimestamp"] = moment.strftime("%Y-%m-%dT%H:%M:%SZ")
-        meta["deletionGracePeriodSeconds"] = grace
-        if meta.get("generation") and before is None:
-            meta["generation"] += 1
-    _put(meta, "finalizers", finalizers or None)
-    value = {**old, "metadata": meta}
-    resource.strategy.prepare_delete(value, context)
-    return value
-
-
-def _ended(resource: Resource, gone: Object, context: Context) -> Object:
-    """Return an object of a kind whose deletions can wait, as one that waited no longer."""
-    if resource.strategy.grace is None:
-        return gone
-    meta = {**gone["metadata"], "deletionGracePeriodSeconds": 0}
-    if "deletionTimestamp" not in meta:
-        meta["deletionTimestamp"] = context.now
-        if meta.get("generation"):
-            meta["generation"] += 1
-    return {**gone, "metadata": meta}
-
-
-def _propagating(resource: Resource, present: list[str], propagation: str) -> list[str]:
-    """Return the finalizers that make the garbage collector treat dependents as asked for."""
-    kept = [f for f in present if f not in (FOREGROUND, ORPHAN)]
-    if not propagation:
-        # What an earlier request has asked for stands before the default of the kind.
-        propagation = "" if len(kept) < len(present) else resource.strategy.propagation
-        kept = present if not propagation else kept
-    finalizer = {"Foreground": FOREGROUND, "Orphan": ORPHAN}.get(propagation)
-    return [*kept, finalizer] if finalizer else list(kept)
 
 
 def _status_only(value: Object, old: Object) -> Object:

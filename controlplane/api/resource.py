@@ -116,6 +116,7 @@ class Strategy:
         typed: the table of types knows all fields, and how strategic merge patches merge them.
         deletion_finalizer: that an object gets when it is to be deleted; "": none.
         unconditional: an update without a resourceVersion overwrites whatever is there.
+        create_on_update: an update of an object that is not there makes it.
         names: what they may be: ``subdomain`` or ``label`` (RFC 1123), or ``path``, one part of a
             path.
         home: group of the kind that keeps the objects, if they are another's in another form; then
@@ -130,6 +131,7 @@ class Strategy:
     propagation: str = "Background"
     selectable: frozenset[str] = frozenset()
     unconditional: bool = True
+    create_on_update: bool = False
     names: str = "subdomain"
     home: str = ""
     converts: bool = False

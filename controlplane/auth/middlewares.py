@@ -10,7 +10,7 @@ from controlplane.api.errors import ApiError
 from controlplane.auth.audit.auditor import Auditor
 from controlplane.auth.authentication.authenticator import Authenticator, is_health
 from controlplane.auth.authentication.impersonation import impersonated
-from controlplane.auth.authorization.attributes import Authorizer, attributes_of, forbidden
+from controlplane.auth.authorization.attributes import Authorizer, attributes_of, require
 from controlplane.server.keys import INFO, USER
 
 
@@ -41,9 +41,7 @@ def authorizing(authorizer: Authorizer) -> Middleware:
         if info is None and is_health(request.path):
             return await handler(request)
         wanted = attributes_of(request, info, user)
-        allowed, reason = authorizer.authorize(wanted)
-        if not allowed:
-            raise forbidden(wanted, reason)
+        require(authorizer, wanted)
         return await handler(request)
 
     return authorize

@@ -12,8 +12,8 @@ import logging
 from typing import Any, Final
 
 from controlplane.api import codec, metadata
+from controlplane.api.deletion import DeleteOptions
 from controlplane.api.errors import ApiError
-from controlplane.api.registry import DeleteOptions
 from controlplane.api.resource import Context, Object, Resource
 from controlplane.customresources.definition import FINALIZER, is_true, set_condition
 from controlplane.customresources.scale import serve_scale

@@ -12,8 +12,8 @@ from typing import Any
 from aiohttp import web
 
 from controlplane.api import codec
+from controlplane.api.deletion import DeleteOptions
 from controlplane.api.errors import ApiError, Cause, bad_request
-from controlplane.api.registry import DeleteOptions
 from controlplane.api.resource import Context, Object, Resource
 from controlplane.api.selectors import from_object
 from controlplane.kinds.types import WrongTypeError

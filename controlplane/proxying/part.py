@@ -12,7 +12,7 @@ from yarl import URL
 from controlplane.api import codec
 from controlplane.api.errors import ApiError, bad_request
 from controlplane.api.resource import Object
-from controlplane.auth.authorization.attributes import attributes_of, forbidden
+from controlplane.auth.authorization.attributes import attributes_of, require
 from controlplane.plane import Call, Plane
 from controlplane.proxying import targets
 from controlplane.proxying.backends import Backends
@@ -134,9 +134,7 @@ class Proxies:
             return
         info = replace(call.info, verb="create")
         wanted = attributes_of(call.request, info, call.context.user)
-        allowed, reason = authorizer.authorize(wanted)
-        if not allowed:
-            raise forbidden(wanted, reason)
+        require(authorizer, wanted)
 
     async def _upgrade(self, call: Call, pod: Object, path: str) -> web.StreamResponse:
         node = pod["spec"].get("nodeName", "")

@@ -8,11 +8,12 @@ from typing import Any, Final
 from aiohttp import web
 
 from controlplane.api import codec, metadata
+from controlplane.api.deletion import DeleteOptions
 from controlplane.api.errors import ApiError, bad_request
 from controlplane.api.identity import SYSTEM
 from controlplane.api.listing import Selection, read_list, select
-from controlplane.api.registry import DeleteOptions
 from controlplane.api.resource import Context, Object, Resource
+from controlplane.auth.authorization.attributes import Attributes, require
 from controlplane.kinds.types import WrongTypeError
 from controlplane.plane import Call, Plane
 from controlplane.server.answers import (
@@ -166,10 +167,38 @@ class Resources:
         async def change(old: Object) -> Object:
             return json_copy(value)
 
-        namespace = _namespace(info, resource)
-        changed = await self._registry.update(resource, namespace, info.name, change, context)
+        namespace, status = _namespace(info, resource), 200
+        try:
+            changed = await self._registry.update(resource, namespace, info.name, change, context)
+        except ApiError as error:
+            creates = resource.strategy.create_on_update and not info.subresource
+            if error.reason != "NotFound" or not creates:
+                raise
+            self._check_creation(info, context)
+            if value["metadata"].setdefault("name", info.name) != info.name:
+                raise bad_request(
+                    f"the name of the object ({value['metadata']['name']}) does not match the name "
+                    f"on the URL ({info.name})"
+                ) from None
+            changed = await self._registry.create(resource, namespace, value, context)
+            status = 201
         content = object_bytes(resource, codec.encode(changed), form, "")
-        return respond_bytes(content, media=form.media)
+        return respond_bytes(content, status=status, media=form.media)
+
+    def _check_creation(self, info: RequestInfo, context: Context) -> None:
+        """See to it that who updates or applies what is not there may create it.
+
+        Raises:
+            ApiError: they may not.
+        """
+        authorizer = self._plane.authorizer
+        if authorizer is None:
+            return
+        wanted = Attributes(
+            context.user, "create", info.group, info.version, info.resource, "",
+            info.namespace, info.name,
+        )  # fmt: skip
+        require(authorizer, wanted)
 
     async def _patch(
         self, request: web.Request, info: RequestInfo, resource: Resource, context: Context
@@ -193,6 +222,7 @@ class Resources:
             except ApiError as error:
                 if error.reason != "NotFound" or info.subresource:
                     raise
+                self._check_creation(info, context)
                 made = apply(self._registry, resource, None, config, context, force=force)
                 value = await self._registry.create(
                     resource, info.namespace, made, context, applied=True

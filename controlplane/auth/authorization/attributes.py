@@ -120,6 +120,17 @@ def forbidden(wanted: Attributes, reason: str) -> ApiError:
     )
 
 
+def require(authorizer: Authorizer, wanted: Attributes) -> None:
+    """Refuse what is not allowed.
+
+    Raises:
+        ApiError: it is not (403).
+    """
+    allowed, reason = authorizer.authorize(wanted)
+    if not allowed:
+        raise forbidden(wanted, reason)
+
+
 def _quoted(text: str) -> str:
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from controlplane.api import codec, metadata
+from controlplane.api.deletion import DeleteOptions
 from controlplane.api.errors import ApiError
-from controlplane.api.registry import DeleteOptions
 from controlplane.api.resource import Context, Object, Resource
 from controlplane.api.selectors import from_object
 from controlplane.auth.authorization.rbac import GROUP

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Any, Final
 
 from controlplane.api import codec, metadata
+from controlplane.api.deletion import DeleteOptions
 from controlplane.api.errors import ApiError
-from controlplane.api.registry import DeleteOptions
 from controlplane.api.resource import Context, Object
 from controlplane.auth.tokens.claims import PREFIX
 from controlplane.auth.tokens.issuer import LEGACY_ISSUER, TokenIssuer

@@ -7,8 +7,8 @@ from typing import Any, Final
 
 import msgspec
 
+from controlplane.api.deletion import DeleteOptions
 from controlplane.api.errors import ApiError
-from controlplane.api.registry import DeleteOptions
 from controlplane.api.resource import Object, Resource
 from controlplane.controllers.garbage.decisions import Decision, State, decide
 from controlplane.controllers.garbage.graph import Graph, Node, Owner

@@ -17,7 +17,7 @@ import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from controlplane.api.registry import FOREGROUND, ORPHAN
+from controlplane.api.deletion import FOREGROUND, ORPHAN
 from controlplane.controllers.garbage.graph import Node
 
 

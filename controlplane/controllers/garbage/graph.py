@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from controlplane.api.registry import FOREGROUND, ORPHAN
+from controlplane.api.deletion import FOREGROUND, ORPHAN
 
 
 @dataclass(frozen=True, slots=True)

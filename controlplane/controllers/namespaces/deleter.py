@@ -17,8 +17,8 @@ from collections.abc import Iterable
 from typing import Final
 
 from controlplane.api import codec, metadata
+from controlplane.api.deletion import DeleteOptions
 from controlplane.api.errors import ApiError
-from controlplane.api.registry import DeleteOptions
 from controlplane.api.resource import Object, Resource
 from controlplane.controllers.garbage.collector import node_of
 from controlplane.controllers.namespaces.conditions import Progress, with_progress

@@ -24,6 +24,7 @@ class Roles(Strategy):
         namespaced: they cannot speak of paths.
     """
 
+    create_on_update = True
     names = "path"
     generation = False
     has_status = False
@@ -58,6 +59,7 @@ class Bindings(Strategy):
         namespaced: they can refer to roles of their namespace.
     """
 
+    create_on_update = True
     names = "path"
     generation = False
     has_status = False

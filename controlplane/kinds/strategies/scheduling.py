@@ -78,6 +78,7 @@ def _check_priority(value: Object) -> list[Cause]:
 class RuntimeClass(Plain):
     """Handlers of a container runtime."""
 
+    create_on_update = True
     unconditional = False
     columns = (Column("Handler", description="How the container runtime calls it."),)
 
@@ -112,6 +113,7 @@ class RuntimeClass(Plain):
 class Lease(Plain):
     """Leases: who holds something, and until when."""
 
+    create_on_update = True
     unconditional = False
     columns = (Column("Holder", description="Who holds it."),)
 

@@ -44,6 +44,7 @@ _CONTROLLERS: Final = (
 class EndpointsStrategy(Strategy):
     """See the module."""
 
+    create_on_update = True
     generation = False
     has_status = False
     columns = (Column("Endpoints", description="Addresses and ports."),)

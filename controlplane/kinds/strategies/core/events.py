@@ -42,6 +42,7 @@ _SELECTABLE: Final = {
 class EventStrategy(Strategy):
     """The form that is kept."""
 
+    create_on_update = True
     generation = False
     has_status = False
     names = "path"

@@ -48,6 +48,7 @@ _CONFLICTS: Final = ({"BestEffort", "NotBestEffort"}, {"Terminating", "NotTermin
 class LimitRangeStrategy(Strategy):
     """See the module."""
 
+    create_on_update = True
     generation = False
     has_status = False
     columns = (

@@ -31,6 +31,7 @@ _OMITTED: Final = (
 class ServiceStrategy(Strategy):
     """See the module."""
 
+    create_on_update = True
     generation = False
     names = "label"
     selectable = frozenset({"spec.clusterIP", "spec.type"})

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from controlplane.auth.authorization.attributes import Attributes
+from controlplane.kinds.strategies import STRATEGIES
 from tests.unit.controlplane.server.client import MAPS, PODS, Api, running_api
 
 MERGE = "application/merge-patch+json"
@@ -55,6 +57,36 @@ async def test_names(api: Api) -> None:
         status, error = await api.call("POST", MAPS, {"metadata": meta})
         assert status in (400, 422), error
         assert "name" in error["message"]
+
+
+LEASES = "/apis/coordination.k8s.io/v1/namespaces/default/leases"
+
+
+class NoCreation:
+    """Allows all but creations."""
+
+    def authorize(self, wanted: Attributes) -> tuple[bool, str]:
+        return wanted.verb != "create", "for a test"
+
+
+async def test_an_update_makes_objects_of_some_kinds(tmp_path: Path) -> None:
+    lease = {"metadata": {"name": "a"}, "spec": {"holderIdentity": "x", "leaseDurationSeconds": 1}}
+    async with running_api(tmp_path, strategies=STRATEGIES) as api:
+        status, made = await api.call("PUT", f"{LEASES}/a", lease)
+        assert (status, made["spec"]) == (201, lease["spec"])
+        assert (await api.call("PUT", f"{LEASES}/a", made))[0] == 200
+        status, error = await api.call("PUT", f"{LEASES}/b", lease)
+        assert (status, "does not match the name on the URL" in error["message"]) == (400, True)
+        assert (await api.call("PUT", f"{MAPS}/a", {"metadata": {"name": "a"}}))[0] == 404
+        # Who may change and not create makes nothing by a change, nor by an apply.
+        api.plane.authorizer = NoCreation()
+        lease["metadata"] = {"name": "c"}
+        assert (await api.call("PUT", f"{LEASES}/c", lease))[0] == 403
+        applied = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}}
+        path = f"{MAPS}/c?fieldManager=me"
+        status, error = await api.call("PATCH", path, applied, kind=APPLY)
+        assert (status, error["reason"]) == (403, "Forbidden")
+        assert (await api.call("GET", f"{MAPS}/c"))[0] == 404
 
 
 async def test_an_update_for_an_old_version_is_refused(api: Api) -> None:
