@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -65,7 +65,14 @@ class Registry:
     deletions: list[DeletionCheck] = field(default_factory=list)
     claims: dict[str, Claims] = field(default_factory=dict)
 
-    def clean(self, resource: Resource, body: Any, context: Context, validation: str) -> Object:
+    def clean(
+        self,
+        resource: Resource,
+        body: Any,
+        context: Context,
+        validation: str,
+        duplicates: Sequence[str] = (),
+    ) -> Object:
         """Return an object of a request as it is kept.
 
         Args:
@@ -73,9 +80,24 @@ class Registry:
             body: decoded JSON.
             context: gets the warnings.
             validation: of unknown fields: ``Strict``, ``Warn`` or ``Ignore``.
+            duplicates: sentences about what the body has twice; treated alike.
 
         Raises:
             ApiError: it is of another kind, has values of wrong types, or unknown fields.
+        """
+        value, unknown = self.decode(resource, body)
+        wrong = [*(f'unknown field "{path}"' for path in unknown), *duplicates]
+        if wrong and validation == "Strict":
+            raise bad_request(f"strict decoding error: {', '.join(wrong)}")
+        if validation != "Ignore":
+            context.warnings += wrong
+        return value
+
+    def decode(self, resource: Resource, body: Any) -> tuple[Object, list[str]]:
+        """Return an object of a request as it is kept, and paths of fields that its kind lacks.
+
+        Raises:
+            ApiError: it is of another kind, or has values of wrong types.
         """
         if not isinstance(body, dict):
             raise bad_request(f"the body must be an object of kind {resource.kind}")
@@ -91,13 +113,8 @@ class Registry:
                 f'{resource.kind} in version "{resource.version}" cannot be handled as a '
                 f"{resource.kind}: {error}"
             ) from error
-        if unknown and validation == "Strict":
-            listed = ", ".join(f'unknown field "{path}"' for path in unknown)
-            raise bad_request(f"strict decoding error: {listed}")
-        if validation != "Ignore":
-            context.warnings += [f'unknown field "{path}"' for path in unknown]
         value.setdefault("metadata", {})
-        return value
+        return value, unknown
 
     def get(self, resource: Resource, namespace: str, name: str) -> Item:
         """Return an object.

@@ -20,10 +20,13 @@ GROUP_VERSIONS = (
     "events.k8s.io/v1", "discovery.k8s.io/v1", "networking.k8s.io/v1", "coordination.k8s.io/v1",
     "scheduling.k8s.io/v1", "node.k8s.io/v1", "storage.k8s.io/v1", "rbac.authorization.k8s.io/v1",
     "authentication.k8s.io/v1", "authorization.k8s.io/v1", "certificates.k8s.io/v1",
-    "apiextensions.k8s.io/v1", "resource.k8s.io/v1",
+    "apiextensions.k8s.io/v1", "resource.k8s.io/v1", "admissionregistration.k8s.io/v1",
 )  # fmt: skip
 # What the server does not offer of these groups.
 LEFT_OUT = {"componentstatuses"}
+# Controllers want to list these kinds; nothing would enforce what is made of them, so nothing is.
+READING = ("get", "list", "watch")
+EMPTY = ("admissionregistration.k8s.io/v1",)
 PREFIXES = (
     ("io.k8s.apimachinery.pkg.apis.meta.", "meta."),
     ("io.k8s.apimachinery.pkg.util.intstr.", "util."),
@@ -57,6 +60,9 @@ def main(discovery: Path, openapi: Path) -> None:
         stem = ("apis/" if "/" in group_version else "api/") + group_version
         stem = stem.replace("/", "__")
         resources[group_version] = _resources(json.loads((discovery / f"{stem}.json").read_text()))
+        if group_version in EMPTY:
+            for facts in resources[group_version].values():
+                facts["verbs"] = [verb for verb in facts["verbs"] if verb in READING]
         document = json.loads((openapi / f"{stem}_openapi.json").read_text())
         schemas = document["components"]["schemas"]
         atomic = {

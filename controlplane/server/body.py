@@ -14,6 +14,7 @@ from aiohttp import web
 from controlplane.api.errors import ApiError, bad_request
 from controlplane.kinds.protobuf import MEDIA, ProtobufError, decode_object
 from controlplane.kinds.types import MAX_DEPTH
+from controlplane.server import duplicates
 
 MAX_BODY: Final = 3 << 20
 """Bytes of one request, as in Kubernetes."""
@@ -59,6 +60,16 @@ async def read_body(request: web.Request, kinds: dict[str, str]) -> Any:
         "UnsupportedMediaType",
         f"the body of the request was in an unknown format {kind!r}: accepted are {listed}",
     )
+
+
+async def read_duplicates(request: web.Request) -> list[str]:
+    """Return a sentence for each key that the body, read before, has twice in one object."""
+    content = await request.read()
+    if request.content_type not in _YAML:
+        return duplicates.in_json(content) if request.content_type in _JSON else []
+    if len(content) > _MUCH_YAML:
+        return await asyncio.to_thread(duplicates.in_yaml, content)
+    return duplicates.in_yaml(content)
 
 
 def _from_json(content: bytes) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 import jsonpatch
@@ -30,6 +30,7 @@ def patcher(
     patch: Any,
     context: Context,
     validation: str,
+    duplicates: Sequence[str] = (),
 ) -> Change:
     """Return what turns a present object into the patched one.
 
@@ -39,7 +40,7 @@ def patcher(
     compute = _computation(registry, resource, kind, patch)
 
     async def change(old: Object) -> Object:
-        return registry.clean(resource, compute(old), context, validation)
+        return registry.clean(resource, compute(old), context, validation, duplicates)
 
     return change
 
@@ -53,6 +54,26 @@ def applier(
         return apply(registry, resource, old, config, context, force=force)
 
     return change
+
+
+def read_config(registry: Registry, resource: Resource, body: Any) -> Object:
+    """Return the configuration of an apply as it is kept.
+
+    Raises:
+        ApiError: it is of another kind, or has fields or types that this one has not: nobody could
+            own them, so they are refused whatever the client says of field validation.
+    """
+    config, unknown = registry.decode(resource, body)
+    if unknown:
+        meta = config["metadata"]
+        name = "/".join(filter(None, (meta.get("namespace"), meta.get("name"))))
+        told = [f".{path}: field not declared in schema" for path in unknown]
+        listed = told[0] if len(told) == 1 else "errors:\n  " + "\n  ".join(told)
+        raise bad_request(
+            f"failed to create typed patch object ({name}; {resource.api_version}, "
+            f"Kind={resource.kind}): {listed}"
+        )
+    return config
 
 
 def apply(

@@ -25,9 +25,9 @@ from controlplane.server.answers import (
     respond,
     respond_bytes,
 )
-from controlplane.server.body import read_body
+from controlplane.server.body import read_body, read_duplicates
 from controlplane.server.keys import USER
-from controlplane.server.patching import APPLY_TYPE, applier, apply, patcher
+from controlplane.server.patching import APPLY_TYPE, applier, apply, patcher, read_config
 from controlplane.server.request import RequestInfo, integer, is_true
 from controlplane.server.watching import serve_watch
 
@@ -57,6 +57,9 @@ class Resources:
             raise ApiError("NotFound", "the server could not find the requested resource")
         self._check(resource, info)
         context = _context(request, info)
+        if not resource.kept:
+            # There is no table of what is answered and forgotten.
+            negotiate(request.headers.get("Accept", ""))
         handler = self._plane.handlers.get((info.group, info.resource, info.subresource))
         if handler is not None:
             answer = await handler(Call(request, info, resource, context, self._plane))
@@ -151,18 +154,24 @@ class Resources:
         self, request: web.Request, info: RequestInfo, resource: Resource, context: Context
     ) -> web.Response:
         form = negotiate(request.headers.get("Accept", ""), OBJECT_SHAPES)
-        body = await read_body(request, self._registry.types.kinds)
-        value = self._registry.clean(resource, body, context, _validation(request))
+        value = await self._read_object(request, resource, context)
         made = await self._registry.create(resource, info.namespace, value, context)
         content = object_bytes(resource, codec.encode(made), form, "")
         return respond_bytes(content, status=201, media=form.media)
+
+    async def _read_object(
+        self, request: web.Request, resource: Resource, context: Context
+    ) -> Object:
+        validation = _validation(request)
+        body = await read_body(request, self._registry.types.kinds)
+        doubled = await read_duplicates(request) if validation != "Ignore" else []
+        return self._registry.clean(resource, body, context, validation, doubled)
 
     async def _update(
         self, request: web.Request, info: RequestInfo, resource: Resource, context: Context
     ) -> web.Response:
         form = negotiate(request.headers.get("Accept", ""), OBJECT_SHAPES)
-        body = await read_body(request, self._registry.types.kinds)
-        value = self._registry.clean(resource, body, context, _validation(request))
+        value = await self._read_object(request, resource, context)
 
         async def change(old: Object) -> Object:
             return json_copy(value)
@@ -207,11 +216,15 @@ class Resources:
         patch = await read_body(request, self._registry.types.kinds)
         namespace = _namespace(info, resource)
         validation = _validation(request)
+        doubled = await read_duplicates(request) if validation != "Ignore" else []
         status = 200
         if request.content_type == APPLY_TYPE:
             if not request.query.get("fieldManager"):
                 raise bad_request("PatchOptions.fieldManager is required for apply patch")
-            config = self._registry.clean(resource, patch, context, validation)
+            if doubled and validation == "Strict":
+                raise bad_request(f"error strict decoding YAML: {', '.join(doubled)}")
+            context.warnings += doubled
+            config = read_config(self._registry, resource, patch)
             config["metadata"].setdefault("name", info.name)
             force = is_true(request.query.get("force", ""))
             try:
@@ -230,7 +243,7 @@ class Resources:
                 status = 201
         else:
             change = patcher(
-                self._registry, resource, request.content_type, patch, context, validation
+                self._registry, resource, request.content_type, patch, context, validation, doubled
             )
             value = await self._registry.update(resource, namespace, info.name, change, context)
         content = object_bytes(resource, codec.encode(value), form, "")
