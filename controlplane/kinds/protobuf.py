@@ -209,14 +209,14 @@ def _moment(data: Any) -> tuple[datetime, int] | None:
 
 def _time(data: Any) -> str | None:
     moment = _moment(data)
-    return None if moment is None else moment[0].strftime("%Y-%m-%dT%H:%M:%SZ")
+    return None if moment is None else f"{moment[0].isoformat()[:19]}Z"
 
 
 def _micro_time(data: Any) -> str | None:
     moment = _moment(data)
     if moment is None:
         return None
-    return f"{moment[0].strftime('%Y-%m-%dT%H:%M:%S')}.{moment[1] // 1000:06d}Z"
+    return f"{moment[0].isoformat()[:19]}.{moment[1] // 1000:06d}Z"
 
 
 def _int_or_string(data: Any) -> int | str:

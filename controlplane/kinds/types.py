@@ -312,7 +312,8 @@ def _time(kind: str, value: Any, path: str) -> str:
         moment = moment.astimezone(UTC)
     except (ValueError, OverflowError) as error:
         raise _wrong(path, "a time such as 2006-01-02T15:04:05Z", value) from error
-    text = moment.strftime("%Y-%m-%dT%H:%M:%S")
+    # strftime(3) writes years before 1000 with fewer digits.
+    text = moment.isoformat()[:19]
     return f"{text}Z" if kind == "time" else f"{text}.{(fraction or '.')[1:7]:0<6}Z"
 
 
