@@ -120,7 +120,11 @@ class Types:
 
     def copy(self) -> Types:
         """Return a table of the same types, to and from which others can be added and removed."""
-        return Types(dict(self._table), dict(self._kinds))
+        made = Types(dict(self._table), dict(self._kinds))
+        if self._defaulting is None:
+            self._defaulting = _with_defaults(self._table)
+        made._defaulting = self._defaulting
+        return made
 
     def names(self) -> list[str]:
         """Return the names of all object types."""
