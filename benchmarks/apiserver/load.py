@@ -19,6 +19,8 @@ from benchmarks.apiserver.servers import TOKEN, Server, unchecked
 NAMESPACE: Final = "bench"
 _MAPS: Final = f"/api/v1/namespaces/{NAMESPACE}/configmaps"
 _PODS: Final = f"/api/v1/namespaces/{NAMESPACE}/pods"
+_FAN: Final = "/api/v1/namespaces/fan/configmaps"
+_TARGETS: Final = 50
 _SENT: Final = re.compile(rb'"sent":"([0-9]+)"')
 _WARM_UP: Final = 0.1
 _LISTS: Final = 10
@@ -145,12 +147,17 @@ async def _list(http: aiohttp.ClientSession) -> float:
 async def _fan_out(
     server: Server, http: aiohttp.ClientSession, effort: Effort, figures: dict[str, float]
 ) -> None:
-    """Change one object at a fixed rate; note when each watcher has the event."""
+    """Change objects in turn at a fixed rate; note when each watcher has the event.
+
+    In turn, since changes of one object at once are answered by conflicts where a write takes long.
+    """
     waits: list[float] = []
     expected = int(effort.rate * effort.span)
-    await _post(http, _MAPS, _map("fan"))
-    query = {"watch": "1", "fieldSelector": "metadata.name=fan"}
-    watches = [await http.get(_MAPS, params=query) for _ in range(effort.watchers)]
+    await _post(http, "/api/v1/namespaces", {"metadata": {"name": "fan"}})
+    for number in range(_TARGETS):
+        await _post(http, _FAN, _map(f"fan-{number}"))
+    query = {"watch": "1"}
+    watches = [await http.get(_FAN, params=query) for _ in range(effort.watchers)]
     tasks = [asyncio.create_task(_follow(watch, expected, waits.append)) for watch in watches]
     begun = time.monotonic()
     sending: set[asyncio.Task[None]] = set()
@@ -159,7 +166,7 @@ async def _fan_out(
         if len(sending) >= _AT_ONCE:
             # The server does not keep up: what waits here counts as latency, too.
             await asyncio.wait(sending, return_when=asyncio.FIRST_COMPLETED)
-        task = asyncio.create_task(_touch(http))
+        task = asyncio.create_task(_touch(http, number % _TARGETS))
         sending.add(task)
         task.add_done_callback(sending.discard)
     await asyncio.gather(*sending)
@@ -171,10 +178,10 @@ async def _fan_out(
     figures["fan_out_p99"] = waits[len(waits) * 99 // 100] * 1000
 
 
-async def _touch(http: aiohttp.ClientSession) -> None:
+async def _touch(http: aiohttp.ClientSession, target: int) -> None:
     patch = json.dumps({"data": {"sent": str(time.monotonic_ns())}})
     kind = {"Content-Type": "application/merge-patch+json"}
-    async with http.patch(f"{_MAPS}/fan", data=patch, headers=kind) as answer:
+    async with http.patch(f"{_FAN}/fan-{target}", data=patch, headers=kind) as answer:
         await answer.read()
         if answer.status != 200:
             raise SystemExit(f"PATCH: {answer.status} {await answer.text()}")
