@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from controlplane.api.errors import conflict
 from controlplane.api.resource import Context, Object, Resource
 
 FOREGROUND = "foregroundDeletion"
@@ -29,6 +30,25 @@ class DeleteOptions:
     uid: str = ""
     revision: str = ""
     propagation: str = ""
+
+
+def check_preconditions(resource: Resource, old: Object, options: DeleteOptions) -> None:
+    """Refuse a deletion that is meant for another object, or another version of it.
+
+    Raises:
+        ApiError: it is.
+    """
+    meta = old["metadata"]
+    for what, wanted, found, happened in (
+        ("UID", options.uid, meta["uid"], "deleted and then recreated"),
+        ("ResourceVersion", options.revision, meta["resourceVersion"], "modified"),
+    ):
+        if wanted and wanted != found:
+            why = (
+                f"the {what} in the precondition ({wanted}) does not match the {what} in "
+                f"record ({found}). The object might have been {happened}"
+            )
+            raise conflict(resource.kind, resource.group, meta["name"], why)
 
 
 def marked(

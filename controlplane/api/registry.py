@@ -14,7 +14,7 @@ from typing import Any
 
 from controlplane.api import codec, metadata
 from controlplane.api.claims import Taken, settle
-from controlplane.api.deletion import DeleteOptions, ended, marked
+from controlplane.api.deletion import DeleteOptions, check_preconditions, ended, marked
 from controlplane.api.errors import (
     ApiError,
     Cause,
@@ -253,7 +253,7 @@ class Registry:
         """
         for _ in range(_MAX_TRIES):
             old = self.read(resource, item)
-            self._check_preconditions(resource, old, options)
+            check_preconditions(resource, old, options)
             for check in self.deletions:
                 await check.admit_delete(resource, old, context)
             value = marked(resource, old, options, context)
@@ -446,19 +446,6 @@ class Registry:
             text = "must be specified for an update"
             cause = metadata.wrong("metadata.resourceVersion", 0, text)
             raise invalid(resource.kind, resource.group, name, [cause])
-
-    def _check_preconditions(self, resource: Resource, old: Object, options: DeleteOptions) -> None:
-        meta = old["metadata"]
-        for what, wanted, found, happened in (
-            ("UID", options.uid, meta["uid"], "deleted and then recreated"),
-            ("ResourceVersion", options.revision, meta["resourceVersion"], "modified"),
-        ):
-            if wanted and wanted != found:
-                why = (
-                    f"the {what} in the precondition ({wanted}) does not match the {what} in "
-                    f"record ({found}). The object might have been {happened}"
-                )
-                raise conflict(resource.kind, resource.group, meta["name"], why)
 
     @staticmethod
     def _changed(resource: Resource, name: str) -> ApiError:
