@@ -21,18 +21,20 @@ GROUP_VERSIONS = (
     "scheduling.k8s.io/v1", "node.k8s.io/v1", "storage.k8s.io/v1", "rbac.authorization.k8s.io/v1",
     "authentication.k8s.io/v1", "authorization.k8s.io/v1", "certificates.k8s.io/v1",
     "apiextensions.k8s.io/v1", "resource.k8s.io/v1", "admissionregistration.k8s.io/v1",
+    "apiregistration.k8s.io/v1",
 )  # fmt: skip
 # What the server does not offer of these groups.
 LEFT_OUT = {"componentstatuses"}
 # Controllers want to list these kinds; nothing would enforce what is made of them, so nothing is.
 READING = ("get", "list", "watch")
-EMPTY = ("admissionregistration.k8s.io/v1",)
+EMPTY = ("admissionregistration.k8s.io/v1", "apiregistration.k8s.io/v1")
 PREFIXES = (
     ("io.k8s.apimachinery.pkg.apis.meta.", "meta."),
     ("io.k8s.apimachinery.pkg.util.intstr.", "util."),
     ("io.k8s.apimachinery.pkg.api.resource.", "util."),
     ("io.k8s.apimachinery.pkg.runtime.", "util."),
     ("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.", "apiextensions."),
+    ("io.k8s.kube-aggregator.pkg.apis.apiregistration.", "apiregistration."),
     ("io.k8s.api.", ""),
 )
 SCALARS = {

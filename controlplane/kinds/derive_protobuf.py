@@ -23,6 +23,7 @@ _PREFIXES = (
     ("k8s.io.apimachinery.pkg.api.resource.", "util."),
     ("k8s.io.apimachinery.pkg.runtime.", "util."),
     ("k8s.io.apiextensions_apiserver.pkg.apis.apiextensions.", "apiextensions."),
+    ("k8s.io.kube_aggregator.pkg.apis.apiregistration.", "apiregistration."),
     ("k8s.io.api.", ""),
 )
 _MESSAGE = re.compile(r"^message (\w+) \{\n(.*?)^\}", re.MULTILINE | re.DOTALL)

@@ -1,7 +1,8 @@
 """The ``kubernetes`` Service in ``default``: how pods find the API server.
 
 It has the first address of the primary range; its endpoints, in an Endpoints and in an
-EndpointSlice, are this server. All three are looked after from time to time.
+EndpointSlice, are this server. All three are looked after from time to time. A ServiceCIDR of the
+same name tells the ranges.
 
 Source: Kubernetes documentation, "Accessing the API from a Pod".
 """
@@ -27,6 +28,7 @@ NAMESPACE: Final = "default"
 _SECONDS: Final = 10.0
 _SERVICE: Final = ("", "v1", "services")
 _ENDPOINTS: Final = ("", "v1", "endpoints")
+_CIDR: Final = ("networking.k8s.io", "v1", "servicecidrs")
 _SLICE: Final = ("discovery.k8s.io", "v1", "endpointslices")
 
 
@@ -77,7 +79,8 @@ class ApiserverService:
             }  # fmt: skip
             await plane.registry.create(resource, NAMESPACE, value, context)
             return
-        if _has(codec.decode(item), wanted):
+        # Networks never change; after a start with others their object tells of the first ones.
+        if key == _CIDR or _has(codec.decode(item), wanted):
             return
 
         async def change(old: Object) -> Object:
@@ -102,7 +105,10 @@ class ApiserverService:
                 ],
             },
         }  # fmt: skip
-        found: list[tuple[tuple[str, str, str], Object]] = [(_SERVICE, service)]
+        found: list[tuple[tuple[str, str, str], Object]] = [
+            (_CIDR, {"metadata": {}, "spec": {"cidrs": list(options.service_ranges)}}),
+            (_SERVICE, service),
+        ]
         # Endpoints on the loopback interface are nobody's else: the API takes none.
         if ip_address(self._address).is_loopback or not options.secure_port:
             return found

@@ -262,6 +262,8 @@ def test_a_pool_gives_each_number_once() -> None:
 async def test_the_service_of_the_server_itself(tmp_path: Path) -> None:
     parts = [services.install]
     async with running_api(tmp_path, strategies=CORE, parts=parts) as api:
+        _, cidr = await api.call("GET", "/apis/networking.k8s.io/v1/servicecidrs/kubernetes")
+        assert cidr["spec"]["cidrs"] == list(api.plane.options.service_ranges)
         _, value = await api.call("GET", f"{PATH}/kubernetes")
         assert value["spec"]["clusterIP"] == "10.96.0.1"
         assert value["spec"]["ports"][0]["name"] == "https"
