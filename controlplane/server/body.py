@@ -66,7 +66,7 @@ async def read_duplicates(request: web.Request) -> list[str]:
     """Return a sentence for each key that the body, read before, has twice in one object."""
     content = await request.read()
     if request.content_type not in _YAML:
-        return duplicates.in_json(content) if request.content_type in _JSON else []
+        return [] if request.content_type == MEDIA else duplicates.in_json(content)
     if len(content) > _MUCH_YAML:
         return await asyncio.to_thread(duplicates.in_yaml, content)
     return duplicates.in_yaml(content)

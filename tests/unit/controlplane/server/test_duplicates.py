@@ -49,6 +49,10 @@ async def test_what_clients_hear_of_them(tmp_path: Path) -> None:
         status, error, _ = await ask("POST", f"{MAPS}?fieldValidation=Strict", TWICE)
         told = 'strict decoding error: unknown field "none", duplicate field "data.x"'
         assert (status, error["message"]) == (400, told)
+        # Whatever has no type is taken for JSON.
+        untyped = {"kind": "application/octet-stream"}
+        status, error, _ = await ask("POST", f"{MAPS}?fieldValidation=Strict", TWICE, **untyped)
+        assert (status, error["message"]) == (400, told)
         status, made, warnings = await ask("POST", MAPS, TWICE)
         assert (status, made["data"]) == (201, {"x": "2"})
         assert [w.split('"')[1].rstrip("\\") for w in warnings] == [
