@@ -73,6 +73,7 @@ class Settings:
     """All settings that are honoured.
 
     Attributes:
+        kubeconfig: how to reach the API server; None: standalone, static pods only.
         node_name: name of the node; "" for the host's name.
         node_ips: addresses of the node, the primary one first; none: those of the default routes.
         root_dir: where the kubelet keeps its files.
@@ -90,6 +91,7 @@ class Settings:
         unsupported: fields of the file that exist in Kubernetes and are not honoured here.
     """
 
+    kubeconfig: Path | None = None
     node_name: str = ""
     node_ips: tuple[str, ...] = ()
     root_dir: Path = DEFAULT_ROOT

@@ -10,10 +10,13 @@ import os
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from kubeletpy.api.events import NORMAL, Event
 from kubeletpy.api.pod import Pod
+from kubeletpy.apiclient.client import ApiClient
+from kubeletpy.apiclient.kubeconfig import KubeconfigError, read_kubeconfig
+from kubeletpy.apiclient.objects import ObjectCache
 from kubeletpy.cri.client import CriClient, CriError
 from kubeletpy.cri.node import NodeFacts
 from kubeletpy.hooks.runner import Hooks
@@ -36,12 +39,15 @@ from kubeletpy.volumes.manager import PodVolumes
 from kubeletpy_common import logs
 from kubeletpy_common.cgroups import Hierarchy, detect
 
+from .assembly import install
 from .cgroup_root import note_missing, remove_made
 from .config import ConfigurationError, Settings
+from .core import Core, keep_running
 from .events import Recorder
 from .node import node_facts
 
 _log = logging.getLogger(__name__)
+_T = TypeVar("_T")
 _RETRY = 0.5
 _CHECKPOINTS = "checkpoints"
 _CLEANUP_EXTRA = 60.0
@@ -61,7 +67,7 @@ class Kubelet:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._manager: PodManager | None = None
+        self._core: Core | None = None
         self._recorder: Recorder | None = None
 
     async def run(self, stop: asyncio.Event, *, terminate_pods: bool = False) -> bool:
@@ -103,14 +109,21 @@ class Kubelet:
                     f"{error.strerror}; set another by --healthz-port (0: none)"
                 ) from error
             stack.push_async_callback(server.close)
+            api = await self._api_client(stack)
             http = HttpClient()
             stack.push_async_callback(http.close)
-            tools = await _until(stop, self._connect(cri, http, facts, cgroups))
-            if tools is None:
+            connected = await _until(stop, self._connect(cri, facts))
+            if connected is None:
                 # Without the runtime nothing can be ended: say so if there is something.
                 left = bool(Checkpoints(settings.root_dir / _CHECKPOINTS).load())
                 return not (terminate_pods and left)
-            if not await self._run_pods(tools, facts, stop, terminate_pods):
+            core = self._core = self._assemble(connected, hierarchy, cgroups, cri, http, api)
+            if core.objects is not None:
+                stack.push_async_callback(core.objects.close)
+            install(core)
+            for closer in core.closers:
+                stack.push_async_callback(closer)
+            if not await self._run_pods(core, stop, terminate_pods):
                 return False
             return not terminate_pods or self._remove_rest(cgroups, hierarchy)
 
@@ -121,16 +134,25 @@ class Kubelet:
         api = Api({"syncloop": check_loop, "runtime": runtime}, self._pods, self._events)
         return Server(api, self._settings.healthz_address, self._settings.healthz_port)
 
+    async def _api_client(self, stack: contextlib.AsyncExitStack) -> ApiClient | None:
+        """Return the client of the API server, None if the kubelet is standalone."""
+        path = self._settings.kubeconfig
+        if path is None:
+            return None
+        try:
+            client = ApiClient(read_kubeconfig(path))
+        except KubeconfigError as error:
+            raise ConfigurationError(f"--kubeconfig: {error}") from error
+        return await stack.enter_async_context(client)
+
     def _pods(self) -> list[Pod]:
-        return self._manager.pods() if self._manager is not None else []
+        return self._core.manager.pods() if self._core is not None else []
 
     def _events(self) -> list[Event]:
         return self._recorder.events() if self._recorder is not None else []
 
-    async def _connect(
-        self, cri: CriClient, http: HttpClient, facts: NodeFacts, cgroups: PodCgroups
-    ) -> Tools:
-        """Wait for the runtime, and return what the workers share."""
+    async def _connect(self, cri: CriClient, facts: NodeFacts) -> tuple[NodeFacts, str]:
+        """Wait for the runtime; return the facts with what it adds to them, and its name."""
         assert self._recorder is not None
         told = ""
         while True:
@@ -156,30 +178,59 @@ class Kubelet:
             runtime=version.runtime_name, runtime_version=version.runtime_version,
         )  # fmt: skip
         self._recorder.node(NORMAL, "Starting", "Starting kubelet.")
-        images = Images(cri, self._recorder, parallel=self._settings.parallel_pulls)
-        return Tools(
+        return facts, version.runtime_name
+
+    def _assemble(
+        self,
+        connected: tuple[NodeFacts, str],
+        hierarchy: Hierarchy,
+        cgroups: PodCgroups,
+        cri: CriClient,
+        http: HttpClient,
+        api: ApiClient | None,
+    ) -> Core:
+        """Put together what the parts of this kubelet share."""
+        assert self._recorder is not None
+        settings, recorder = self._settings, self._recorder
+        facts, runtime = connected
+        volumes = PodVolumes(facts)
+        tools = Tools(
             cri=cri,
             observer=Observer(cri),
-            environment=LocalEnvironment(facts, cgroups, PodVolumes(facts)),
-            images=images,
+            environment=LocalEnvironment(facts, cgroups, volumes),
+            images=Images(cri, recorder, parallel=settings.parallel_pulls),
             check=Checker(cri, http),
             hooks=Hooks(cri, http),
-            recorder=self._recorder,
-            checkpoints=Checkpoints(self._settings.root_dir / _CHECKPOINTS),
-            node=Node(facts.ips, version.runtime_name),
+            recorder=recorder,
+            checkpoints=Checkpoints(settings.root_dir / _CHECKPOINTS),
+            node=Node(facts.ips, runtime),
         )
+        manager = PodManager(
+            tools,
+            CrashLoop(maximum=settings.crash_loop_maximum),
+            lambda pod, status: core.published(pod, status),
+            lambda pod: core.gone(pod),
+        )
+        core = Core(
+            settings=settings, facts=facts, hierarchy=hierarchy, cgroups=cgroups, cri=cri,
+            api=api, objects=ObjectCache(api, manager.wake) if api is not None else None,
+            recorder=recorder, volumes=volumes, tools=tools, manager=manager,
+        )  # fmt: skip
+        return core
 
     async def _run_pods(
         self,
-        tools: Tools,
-        facts: NodeFacts,
+        core: Core,
         stop: asyncio.Event,
         terminate_pods: bool,
     ) -> bool:
-        crash_loop = CrashLoop(maximum=self._settings.crash_loop_maximum)
-        manager = self._manager = PodManager(tools, crash_loop)
-        running = asyncio.create_task(manager.run(self._source(facts)), name="pods")
+        manager = core.manager
+        running = asyncio.create_task(manager.run(self._source(core.facts)), name="pods")
         stopping = asyncio.create_task(stop.wait(), name="stop")
+        beside = [
+            asyncio.create_task(keep_running(name, work), name=name)
+            for name, work in core.background
+        ]
         try:
             await asyncio.wait((running, stopping), return_when=asyncio.FIRST_COMPLETED)
             if running.done():
@@ -192,9 +243,10 @@ class Kubelet:
                 return False
             return True
         finally:
-            for task in (running, stopping):
+            tasks = (running, stopping, *beside)
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(running, stopping, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _source(self, facts: NodeFacts) -> AsyncIterator[PodUpdates]:
         path = self._settings.static_pod_path
@@ -231,7 +283,7 @@ async def _ended(pods: asyncio.Task[None]) -> None:
         raise StartError(f"cannot go on: {reasons}") from group
 
 
-async def _until(stop: asyncio.Event, work: Coroutine[Any, Any, Tools]) -> Tools | None:
+async def _until(stop: asyncio.Event, work: Coroutine[Any, Any, _T]) -> _T | None:
     """Return the result of ``work``, or None if ``stop`` is set before."""
     task = asyncio.create_task(work)
     stopping = asyncio.create_task(stop.wait())

@@ -35,7 +35,7 @@ _DEBUG_VERBOSITY = 4
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--config", type=Path, help="KubeletConfiguration file (v1beta1, YAML or JSON).")
-@click.option("--kubeconfig", type=Path, help="Not yet: how to reach an API server.")
+@click.option("--kubeconfig", type=Path, help="How to reach the API server.")
 @click.option("--bootstrap-kubeconfig", type=Path, help="Not yet: how to join a cluster.")
 @click.option("--hostname-override", help="Name of the node instead of the host's name.")
 @click.option("--node-ip", help="IP address of the node, or one of each family: v4,v6.")
@@ -71,10 +71,10 @@ def main(
     """
     logs.configure(log_level or ("debug" if verbosity >= _DEBUG_VERBOSITY else "info"))
     try:
-        if flags.pop("kubeconfig") or flags.pop("bootstrap_kubeconfig"):
+        if flags.pop("bootstrap_kubeconfig"):
             raise ConfigurationError(
-                "--kubeconfig: joining an API server comes with a later release; for now this "
-                "kubelet runs static pods: set --pod-manifest-path"
+                "--bootstrap-kubeconfig: joining by a token comes with a later release; "
+                "for now set --kubeconfig"
             )
         settings = settings_of(config, flags)
         clean = asyncio.run(_run(settings, terminate_pods_on_exit))
@@ -99,6 +99,7 @@ def settings_of(config: Path | None, flags: dict[str, Any]) -> Settings:
     given = {name: value for name, value in flags.items() if value is not None}
     changes: dict[str, Any] = {}
     for flag, attribute in (
+        ("kubeconfig", "kubeconfig"),
         ("hostname_override", "node_name"),
         ("root_dir", "root_dir"),
         ("container_runtime_endpoint", "runtime_endpoint"),

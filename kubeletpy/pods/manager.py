@@ -77,6 +77,7 @@ class PodManager:
         tools: what all workers share.
         crash_loop: limits of the back-off of containers.
         published: called with each new status of a pod.
+        gone: called with a pod of which nothing is left on the node.
     """
 
     def __init__(
@@ -84,11 +85,13 @@ class PodManager:
         tools: Tools,
         crash_loop: CrashLoop | None = None,
         published: Callable[[Pod, PodStatus], None] | None = None,
+        gone: Callable[[Pod], None] | None = None,
     ) -> None:
         self.contact = Contact()
         self._tools = tools
         self._crash_loop = crash_loop or CrashLoop()
         self._published = published
+        self._gone = gone
         self._desired: dict[str, Pod] = {}
         self._active: dict[str, dict[str, _Entry]] = {}
         self._by_uid: dict[str, PodWorker] = {}
@@ -157,6 +160,12 @@ class PodManager:
         except TimeoutError:
             return False
         return True
+
+    def wake(self, uid: str) -> None:
+        """Let a pod's worker decide again: something that it depends on changed."""
+        worker = self._by_uid.get(uid)
+        if worker is not None:
+            worker.wake()
 
     def longest_grace(self) -> int:
         """Return the longest grace of any pod in seconds."""
@@ -261,6 +270,8 @@ class PodManager:
                 )
                 return
         if not task.cancelled():
+            if entry is not None and self._gone is not None:
+                self._gone(entry.worker.pod)
             self._reconcile(name)
 
     async def _follow_runtime(self) -> None:

@@ -109,7 +109,7 @@ def test_flags_win_over_the_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (["--kubeconfig", "x"], "joining an API server comes with a later release"),
+        (["--bootstrap-kubeconfig", "x"], "joining by a token comes with a later release"),
         (["--healthz-port", "-1"], "--healthz-port: -1"),
         (["--root-dir", "relative"], "not an absolute path"),
         (["--node-ip", "x"], "--node-ip"),

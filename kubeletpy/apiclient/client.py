@@ -1,0 +1,346 @@
+"""Requests to the API server: JSON over HTTP, each with a deadline.
+
+One client is made in a running event loop. Requests are held to ``kubeAPIQPS`` and
+``kubeAPIBurst``, as the Go kubelet's are; watches and leases are not, so a node with much to say
+never loses its heart-beat.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+import time
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+from urllib.parse import quote
+
+import aiohttp
+import msgspec
+from yarl import URL
+
+from .errors import ApiError, of_status
+from .kubeconfig import Access, KubeconfigError
+
+TIMEOUT = 30.0
+"""Seconds that a request may take by default."""
+LARGEST_LINE = 64 * 1024 * 1024
+"""Bytes of one event of a watch; objects are at most a few MiB."""
+JSON_PATCH = "application/json-patch+json"
+MERGE_PATCH = "application/merge-patch+json"
+STRATEGIC_PATCH = "application/strategic-merge-patch+json"
+APPLY_PATCH = "application/apply-patch+yaml"
+_USER_AGENT = "kubeletpy-kubelet/1.36"
+
+# A peer that vanished without a word is noticed within half a minute, also on an idle watch.
+_KEEPALIVE = (
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 15),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 30_000),
+)
+
+
+class Throttle:
+    """A token bucket.
+
+    Args:
+        rate: tokens a second; 0 for no limit.
+        burst: how many may be taken at once.
+    """
+
+    def __init__(self, rate: float, burst: int) -> None:
+        self._rate = rate
+        self._burst = max(burst, 1)
+        self._tokens = float(self._burst)
+        self._at = time.monotonic()
+
+    async def take(self) -> None:
+        """Wait for a token; waiting calls are served in order of their coming."""
+        if self._rate <= 0:
+            return
+        now = time.monotonic()
+        self._tokens = min(self._tokens + (now - self._at) * self._rate, self._burst)
+        self._at = now
+        self._tokens -= 1
+        if self._tokens < 0:
+            try:
+                await asyncio.sleep(-self._tokens / self._rate)
+            except asyncio.CancelledError:
+                self._tokens += 1
+                raise
+
+
+def object_path(
+    group_version: str, resource: str, namespace: str = "", name: str = "", subresource: str = ""
+) -> str:
+    """Return the path of a collection or object, such as ``/api/v1/namespaces/x/pods/y/status``.
+
+    Args:
+        group_version: ``v1`` or ``apps/v1``.
+        resource: plural name in lower case.
+        namespace, name, subresource: each may be empty.
+    """
+    prefix = f"/apis/{group_version}" if "/" in group_version else f"/api/{group_version}"
+    parts = [prefix]
+    if namespace:
+        parts.append(f"namespaces/{quote(namespace, safe='')}")
+    parts.append(resource)
+    if name:
+        parts.append(quote(name, safe=""))
+    if subresource:
+        parts.append(subresource)
+    return "/".join(parts)
+
+
+class ApiClient:
+    """Sends requests; made in a running event loop, closed by ``close``.
+
+    Args:
+        access: where the server is and who we are.
+        rate, burst: requests a second, and at once, that are not watches; rate 0: no limit.
+
+    Raises:
+        KubeconfigError: a certificate cannot be read.
+    """
+
+    def __init__(self, access: Access, *, rate: float = 50.0, burst: int = 100) -> None:
+        self.access = access
+        self._throttle = Throttle(rate, burst)
+        self._context = access.ssl_context()
+        self._connector = aiohttp.TCPConnector(
+            limit=0, ssl=self._context if self._context is not None else True,
+            keepalive_timeout=60.0, socket_factory=_socket,
+        )  # fmt: skip
+        self._session = aiohttp.ClientSession(
+            connector=self._connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=False,
+            headers={"User-Agent": _USER_AGENT, "Accept": "application/json"},
+            timeout=aiohttp.ClientTimeout(total=None),
+        )
+
+    async def close(self) -> None:
+        """Close all connections; requests under way fail."""
+        await self._session.close()
+
+    async def __aenter__(self) -> ApiClient:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    def reload(self) -> None:
+        """Read the client's certificate again: it was rotated; new connections show the new one.
+
+        Raises:
+            KubeconfigError: it cannot be read.
+        """
+        if self._context is not None:
+            self.access.load_client_certificate(self._context)
+
+    async def get(
+        self, path: str, *, params: Mapping[str, str] | None = None, timeout: float = TIMEOUT
+    ) -> dict[str, Any]:
+        """Return an object or a list.
+
+        Raises:
+            ApiError: it could not be had.
+        """
+        return await self.request("GET", path, params=params, timeout=timeout)
+
+    async def create(
+        self,
+        path: str,
+        body: object,
+        *,
+        params: Mapping[str, str] | None = None,
+        timeout: float = TIMEOUT,
+    ) -> dict[str, Any]:
+        """POST ``body`` to a collection or subresource, and return what was made.
+
+        Raises:
+            ApiError: it was not made (409 AlreadyExists: it is there).
+        """
+        return await self.request("POST", path, body, params=params, timeout=timeout)
+
+    async def update(
+        self,
+        path: str,
+        body: object,
+        *,
+        params: Mapping[str, str] | None = None,
+        timeout: float = TIMEOUT,
+        urgent: bool = False,
+    ) -> dict[str, Any]:
+        """PUT a whole object; ``urgent``: past the rate limit, for heart-beats.
+
+        Raises:
+            ApiError: it was not replaced (409 Conflict: it changed meanwhile).
+        """
+        return await self.request("PUT", path, body, params=params, timeout=timeout, urgent=urgent)
+
+    async def patch(
+        self,
+        path: str,
+        body: object,
+        *,
+        kind: str = STRATEGIC_PATCH,
+        params: Mapping[str, str] | None = None,
+        timeout: float = TIMEOUT,
+    ) -> dict[str, Any]:
+        """PATCH an object; ``kind`` is one of the ``*_PATCH`` content types.
+
+        Raises:
+            ApiError: it was not changed.
+        """
+        return await self.request(
+            "PATCH", path, body, params=params, timeout=timeout, content_type=kind
+        )
+
+    async def delete(
+        self, path: str, body: object | None = None, *, timeout: float = TIMEOUT
+    ) -> dict[str, Any]:
+        """DELETE an object; ``body`` is a DeleteOptions object (grace, preconditions).
+
+        Raises:
+            ApiError: it was not deleted (404: it was gone already).
+        """
+        return await self.request("DELETE", path, body, timeout=timeout)
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        body: object | None = None,
+        *,
+        params: Mapping[str, str] | None = None,
+        timeout: float = TIMEOUT,
+        content_type: str = "application/json",
+        urgent: bool = False,
+    ) -> dict[str, Any]:
+        """Send a request and return the decoded answer.
+
+        Args:
+            body: bytes as they are, a msgspec struct or plain data, or None.
+            timeout: seconds it may take, waiting for the rate limit not counted.
+            urgent: past the rate limit.
+
+        Raises:
+            ApiError: whatever went wrong.
+        """
+        if not urgent:
+            await self._throttle.take()
+        data = None
+        headers = self._headers()
+        if body is not None:
+            data = body if isinstance(body, bytes) else msgspec.json.encode(body)
+            headers["Content-Type"] = content_type
+        with _translated(method, path, self.access.server):
+            async with asyncio.timeout(timeout):
+                async with self._session.request(
+                    method, self._url(path), params=params, data=data, headers=headers,
+                    allow_redirects=False, proxy=self.access.proxy or None,
+                    server_hostname=self.access.server_name or None,
+                ) as answer:  # fmt: skip
+                    raw = await answer.read()
+                    status, retry = answer.status, answer.headers.get("Retry-After")
+        decoded = _decoded(raw)
+        if status >= 300:
+            raise of_status(status, decoded, retry)
+        if not isinstance(decoded, dict):
+            raise ApiError(
+                0, "BadAnswer", f"{method} {path}: the answer {status} is no JSON object"
+            )
+        return decoded
+
+    async def watch(
+        self, path: str, params: Mapping[str, str], *, idle: float
+    ) -> AsyncIterator[dict[str, Any]]:
+        """Yield the events of a watch until the server ends it.
+
+        Args:
+            params: of the watch; ``watch=1`` is added.
+            idle: seconds without a byte after which the connection counts as lost.
+
+        Raises:
+            ApiError: it could not be opened, or broke.
+        """
+        asked = {**params, "watch": "1"}
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=TIMEOUT, sock_read=idle)
+        with _translated("WATCH", path, self.access.server):
+            async with self._session.get(
+                self._url(path), params=asked, headers=self._headers(), timeout=timeout,
+                allow_redirects=False, proxy=self.access.proxy or None,
+                server_hostname=self.access.server_name or None,
+            ) as answer:  # fmt: skip
+                if answer.status != 200:
+                    raw = await answer.content.read(1024 * 1024)
+                    raise of_status(answer.status, _decoded(raw), answer.headers.get("Retry-After"))
+                async for line in _lines(answer.content):
+                    event = _decoded(line)
+                    if not isinstance(event, dict):
+                        raise ApiError(0, "BadAnswer", f"WATCH {path}: a line is no JSON object")
+                    yield event
+
+    def _headers(self) -> dict[str, str]:
+        try:
+            token = self.access.bearer()
+        except KubeconfigError as error:
+            raise ApiError(0, "Unauthorized", str(error)) from error
+        return {"Authorization": f"Bearer {token}"} if token else {}
+
+    def _url(self, path: str) -> URL:
+        return URL(self.access.server + path, encoded=True)
+
+
+def _socket(info: Any) -> socket.socket:
+    family, kind, protocol, *_ = info
+    made = socket.socket(family=family, type=kind, proto=protocol)
+    try:
+        for level, option, value in _KEEPALIVE:
+            made.setsockopt(level, option, value)
+    except OSError:
+        made.close()
+        raise
+    return made
+
+
+@contextlib.contextmanager
+def _translated(method: str, path: str, server: str) -> Any:
+    """Turn what aiohttp and the network raise into `ApiError`."""
+    try:
+        yield
+    except ApiError:
+        raise
+    except TimeoutError:
+        raise ApiError(0, "Timeout", f"{method} {path}: no answer of {server} in time") from None
+    except (aiohttp.ClientError, OSError, ssl.SSLError, ValueError) as error:
+        text = str(error) or type(error).__name__
+        raise ApiError(0, "Unreachable", f"{method} {path}: {server}: {text}") from error
+
+
+def _decoded(raw: bytes) -> object:
+    try:
+        decoded: object = msgspec.json.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    return decoded
+
+
+async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
+    """Yield the lines of a stream; aiohttp's own readline is bounded to 128 KiB."""
+    rest = bytearray()
+    async for chunk in content.iter_any():
+        rest += chunk
+        if b"\n" not in chunk:
+            if len(rest) > LARGEST_LINE:
+                raise ApiError(0, "BadAnswer", f"an event is longer than {LARGEST_LINE} bytes")
+            continue
+        *whole, tail = rest.split(b"\n")
+        for line in whole:
+            if line:
+                yield bytes(line)
+        rest = bytearray(tail)

@@ -1,0 +1,153 @@
+"""A list that keeps itself up to date: list once, then watch, and again after whatever broke.
+
+https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection-of-changes
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+from kubeletpy_common import logs
+
+from .client import ApiClient
+from .errors import ApiError
+
+_log = logging.getLogger(__name__)
+SHORTEST_WATCH, LONGEST_WATCH = 300, 600
+"""Seconds that a watch is asked to last; at random between them, so that not all end at once."""
+_SLACK = 30.0
+_TOO_SHORT = 1.0
+FIRST_PAUSE, LONGEST_PAUSE = 0.2, 10.0
+"""Seconds between attempts: the first, doubled each time, and the longest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Synced:
+    """All objects as of now; what is not among them is gone."""
+
+    items: list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """One object was ADDED, MODIFIED or DELETED (then ``object`` is its last state)."""
+
+    kind: str
+    object: dict[str, Any]
+
+
+class Reflector:
+    """Follows a collection: ``async for each in Reflector(...)`` yields `Synced` and `Changed`.
+
+    A list comes first, and again after the server forgot our place (410 Gone). A broken
+    connection alone is resumed where it broke. It never ends by itself.
+
+    Args:
+        client: of the API server.
+        path: of the collection, as ``/api/v1/pods``.
+        field_selector, label_selector: what to follow of it.
+    """
+
+    def __init__(
+        self, client: ApiClient, path: str, *, field_selector: str = "", label_selector: str = ""
+    ) -> None:
+        self._client = client
+        self._path = path
+        self._params: dict[str, str] = {}
+        if field_selector:
+            self._params["fieldSelector"] = field_selector
+        if label_selector:
+            self._params["labelSelector"] = label_selector
+        self._version = ""
+        self._fresh = False
+        self._pause = FIRST_PAUSE
+        self._kind: tuple[str, str] = ("", "")
+        self.error: ApiError | None = None
+        """Why it is not connected at the moment; None if it is."""
+
+    async def __aiter__(self) -> AsyncIterator[Synced | Changed]:
+        while True:
+            try:
+                if not self._version:
+                    synced = await self._list()
+                    self._connected()
+                    yield synced
+                begun = time.monotonic()
+                async for change in self._watch():
+                    yield change
+                if time.monotonic() - begun < _TOO_SHORT:
+                    # A server that ends each watch at once is not to be asked in a tight loop.
+                    await asyncio.sleep(FIRST_PAUSE)
+            except ApiError as error:
+                await self._failed(error)
+
+    async def _list(self) -> Synced:
+        # Any version does at first (the server's cache); after 410 it must be the latest.
+        params = dict(self._params) if self._fresh else {**self._params, "resourceVersion": "0"}
+        found = await self._client.get(self._path, params=params)
+        items = found.get("items") or []
+        version = (found.get("metadata") or {}).get("resourceVersion") or ""
+        if not isinstance(items, list) or not version:
+            raise ApiError(0, "BadAnswer", f"GET {self._path}: the answer is no list")
+        self._version, self._fresh = str(version), False
+        # Items of a list do not carry their kind; those of a watch do.
+        kind, api = str(found.get("kind") or ""), str(found.get("apiVersion") or "")
+        for item in items:
+            item.setdefault("kind", kind.removesuffix("List"))
+            item.setdefault("apiVersion", api)
+        return Synced(items)
+
+    async def _watch(self) -> AsyncIterator[Changed]:
+        seconds = random.randint(SHORTEST_WATCH, LONGEST_WATCH)
+        params = {
+            **self._params,
+            "resourceVersion": self._version,
+            "allowWatchBookmarks": "true",
+            "timeoutSeconds": str(seconds),
+        }
+        async for event in self._client.watch(self._path, params, idle=seconds + _SLACK):
+            kind, item = event.get("type"), event.get("object")
+            if not isinstance(item, dict):
+                raise ApiError(0, "BadAnswer", f"WATCH {self._path}: an event without an object")
+            if kind == "ERROR":
+                raise ApiError(
+                    int(item.get("code") or 0), str(item.get("reason") or ""),
+                    str(item.get("message") or "the watch failed"),
+                )  # fmt: skip
+            self._connected()
+            version = (item.get("metadata") or {}).get("resourceVersion")
+            if version:
+                self._version = str(version)
+            if kind in ("ADDED", "MODIFIED", "DELETED"):
+                yield Changed(kind, item)
+
+    def _connected(self) -> None:
+        if self.error is not None:
+            logs.event(_log, logging.INFO, "API server answers again", path=self._path)
+        self.error = None
+        self._pause = FIRST_PAUSE
+
+    async def _failed(self, error: ApiError) -> None:
+        if error.expired:
+            self._version, self._fresh = "", True
+            if self.error is None:
+                self.error = error
+                return
+        if self.error is None or str(self.error) != str(error):
+            logs.event(
+                _log, logging.WARNING, "watch of the API server broke; it is resumed",
+                path=self._path, code=error.code, reason=str(error),
+            )  # fmt: skip
+        self.error = error
+        if not error.transient and error.code != 403:
+            # Whatever the place was, the server does not take it.
+            self._version = ""
+        pause = max(self._pause, error.retry_after or 0.0)
+        self._pause = min(self._pause * 2, LONGEST_PAUSE)
+        await asyncio.sleep(pause * random.uniform(0.8, 1.2))

@@ -1,0 +1,9 @@
+"""Which parts a kubelet has besides its pods: each adds itself to the `Core`."""
+
+from __future__ import annotations
+
+from .core import Core
+
+
+def install(core: Core) -> None:
+    """Let each part hook in; one line each, in the order in which they are started."""
