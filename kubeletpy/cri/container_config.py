@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from kubeletpy.api.container import Container, VolumeMount
 from kubeletpy.api.pod import Pod
 from kubeletpy.api.signals import cri_signal
-from kubeletpy.resources.limits import QUOTA_PERIOD_US, container_limits, oom_score_adj
 from kubeletpy_proto import cri_pb2
 
 from .environment import PodAddresses, environment, expand, expand_all
 from .labels import container_annotations, container_labels
 from .node import NodeFacts
+from .resources import container_resources
 from .security import ConfigError, ImageUser, container_security
 
 ETC_HOSTS = "/etc/hosts"
@@ -25,7 +25,6 @@ _PROPAGATION = {
     "HostToContainer": cri_pb2.PROPAGATION_HOST_TO_CONTAINER,
     "Bidirectional": cri_pb2.PROPAGATION_BIDIRECTIONAL,
 }
-_HUGEPAGE_UNITS = ((1024**3, "GB"), (1024**2, "MB"), (1024, "KB"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +90,7 @@ def container_config(request: ContainerRequest) -> cri_pb2.ContainerConfig:
         stdin_once=container.stdin_once,
         tty=container.tty,
         linux=cri_pb2.LinuxContainerConfig(
-            resources=_resources(request),
+            resources=container_resources(pod, container, node),
             security_context=container_security(pod, container, node, request.image_user),
         ),
     )
@@ -171,40 +170,3 @@ def _volume_mount(request: ContainerRequest, index: int, mount: VolumeMount) -> 
         propagation=_PROPAGATION[mount.mount_propagation],
         recursive_read_only=recursive,
     )
-
-
-def _resources(request: ContainerRequest) -> cri_pb2.LinuxContainerResources:
-    container, node = request.container, request.node
-    limits = container_limits(container)
-    resources = cri_pb2.LinuxContainerResources(
-        cpu_shares=limits.cpu_shares,
-        cpu_quota=limits.cpu_quota_us or 0,
-        cpu_period=QUOTA_PERIOD_US,
-        memory_limit_in_bytes=limits.memory_bytes or 0,
-        oom_score_adj=oom_score_adj(request.pod, container, node.memory_bytes),
-    )
-    for size in node.hugepage_sizes:
-        limit = container.resources.limits.get(f"hugepages-{_binary(size)}")
-        resources.hugepage_limits.add(
-            page_size=_hugepage_unit(size), limit=int(limit) if limit else 0
-        )
-    if node.cgroup_version == 2:
-        # All of a container or nothing of it: half of one left by the OOM killer helps nobody.
-        resources.unified["memory.oom.group"] = "1"
-        # Pods do not swap (the default, NoSwap).
-        resources.memory_swap_limit_in_bytes = limits.memory_bytes or 0
-    return resources
-
-
-def _hugepage_unit(size: int) -> str:
-    for factor, unit in _HUGEPAGE_UNITS:
-        if size >= factor:
-            return f"{size // factor}{unit}"
-    return f"{size}B"
-
-
-def _binary(size: int) -> str:
-    for factor, unit in ((1024**3, "Gi"), (1024**2, "Mi"), (1024, "Ki")):
-        if size % factor == 0:
-            return f"{size // factor}{unit}"
-    return str(size)

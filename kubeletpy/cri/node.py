@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from kubeletpy.resources.policy import ResourcePolicy
+
 _LARGEST_RESOLV_CONF = 10 * 1024 * 1024
 DEFAULT_POD_LOGS = "/var/log/pods"
 
@@ -37,6 +39,7 @@ class NodeFacts:
         cgroup_version: 1 or 2.
         hugepage_sizes: in bytes, those of the kernel.
         recursive_read_only: whether the runtime handler makes mounts recursively read-only.
+        resources: how requests and limits become limits of the kernel.
     """
 
     name: str
@@ -52,6 +55,7 @@ class NodeFacts:
     cgroup_version: int = 2
     hugepage_sizes: tuple[int, ...] = ()
     recursive_read_only: bool = False
+    resources: ResourcePolicy = field(default_factory=ResourcePolicy)
 
 
 def read_resolver(path: Path | str) -> Resolver | None:

@@ -7,14 +7,14 @@ from pathlib import Path
 
 from kubeletpy.api.container import ContainerPort
 from kubeletpy.api.pod import Pod
-from kubeletpy.resources.limits import QUOTA_PERIOD_US, cpu_quota, cpu_shares
-from kubeletpy.resources.totals import Resources, pod_limits, pod_requests
+from kubeletpy.resources.totals import pod_limits, pod_requests
 from kubeletpy_proto import cri_pb2
 
 from .dns import dns_config
 from .hostname import kernel_hostname
 from .labels import pod_labels
 from .node import NodeFacts
+from .resources import sandbox_resources
 from .security import sandbox_security
 
 PROTOCOLS = {"TCP": cri_pb2.TCP, "UDP": cri_pb2.UDP, "SCTP": cri_pb2.SCTP}
@@ -72,8 +72,8 @@ def sandbox_config(
             cgroup_parent=cgroup_parent,
             security_context=sandbox_security(pod),
             sysctls={each.name: each.value for each in (context.sysctls if context else [])},
-            overhead=_resources(pod.spec.overhead, pod.spec.overhead),
-            resources=_resources(pod_requests(pod), pod_limits(pod)),
+            overhead=sandbox_resources(pod.spec.overhead, pod.spec.overhead),
+            resources=sandbox_resources(pod_requests(pod), pod_limits(pod)),
         ),
     )
     return SandboxPlan(config, warnings)
@@ -96,14 +96,4 @@ def _port_mapping(port: ContainerPort) -> cri_pb2.PortMapping:
         container_port=port.container_port,
         host_port=port.host_port,
         host_ip=port.host_ip,
-    )
-
-
-def _resources(requests: Resources, limits: Resources) -> cri_pb2.LinuxContainerResources:
-    requested, limited, memory = requests.get("cpu"), limits.get("cpu"), limits.get("memory")
-    return cri_pb2.LinuxContainerResources(
-        cpu_shares=cpu_shares(requested.milli if requested else 0),
-        cpu_quota=cpu_quota(limited.milli if limited else 0),
-        cpu_period=QUOTA_PERIOD_US,
-        memory_limit_in_bytes=int(memory) if memory else 0,
     )

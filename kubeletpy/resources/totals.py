@@ -17,10 +17,15 @@ def pod_requests(pod: Pod) -> Resources:
     The larger of: all containers and sidecars together; any init container together with the
     sidecars started before it. Requests of the pod itself replace the sum for their resource.
     """
-    total = _aggregate(pod, lambda container: container.resources.requests)
+    total = container_requests(pod)
     if pod.spec.resources is not None:
         total.update(pod.spec.resources.requests)
     return _sum(total, pod.spec.overhead)
+
+
+def container_requests(pod: Pod) -> Resources:
+    """Requests of the containers together, without the pod's own and its overhead."""
+    return _aggregate(pod, lambda container: container.resources.requests)
 
 
 def pod_limits(pod: Pod) -> Resources:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from kubeletpy.resources.cgroups import PodCgroups
+from kubeletpy.resources.policy import ResourcePolicy
 from kubeletpy_common.cgroups import Hierarchy, detect
 from tests.unit.kubeletpy.api.pods import make_pod, with_container
 
@@ -37,7 +38,7 @@ def read(hierarchy: Hierarchy, path: str, names: tuple[str, ...]) -> str:
 
 
 def test_limits_of_a_pod(hierarchy: Hierarchy, root: str) -> None:
-    cgroups = PodCgroups(hierarchy, root, cpu_milli=2000, pids_limit=50)
+    cgroups = PodCgroups(hierarchy, root, cpu_milli=2000, policy=ResourcePolicy(pids_limit=50))
     cgroups.set_up()
     cgroups.set_up()
     pod = make_pod(**with_container(resources={"limits": {"cpu": "500m", "memory": "64Mi"}}))

@@ -103,7 +103,6 @@ def test_resources_on_version_2() -> None:
         request={"node": node}, resources={"limits": {"memory": "1Gi"}}
     ).linux.resources
     assert resources.unified["memory.oom.group"] == "1"
-    assert resources.memory_swap_limit_in_bytes == 2**30
     assert [(each.page_size, each.limit) for each in resources.hugepage_limits] == [
         ("2MB", 0),
         ("1GB", 0),

@@ -9,9 +9,13 @@ from kubeletpy.resources.limits import (
     container_limits,
     cpu_quota,
     cpu_shares,
+    memory_protection,
+    milli_of_quota,
+    milli_of_shares,
     oom_score_adj,
     pod_cgroup_limits,
 )
+from kubeletpy.resources.policy import ResourcePolicy
 from kubeletpy.resources.totals import pod_limits, pod_requests
 
 from ..api.pods import make_pod, with_container
@@ -96,8 +100,9 @@ def test_cgroup_of_a_pod(containers: list[dict[str, Any]], limits: Limits) -> No
 
 def test_limits_of_a_container() -> None:
     pod = make_pod(**with_container(resources={"limits": {"cpu": "500m", "memory": "1Gi"}}))
-    assert container_limits(pod.spec.containers[0]) == Limits(512, 50_000, 100_000, GI)
-    assert container_limits(make_pod().spec.containers[0]) == Limits(2)
+    assert container_limits(pod, pod.spec.containers[0]) == Limits(512, 50_000, 100_000, GI)
+    plain = make_pod()
+    assert container_limits(plain, plain.spec.containers[0]) == Limits(2, None, 100_000)
 
 
 @pytest.mark.parametrize(
@@ -130,3 +135,87 @@ def test_a_sidecar_outlives_what_it_serves() -> None:
     side, init = pod.spec.init_containers
     assert oom_score_adj(pod, side, 10 * GI) == 500
     assert oom_score_adj(pod, init, 10 * GI) == 999
+
+
+def test_limits_of_the_pod_where_the_container_has_none() -> None:
+    pod = make_pod(
+        resources={"limits": {"cpu": "2", "memory": "1Gi", "hugepages-2Mi": "4Mi"}},
+        containers=[container("plain", {}), container("own", {"limits": {"cpu": "1"}})],
+    )
+    plain, own = (container_limits(pod, each) for each in pod.spec.containers)
+    assert plain == Limits(2048, 200_000, 100_000, GI, {"2MB": 4 * 2**20})
+    assert (own.cpu_quota_us, own.memory_bytes) == (100_000, GI)
+
+
+@pytest.mark.parametrize(
+    ("policy", "exclusive", "quota", "period"),
+    [
+        ({}, False, 50_000, 100_000),
+        ({"quota_period_us": 10_000}, False, 5000, 10_000),
+        ({}, True, -1, 100_000),
+        ({"enforce_cpu_quota": False}, False, None, None),
+    ],
+)
+def test_quota(
+    policy: dict[str, Any], exclusive: bool, quota: int | None, period: int | None
+) -> None:
+    pod = make_pod(**with_container(resources={"limits": {"cpu": "500m", "memory": "1Gi"}}))
+    limits = container_limits(
+        pod, pod.spec.containers[0], ResourcePolicy(**policy), exclusive_cpus=exclusive
+    )
+    assert (limits.cpu_quota_us, limits.cpu_period_us) == (quota, period)
+
+
+def test_a_request_of_nothing_beside_a_limit_is_one() -> None:
+    pod = make_pod(**with_container(resources={"limits": {"cpu": "1"}, "requests": {"cpu": "0"}}))
+    assert container_limits(pod, pod.spec.containers[0]).cpu_shares == 2
+
+
+@pytest.mark.parametrize(
+    ("resources", "files"),
+    [
+        ({"requests": {"memory": "1Gi"}, "limits": {"memory": "2Gi"}},
+         {"memory.high": str(GI + GI * 9 // 10 // 4096 * 4096)}),
+        ({"requests": {"memory": "1Gi"}},
+         {"memory.min": "0", "memory.low": "0", "memory.high": str(7789240320)}),
+        ({"limits": {"memory": "1Gi", "cpu": "1"}}, {"memory.min": "0", "memory.low": "0"}),
+    ],
+)  # fmt: skip
+def test_memory_qos(resources: dict[str, Any], files: dict[str, str]) -> None:
+    pod = make_pod(**with_container(resources=resources))
+    policy = ResourcePolicy(memory_qos=True, allocatable_memory=8535408640)
+    found = memory_protection(pod, pod.spec.containers[0], policy)
+    assert {key: found[key] for key in files} == files
+    assert ("memory.high" in found) == ("memory.high" in files)
+    assert memory_protection(pod, pod.spec.containers[0], ResourcePolicy()) == {}
+
+
+def test_memory_qos_in_tiers() -> None:
+    policy = ResourcePolicy(memory_qos=True, memory_reservation="TieredReservation")
+    for resources, files in (
+        ({"limits": {"cpu": "1", "memory": "1Gi"}}, {"memory.min": str(GI)}),
+        ({"requests": {"memory": "1Gi"}}, {"memory.low": str(GI)}),
+    ):
+        pod = make_pod(**with_container(resources=resources))
+        assert pod_cgroup_limits(pod, policy).unified == files
+
+
+def test_oom_score_with_memory_of_the_pod() -> None:
+    pod = make_pod(
+        resources={"requests": {"memory": "4Gi"}},
+        containers=[container("a", {"requests": {"memory": "2Gi"}}), container("b", {})],
+    )
+    a, b = pod.spec.containers
+    # 2 GiB are nobody's: a GiB each.
+    assert oom_score_adj(pod, a, 10 * GI) == 700
+    assert oom_score_adj(pod, b, 10 * GI) == 900
+
+
+@pytest.mark.parametrize(("milli", "back"), [(0, 2), (1, 2), (10, 10), (100, 100), (1000, 1000)])
+def test_requests_read_back_from_weights(milli: int, back: int) -> None:
+    assert milli_of_shares(cpu_shares(milli)) == back
+
+
+def test_limits_read_back_from_quotas() -> None:
+    assert milli_of_quota(25_000, 100_000) == 250
+    assert milli_of_quota(-1, 100_000) == milli_of_quota(0, 0) == 0
