@@ -87,14 +87,19 @@ def refuse_unsupported(request: TranslationRequest) -> None:
 
 
 def refuse_selinux(options: cri.SELinuxOption, host: HostFacts) -> None:
-    """Refuse SELinux labels, which are not applied.
+    """Refuse SELinux labels where they would confine something, as they are not applied.
+
+    Without SELinux in the kernel a label means nothing to any runtime, and clients that do not know
+    the node send it all the same.
 
     Raises:
-        TranslationError: a label is asked for.
+        TranslationError: a label is asked for on a machine with SELinux.
     """
-    if options.user or options.role or options.type or options.level:
-        where = "labels are not supported" if host.selinux else "this kernel has no SELinux"
-        raise TranslationError(f"linux.security_context.selinux_options: {where}; leave it out")
+    asked = options.user or options.role or options.type or options.level
+    if asked and host.selinux:
+        raise TranslationError(
+            "linux.security_context.selinux_options: labels are not supported; leave it out"
+        )
 
 
 def refuse_apparmor(profile: cri.SecurityProfile | None, path: str, host: HostFacts) -> None:

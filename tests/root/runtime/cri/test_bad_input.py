@@ -65,7 +65,6 @@ def test_a_sandbox_with_host_namespaces_sets_no_sysctl_of_the_host(node: Node) -
             "/nowhere.json",
         ),
         ({"security": {"apparmor": Profile(profile_type=Profile.RuntimeDefault)}}, "apparmor"),
-        ({"security": {"selinux_options": cri.SELinuxOption(type="t")}}, "selinux"),
         ({"security": {"privileged": True}}, "privileged"),
         (
             {"security": {"capabilities": cri.Capability(add_capabilities=["FLY"])}},

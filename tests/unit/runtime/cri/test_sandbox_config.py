@@ -18,7 +18,7 @@ Profile = cri.SecurityProfile
 
 def needs(
     *, security: dict[str, Any] | None = None, linux: dict[str, Any] | None = None,
-    **fields: Any,
+    host: HostFacts | None = None, **fields: Any,
 ) -> SandboxNeeds:  # fmt: skip
     config = cri.PodSandboxConfig(
         linux=cri.LinuxPodSandboxConfig(
@@ -26,7 +26,7 @@ def needs(
         ),
         **{"metadata": cri.PodSandboxMetadata(name="web"), **fields},
     )
-    return read_sandbox_config(config, HostFacts(hostname="node1"), SysctlSettings())
+    return read_sandbox_config(config, host or HostFacts(hostname="node1"), SysctlSettings())
 
 
 def options(**modes: Any) -> dict[str, Any]:
@@ -75,10 +75,11 @@ def test_refused(fields: dict[str, Any], words: str) -> None:
         needs(**fields)
 
 
-def test_labels_are_refused_with_what_is_missing() -> None:
-    labels = {"selinux_options": cri.SELinuxOption(user="u")}
-    with pytest.raises(TranslationError, match="this kernel has no SELinux"):
-        needs(security=labels)
+def test_labels_mean_nothing_without_selinux_and_are_refused_with_it() -> None:
+    labels = {"selinux_options": cri.SELinuxOption(level="s0:c0,c1")}
+    needs(security=labels)
+    with pytest.raises(TranslationError, match="selinux_options: labels are not supported"):
+        needs(security=labels, host=HostFacts(hostname="node1", selinux=True))
 
 
 def test_the_sandbox_has_no_process_that_a_default_profile_could_confine() -> None:

@@ -122,7 +122,6 @@ def test_command_line(
         ({"security": {"seccomp_profile_path": "p"}}, "none of"),
         ({"security": {"apparmor": Profile(profile_type=Profile.RuntimeDefault)}}, "apparmor"),
         ({"security": {"apparmor_profile": "runtime/default"}}, "apparmor_profile"),
-        ({"security": {"selinux_options": cri.SELinuxOption(level="s0")}}, "no SELinux"),
         (
             {"security": {"namespace_options": cri.NamespaceOption(
                 pid=cri.CONTAINER, userns_options=cri.UserNamespace(mode=cri.POD))}},
@@ -293,6 +292,14 @@ def test_two_mounts_on_one_path_are_refused() -> None:
     mounts = [cri.Mount(container_path=path, host_path="/h") for path in ("/c", "/c/")]
     with pytest.raises(TranslationError, match="more than one mount on /c"):
         translate(request(mounts=mounts, sources={"/h": BindSource("/h")}))
+
+
+def test_a_label_means_nothing_without_selinux_and_is_refused_with_it() -> None:
+    security = {"selinux_options": cri.SELinuxOption(level="s0:c0,c1")}
+    translate(request(security=security))
+    selinux = HostFacts(capabilities=EVERY_CAPABILITY, selinux=True)
+    with pytest.raises(TranslationError, match="selinux_options: labels are not supported"):
+        translate(request(security=security, host=selinux))
 
 
 def test_a_relabel_flag_means_nothing_without_selinux_and_is_refused_with_it() -> None:
