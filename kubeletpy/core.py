@@ -23,8 +23,8 @@ from kubeletpy.volumes.manager import PodVolumes
 from kubeletpy_common import logs
 from kubeletpy_common.cgroups import Hierarchy
 
-from .config import Settings
 from .events import Recorder
+from .settings import Settings
 
 _log = logging.getLogger(__name__)
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0

@@ -41,10 +41,11 @@ from kubeletpy_common.cgroups import Hierarchy, detect
 
 from .assembly import install
 from .cgroup_root import note_missing, remove_made
-from .config import ConfigurationError, Settings
 from .core import Core, keep_running
 from .events import Recorder
 from .node import node_facts
+from .settings import ConfigurationError, Settings
+from .settings.validation import host_problems
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -89,6 +90,9 @@ class Kubelet:
             hierarchy = detect()
         except CgroupError as error:
             raise StartError(str(error)) from error
+        problems = host_problems(settings.configuration, settings.given, hierarchy.version)
+        if problems:
+            raise ConfigurationError("; ".join(problems))
         facts = node_facts(settings, cgroup_version=hierarchy.version)
         self._recorder = Recorder(facts.name)
         async with contextlib.AsyncExitStack() as stack:

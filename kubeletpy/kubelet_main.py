@@ -7,7 +7,8 @@ import contextlib
 import logging
 import signal
 import sys
-from dataclasses import replace
+from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -15,53 +16,63 @@ import click
 
 from kubeletpy_common import logs
 
-from .config import (
-    DEFAULT_ENDPOINT,
-    DEFAULT_ROOT,
-    NEEDLESS,
-    ConfigurationError,
-    Settings,
-    address,
-    addresses,
-    port,
-    read_file,
-)
 from .kubelet import Kubelet, StartError
+from .settings import ConfigurationError, Settings
+from .settings.flags import BOOL, FIELDS, MANY, NO_EFFECT, OWN, settings_of
 
 _log = logging.getLogger(__name__)
+KUBERNETES = "v1.36.2"
+"""The version of the Go kubelet whose place this one takes; kubeadm asks for it by --version."""
 _LEVELS = ("error", "warning", "info", "debug")
 _DEBUG_VERBOSITY = 4
-
-
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--config", type=Path, help="KubeletConfiguration file (v1beta1, YAML or JSON).")
-@click.option("--kubeconfig", type=Path, help="How to reach the API server.")
-@click.option("--bootstrap-kubeconfig", type=Path, help="Not yet: how to join a cluster.")
-@click.option("--hostname-override", help="Name of the node instead of the host's name.")
-@click.option("--node-ip", help="IP address of the node, or one of each family: v4,v6.")
-@click.option("--root-dir", type=Path, help=f"Files of the kubelet.  [default: {DEFAULT_ROOT}]")
-@click.option("--container-runtime-endpoint", help=f"CRI v1 socket.  [default: {DEFAULT_ENDPOINT}]")
-@click.option("--image-service-endpoint", help="CRI socket for images, if it is another.")
-@click.option("--pod-manifest-path", type=Path, help="Directory (or file) of static pods, watched.")
-@click.option("--pod-logs-dir", type=Path, help="Logs of pods.  [default: /var/log/pods]")
-@click.option("--cgroup-root", help="Cgroup under which kubepods is made.  [default: /]")
-@click.option(
-    "--healthz-port",
-    type=int,
-    help="Port of /healthz, /pods and /events, 0 for none.  [default: 10248]",
+_PROMINENT = frozenset(
+    {"container-runtime-endpoint", "pod-manifest-path", "healthz-port", "pod-logs-dir"}
 )
-@click.option("--healthz-bind-address", help="Address of the same.  [default: 127.0.0.1]")
+
+
+def _flags(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the flags of the table; all values are texts, read where they are checked."""
+    for name in sorted(FIELDS.keys() | OWN.keys() | NO_EFFECT, reverse=True):
+        field, kind = FIELDS.get(name, ("", ""))
+        own = OWN.get(name)
+        options: dict[str, Any] = {"multiple": kind in MANY or (own is not None and own.many)}
+        if kind == BOOL or name in ("experimental-allocatable-ignore-eviction", "runonce"):
+            # As in Go: the flag alone means true, --flag=false is possible.
+            options = {"is_flag": False, "flag_value": "true"}
+        if name in NO_EFFECT:
+            options |= {"is_flag": False, "flag_value": ""}
+        text = own.help if own is not None else f"Sets {field} of --config." if field else ""
+        command = click.option(
+            f"--{name}", name.replace("-", "_"), type=str, default=None, help=text,
+            hidden=not text, **options,
+        )(command)  # fmt: skip
+    return command
+
+
+@click.command(
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "token_normalize_func": lambda token: token.replace("_", "-"),
+    }
+)
+@click.option("--config", type=Path, help="KubeletConfiguration file (v1beta1, YAML or JSON).")
+@click.option("--config-dir", type=Path, help="Directory of *.conf files merged into it, in order.")
 @click.option("--log-level", type=click.Choice(_LEVELS), default=None, help="Default: info.")
-@click.option("-v", "--v", "verbosity", type=int, default=0, help="As Go's: from 4 on, debug.")
+@click.option("-v", "--v", "verbosity", type=int, default=None, help="As Go's: from 4 on, debug.")
 @click.option(
     "--terminate-pods-on-exit",
     is_flag=True,
     help="When stopped, end all pods and remove all that is theirs; else they go on running.",
 )
+@click.version_option(
+    metadata.version("kubeletpy"), message=f"Kubernetes {KUBERNETES} (kubeletpy %(version)s)"
+)
+@_flags
 def main(
     config: Path | None,
+    config_dir: Path | None,
     log_level: str | None,
-    verbosity: int,
+    verbosity: int | None,
     terminate_pods_on_exit: bool,
     **flags: Any,
 ) -> None:
@@ -69,14 +80,15 @@ def main(
 
     Stops on SIGTERM or SIGINT; pods go on running, and the next kubelet takes them over.
     """
-    logs.configure(log_level or ("debug" if verbosity >= _DEBUG_VERBOSITY else "info"))
+    logs.configure(log_level or _level(verbosity or 0))
+    given = {
+        name.replace("_", "-"): value for name, value in flags.items() if value not in (None, ())
+    }
     try:
-        if flags.pop("bootstrap_kubeconfig"):
-            raise ConfigurationError(
-                "--bootstrap-kubeconfig: joining by a token comes with a later release; "
-                "for now set --kubeconfig"
-            )
-        settings = settings_of(config, flags)
+        settings = settings_of(config, config_dir, given)
+        if log_level is None and verbosity is None:
+            logs.configure(_level(settings.configuration.logging.verbosity))
+        _tell(settings, given)
         clean = asyncio.run(_run(settings, terminate_pods_on_exit))
     except (ConfigurationError, StartError) as error:
         click.echo(f"kubelet: {error}", err=True)
@@ -84,48 +96,19 @@ def main(
     sys.exit(0 if clean else 1)
 
 
-def settings_of(config: Path | None, flags: dict[str, Any]) -> Settings:
-    """Return the settings of file and flags; flags that are not given do not count.
+def _level(verbosity: int) -> str:
+    return "debug" if verbosity >= _DEBUG_VERBOSITY else "info"
 
-    Raises:
-        ConfigurationError: one cannot be taken.
-    """
-    settings = read_file(config) if config is not None else Settings()
+
+def _tell(settings: Settings, given: dict[str, Any]) -> None:
+    """Say once what was set and has no effect."""
     if settings.unsupported:
         logs.event(
-            _log, logging.WARNING, "fields of --config that this kubelet does not honour yet",
-            fields=list(settings.unsupported), no_need_for=sorted(NEEDLESS),
+            _log, logging.WARNING, "fields that are set and that this kubelet does not honour",
+            fields=list(settings.unsupported),
         )  # fmt: skip
-    given = {name: value for name, value in flags.items() if value is not None}
-    changes: dict[str, Any] = {}
-    for flag, attribute in (
-        ("kubeconfig", "kubeconfig"),
-        ("hostname_override", "node_name"),
-        ("root_dir", "root_dir"),
-        ("container_runtime_endpoint", "runtime_endpoint"),
-        ("image_service_endpoint", "image_endpoint"),
-        ("pod_manifest_path", "static_pod_path"),
-        ("pod_logs_dir", "pod_logs_dir"),
-        ("cgroup_root", "cgroup_root"),
-    ):
-        if flag in given:
-            changes[attribute] = given[flag]
-    if "node_ip" in given:
-        changes["node_ips"] = addresses(given["node_ip"], "--node-ip")
-    if "healthz_port" in given:
-        changes["healthz_port"] = port(given["healthz_port"], "--healthz-port")
-    if "healthz_bind_address" in given:
-        changes["healthz_address"] = address(
-            given["healthz_bind_address"], "--healthz-bind-address"
-        )
-    settings = replace(settings, **changes)
-    for name, path in (
-        ("--root-dir", settings.root_dir),
-        ("--pod-logs-dir", settings.pod_logs_dir),
-    ):
-        if not path.is_absolute():
-            raise ConfigurationError(f"{name}: {path} is not an absolute path")
-    return settings
+    if idle := sorted(given.keys() & NO_EFFECT):
+        logs.event(_log, logging.INFO, "flags that have no effect here", flags=idle)
 
 
 async def _run(settings: Settings, terminate_pods: bool) -> bool:

@@ -11,7 +11,7 @@ import psutil
 
 from kubeletpy.cri.node import NodeFacts, read_resolver
 
-from .config import ConfigurationError, Settings
+from .settings import ConfigurationError, Settings
 
 _HUGEPAGES = Path("/sys/kernel/mm/hugepages")
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")

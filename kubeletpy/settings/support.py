@@ -1,0 +1,44 @@
+"""Which fields of KubeletConfiguration have no effect here, and why.
+
+A field that is honoured is in neither table. Whoever makes one work takes it out.
+"""
+
+from __future__ import annotations
+
+NEEDLESS = frozenset(
+    """
+    syncFrequency fileCheckFrequency kernelMemcgNotification cpuManagerReconcilePeriod
+    configMapAndSecretChangeDetectionStrategy maxOpenFiles contentType iptablesMasqueradeBit
+    iptablesDropBit makeIPTablesUtilChains enableContentionProfiling enableProfilingHandler
+    enableDebugFlagsHandler volumePluginDir
+    """.split()
+)
+"""Fields that tune what this kubelet has no need of: polling where it is told by events, Go's
+profiles and encodings, iptables rules of kubelets before 1.27, Flexvolume."""
+
+UNSUPPORTED = frozenset(
+    """
+    address allowedUnsafeSysctls authentication authorization cgroupsPerQOS containerLogMaxFiles
+    containerLogMaxSize containerLogMaxWorkers containerLogMonitorInterval cpuCFSQuota
+    cpuCFSQuotaPeriod cpuManagerPolicy cpuManagerPolicyOptions enableControllerAttachDetach
+    enableDebuggingHandlers enableServer enableSystemLogHandler enableSystemLogQuery
+    enforceNodeAllocatable eventBurst eventRecordQPS evictionHard evictionMaxPodGracePeriod
+    evictionMinimumReclaim evictionPressureTransitionPeriod evictionSoft evictionSoftGracePeriod
+    failSwapOn hairpinMode httpCheckFrequency imageGCHighThresholdPercent
+    imageGCLowThresholdPercent imageMaximumGCAge imageMinimumGCAge
+    imagePullCredentialsVerificationPolicy kubeAPIBurst kubeAPIQPS kubeReserved kubeReservedCgroup
+    kubeletCgroups localStorageCapacityIsolation logging maxPods memoryManagerPolicy
+    memoryReservationPolicy memorySwap memoryThrottlingFactor mergeDefaultEvictionSettings
+    nodeLeaseDurationSeconds nodeStatusMaxImages nodeStatusReportFrequency
+    nodeStatusUpdateFrequency oomScoreAdj podCIDR podPidsLimit podsPerCore port
+    preloadedImagesVerificationAllowlist protectKernelDefaults providerID qosReserved readOnlyPort
+    registerNode registerWithTaints registryBurst registryPullQPS reservedMemory reservedSystemCPUs
+    rotateCertificates serverTLSBootstrap showHiddenMetricsForVersion shutdownGracePeriod
+    shutdownGracePeriodByPodPriority shutdownGracePeriodCriticalPods singleProcessOOMKill
+    staticPodURL staticPodURLHeader streamingConnectionIdleTimeout systemCgroups systemReserved
+    systemReservedCgroup tlsCertFile tlsCipherSuites tlsCurvePreferences tlsMinVersion
+    tlsPrivateKeyFile topologyManagerPolicy topologyManagerPolicyOptions topologyManagerScope
+    tracing userNamespaces volumeStatsAggPeriod
+    """.split()
+)
+"""Fields that exist in Kubernetes and that this kubelet does not honour yet."""
