@@ -207,7 +207,7 @@ class Kubelet:
             hooks=Hooks(cri, http),
             recorder=recorder,
             checkpoints=Checkpoints(settings.root_dir / _CHECKPOINTS),
-            node=Node(facts.ips, runtime),
+            node=Node(facts.ips, runtime, facts.recursive_read_only),
         )
         manager = PodManager(
             tools,

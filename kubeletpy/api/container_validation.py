@@ -21,6 +21,8 @@ from .resource_validation import validate_resources
 from .security_validation import validate_security_context
 from .signals import SIGNALS
 
+_MOST_RULES = 20
+_MOST_EXIT_CODES = 255
 PULL_POLICIES = ("Always", "IfNotPresent", "Never")
 ENV_FIELDS = ("metadata.name", "metadata.namespace", "metadata.uid", "spec.nodeName",
               "spec.serviceAccountName", "status.hostIP", "status.hostIPs", "status.podIP",
@@ -85,6 +87,24 @@ def _validate_restart_policy(
     errors.one_of(
         f"{path}.restartPolicy", container.restart_policy, ("Always", "OnFailure", "Never")
     )
+    rules = container.restart_policy_rules
+    if len(rules) > _MOST_RULES:
+        errors.invalid(
+            f"{path}.restartPolicyRules", len(rules), f"must have at most {_MOST_RULES} items"
+        )
+    for index, rule in enumerate(rules):
+        where = f"{path}.restartPolicyRules[{index}]"
+        errors.one_of(f"{where}.action", rule.action, ("Restart", "RestartAllContainers"))
+        if rule.exit_codes is None:
+            errors.required(f"{where}.exitCodes", "must be specified")
+            continue
+        errors.one_of(f"{where}.exitCodes.operator", rule.exit_codes.operator, ("In", "NotIn"))
+        if len(rule.exit_codes.values) > _MOST_EXIT_CODES:
+            errors.invalid(
+                f"{where}.exitCodes.values",
+                len(rule.exit_codes.values),
+                f"must have at most {_MOST_EXIT_CODES} items",
+            )
 
 
 def _validate_ports(path: str, ports: list[ContainerPort], errors: Errors) -> None:

@@ -74,11 +74,6 @@ def _refused(pod: Pod) -> Iterator[tuple[str, str]]:
         yield from _refused_in_volume(f"spec.volumes[{index}]", volume)
     for path, container in _containers(pod.spec):
         yield from _refused_in_container(path, container)
-        sidecar = path.startswith("spec.initContainers") and container.restart_policy == "Always"
-        if container.restart_policy is not None and not sidecar:
-            yield f"{path}.restartPolicy", "only Always, and only for init containers (sidecars)"
-        if container.restart_policy_rules:
-            yield f"{path}.restartPolicyRules", ""
 
 
 def _containers(spec: PodSpec) -> Iterator[tuple[str, Container]]:

@@ -17,19 +17,19 @@ from __future__ import annotations
 from kubeletpy.api.container import Container, Probe
 
 from .collect import garbage
-from .plan import (
-    ALWAYS,
-    FAILED,
+from .plan import FAILED, SUCCEEDED, Actions, Desired, Plan, ResetContainer
+from .restarts import (
     NEVER,
-    ON_FAILURE,
-    SUCCEEDED,
-    Actions,
-    Desired,
-    Plan,
     is_sidecar,
+    order_of_reset,
+    policy_of,
+    restarts_all,
+    should_restart,
+    succeeded,
 )
 from .state import (
     KILL_STEP,
+    RESET_STEP,
     SANDBOX_STEP,
     ContainerPhase,
     ContainerRecord,
@@ -55,6 +55,8 @@ def decide(desired: Desired, observed: Observed, now: float) -> Actions:
     """
     plan = Plan(desired, observed, now)
     terminal = observed.concluded or _deadline(plan)
+    if terminal is None and restarts_all(desired.pod, observed):
+        return _reset(plan)
     if terminal is None:
         reason = sandbox_fault(desired, observed)
         if reason:
@@ -67,6 +69,21 @@ def decide(desired: Desired, observed: Observed, now: float) -> Actions:
     if terminal is not None:
         return _conclude(plan, terminal)
     return plan.finish(garbage(plan))
+
+
+def _reset(plan: Plan) -> Actions:
+    """Remove all containers, so that the next decision starts them anew (KEP-5532)."""
+    observed = plan.observed
+    plan.initialized = any(
+        one.name in observed.attempts or observed.latest(one.name) is not None
+        for one in plan.desired.pod.spec.containers
+    )
+    if not plan.blocked(RESET_STEP):
+        plan.reset = [
+            ResetContainer(record.id, record.name, not record.exited)
+            for record in order_of_reset(plan.desired.pod, observed)
+        ]
+    return plan.finish()
 
 
 def _conclude(plan: Plan, terminal: Terminal) -> Actions:
@@ -120,13 +137,13 @@ def _new_sandbox(plan: Plan, reason: str) -> None:
     regular = desired.pod.spec.containers
     # The pod stays what it was until its init containers have to run again.
     plan.initialized = any(observed.latest(one.name) is not None for one in regular)
-    if desired.policy == NEVER and observed.containers:
+    if observed.containers and not any(_may_run_again(plan, one) for one in regular):
         plan.terminal = _outcome(desired, observed)
         return
     if regular and all(
         (record := observed.latest(one.name)) is not None
         and record.phase is not ContainerPhase.CREATED
-        and not should_restart(desired, observed, record)
+        and not should_restart(desired.pod.spec, one, observed, record)
         for one in regular
     ):
         plan.terminal = _outcome(desired, observed)
@@ -140,16 +157,34 @@ def _new_sandbox(plan: Plan, reason: str) -> None:
         plan.create_sandbox = 0 if sandbox is None else sandbox.attempt + 1
 
 
+def _may_run_again(plan: Plan, container: Container) -> bool:
+    """Whether a container of a pod that lost its sandbox may ever run again."""
+    spec = plan.desired.pod.spec
+    if policy_of(spec, container) != NEVER:
+        return True
+    record = plan.observed.latest(container.name)
+    if not container.restart_policy_rules or record is None:
+        return False
+    # As long as it has not ended there is no exit code to ask the rules about.
+    return not record.exited or should_restart(spec, container, plan.observed, record)
+
+
 def _in_sandbox(plan: Plan, sandbox: SandboxRecord) -> None:
     for record in plan.observed.containers:
         if record.sandbox_id != sandbox.id and record.running:
             plan.kill(record, KillReason.POD, "left over from an earlier sandbox")
+    for container in plan.desired.pod.spec.ephemeral_containers:
+        # Started once, whatever becomes of them; also while init containers still run.
+        if container.name not in plan.observed.attempts and not plan.observed.history(
+            container.name
+        ):
+            plan.start_ephemeral(container)
     plan.initialized = _initialize(plan, sandbox)
     if plan.terminal is not None or not plan.initialized:
         return
     undone = False
-    for container in plan.desired.pod.spec.containers:
-        undone |= _regular(plan, sandbox, container)
+    for regular in plan.desired.pod.spec.containers:
+        undone |= _regular(plan, sandbox, regular)
     if not undone:
         plan.terminal = _outcome(plan.desired, plan.observed)
 
@@ -166,25 +201,11 @@ def _regular(plan: Plan, sandbox: SandboxRecord, container: Container) -> bool:
     if record.running or plan.lost(record):
         return True
     created = record.phase is ContainerPhase.CREATED
-    if not created and not should_restart(plan.desired, plan.observed, record):
+    spec = plan.desired.pod.spec
+    if not created and not should_restart(spec, container, plan.observed, record):
         return False
     plan.start(container, record)
     return True
-
-
-def should_restart(desired: Desired, observed: Observed, record: ContainerRecord) -> bool:
-    """Whether an ended regular container shall run again."""
-    killed = observed.killed.get(record.id)
-    if killed is KillReason.CHANGED:
-        return True
-    if desired.policy == ALWAYS:
-        return True
-    return desired.policy == ON_FAILURE and not succeeded(observed, record)
-
-
-def succeeded(observed: Observed, record: ContainerRecord) -> bool:
-    """Whether a container did its work: exit code 0, and not because the kubelet ended it."""
-    return record.exited and record.exit_code == 0 and record.id not in observed.killed
 
 
 def _outcome(desired: Desired, observed: Observed) -> Terminal:
@@ -235,7 +256,7 @@ def _init(plan: Plan, sandbox: SandboxRecord, container: Container) -> bool:
     if record.phase is not ContainerPhase.CREATED:
         if succeeded(plan.observed, record):
             return True
-        if plan.desired.policy == NEVER:
+        if not should_restart(plan.desired.pod.spec, container, plan.observed, record):
             plan.terminal = FAILED
             return False
     plan.start(container, record)
@@ -260,18 +281,20 @@ def _sidecar(plan: Plan, sandbox: SandboxRecord, container: Container) -> bool:
 def _check_running(plan: Plan, container: Container, record: ContainerRecord) -> None:
     """End a running container whose specification changed or whose probe failed."""
     results = plan.observed.probe(record.id)
-    # A sidecar is restarted always; a changed container under any policy, as in the Go kubelet.
-    again = ", will be restarted"
-    policy = "" if plan.desired.policy == NEVER and not is_sidecar(container) else again
+    # The Go kubelet's words: of a sidecar's restart nothing is said; a changed container starts
+    # again under any policy; and as the container still runs, no rule of it is asked.
+    sidecar = any(one.name == container.name for one in plan.desired.pod.spec.init_containers)
+    what = f"{'Init container' if sidecar else 'Container'} {container.name}"
+    again = "" if sidecar else ", will be restarted"
+    policy = "" if policy_of(plan.desired.pod.spec, container) == NEVER else again
     wanted = plan.desired.hashes.get(container.name, record.spec_hash)
     if record.spec_hash and record.spec_hash != wanted:
-        message = f"Container {container.name} definition changed{again}"
-        plan.kill(record, KillReason.CHANGED, message)
+        plan.kill(record, KillReason.CHANGED, f"{what} definition changed{again}")
     elif results.liveness is Outcome.FAILURE:
-        message = f"Container {container.name} failed liveness probe{policy}"
+        message = f"{what} failed liveness probe{policy}"
         plan.kill(record, KillReason.LIVENESS, message, _grace(container.liveness_probe))
     elif results.startup is Outcome.FAILURE:
-        message = f"Container {container.name} failed startup probe{policy}"
+        message = f"{what} failed startup probe{policy}"
         plan.kill(record, KillReason.STARTUP, message, _grace(container.startup_probe))
 
 

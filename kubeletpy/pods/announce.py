@@ -5,6 +5,7 @@ from __future__ import annotations
 from kubeletpy.events import Recorder
 
 from .plan import Actions, Desired
+from .restarts import every_container
 from .state import Observed
 
 
@@ -37,7 +38,6 @@ class Announcer:
             message = f"Back-off restarting failed container {name} in pod {desired.description}"
             self._recorder.warning(pod, "BackOff", message, name)
             return
-        containers = (*pod.spec.containers, *pod.spec.init_containers)
-        image = next((one.image for one in containers if one.name == name), "")
+        image = next((one.image for one in every_container(pod) if one.name == name), "")
         self._recorder.normal(pod, "BackOff", f'Back-off pulling image "{image}"', name)
         self._recorder.warning(pod, "Failed", "Error: ImagePullBackOff", name)

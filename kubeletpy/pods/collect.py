@@ -7,13 +7,14 @@ its logs and its exit code, and every sandbox that still holds a container, the 
 from __future__ import annotations
 
 from .plan import Plan
+from .restarts import every_container
 from .state import ContainerPhase, ContainerRecord
 
 
 def garbage(plan: Plan) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return ids of containers and of sandboxes to remove."""
-    observed, spec = plan.observed, plan.desired.pod.spec
-    names = {one.name for one in (*spec.containers, *spec.init_containers)}
+    observed = plan.observed
+    names = {one.name for one in every_container(plan.desired.pod)}
     dead_kept: set[str] = set()
     seen: set[str] = set()
     removable: list[str] = []

@@ -30,6 +30,7 @@ from .backoff import CrashLoop
 from .checkpoint import Saved
 from .observe import Identity, Listing
 from .plan import Desired
+from .restarts import every_container
 from .state import frozen
 from .steps import Tools
 from .worker import PodWorker
@@ -54,8 +55,7 @@ class Contact:
 
 def desired_of(pod: Pod, crash_loop: CrashLoop) -> Desired:
     """Return a pod as its worker takes it."""
-    containers = (*pod.spec.init_containers, *pod.spec.containers)
-    hashes = {one.name: labels.container_hash(one) for one in containers}
+    hashes = {one.name: labels.container_hash(one) for one in every_container(pod)}
     return Desired(pod, frozen(hashes), crash_loop)
 
 

@@ -219,7 +219,15 @@ def container_record(status: cri_pb2.ContainerStatus, sandbox_id: str) -> Contai
         spec_hash=notes.get(labels.CONTAINER_HASH, ""),
         backoff=float(_count(notes.get(BACKOFF), 0)),
         log_path=status.log_path,
+        user=_user(status),
     )
+
+
+def _user(status: cri_pb2.ContainerStatus) -> tuple[int, int, tuple[int, ...]] | None:
+    if not status.user.HasField("linux"):
+        return None
+    linux = status.user.linux
+    return linux.uid, linux.gid, tuple(linux.supplemental_groups)
 
 
 def _host_path(mounts: Iterable[cri_pb2.Mount], container_path: str) -> str:

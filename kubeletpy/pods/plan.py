@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from kubeletpy.api.container import Container
+from kubeletpy.api.container import Container, EphemeralContainer
 from kubeletpy.api.pod import Pod
 
 from .backoff import CrashLoop, go_duration
+from .restarts import ALWAYS
 from .state import (
     ContainerPhase,
     ContainerRecord,
@@ -20,7 +21,6 @@ from .state import (
     frozen,
 )
 
-ALWAYS, ON_FAILURE, NEVER = "Always", "OnFailure", "Never"
 SHOW_FAILURE = 1.0
 """Seconds for which a failed pull shows as ErrImagePull, before it shows as ImagePullBackOff."""
 
@@ -51,11 +51,6 @@ class Desired:
         return f"{meta.name}_{meta.namespace}({meta.uid})"
 
 
-def is_sidecar(container: Container) -> bool:
-    """Whether this init container runs beside the others (KEP-753: restartPolicy Always)."""
-    return container.restart_policy == ALWAYS
-
-
 @dataclass(frozen=True, slots=True)
 class StartContainer:
     """Create and start a container.
@@ -64,12 +59,14 @@ class StartContainer:
         attempt: number of this container among those of its name; also its restart count.
         backoff: the delay it carries (see `backoff`).
         replaces: id of a created but never started container that has to go first.
+        target: id of the container whose processes an ephemeral container sees.
     """
 
     name: str
     attempt: int
     backoff: float
     replaces: str = ""
+    target: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +78,15 @@ class KillContainer:
     reason: KillReason
     message: str
     grace: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ResetContainer:
+    """Remove a container because all of the pod start anew; end it before if ``kill``."""
+
+    id: str
+    name: str
+    kill: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +108,7 @@ class Actions:
     Attributes:
         kill_pod: why everything that lives of the pod has to end; empty: it has not.
         create_sandbox: attempt number of the sandbox to create.
+        reset: containers to remove, in this order, before all start anew (KEP-5532).
         kill: containers to end.
         pull: names of the containers whose image is to be got.
         start: containers to start, in this order.
@@ -114,6 +121,7 @@ class Actions:
 
     kill_pod: str = ""
     create_sandbox: int | None = None
+    reset: tuple[ResetContainer, ...] = ()
     kill: tuple[KillContainer, ...] = ()
     pull: tuple[str, ...] = ()
     start: tuple[StartContainer, ...] = ()
@@ -130,6 +138,7 @@ class Actions:
         return not (
             self.kill_pod
             or self.create_sandbox is not None
+            or self.reset
             or self.kill
             or self.pull
             or self.start
@@ -149,6 +158,7 @@ class Plan:
         self.create_sandbox: int | None = None
         self.terminal: Terminal | None = None
         self.initialized = False
+        self.reset: list[ResetContainer] = []
         self.waiting: dict[str, Waiting] = {}
         self._kill: list[KillContainer] = []
         self._pull: list[str] = []
@@ -193,15 +203,13 @@ class Plan:
         delay = self._crash_delay(last)
         if last is not None and delay > 0 and self._in_backoff(container, last, delay):
             return
-        failure = self.observed.failures.get(name)
-        if failure is not None:
-            self.waiting[name] = Waiting(failure.reason, failure.message)
-            if self.blocked(name):
-                return
+        if self._failing(name):
+            return
         if not self._image_ready(container) or self._image_pending:
             return
         replaces = ""
-        attempt = 0
+        # Nothing is left of earlier ones if all started anew, or if somebody removed them.
+        attempt = self.observed.attempts.get(name, -1) + 1
         if last is not None:
             unstarted = last.phase is ContainerPhase.CREATED
             replaces = last.id if unstarted else ""
@@ -210,6 +218,25 @@ class Plan:
         if last is not None and last.phase is ContainerPhase.CREATED:
             carried = last.backoff
         self._start.append(StartContainer(name, attempt, carried, replaces))
+
+    def start_ephemeral(self, container: EphemeralContainer) -> None:
+        """Start an ephemeral container, which has not been created yet; it holds up nobody."""
+        pending = self._image_pending
+        if not self._failing(container.name) and self._image_ready(container):
+            target = container.target_container_name
+            record = self.observed.latest(target) if target else None
+            self._start.append(
+                StartContainer(container.name, 0, 0.0, target=record.id if record else "")
+            )
+        self._image_pending = pending
+
+    def _failing(self, name: str) -> bool:
+        """Whether the last start failed a moment ago."""
+        failure = self.observed.failures.get(name)
+        if failure is None:
+            return False
+        self.waiting[name] = Waiting(failure.reason, failure.message)
+        return self.blocked(name)
 
     def _crash_delay(self, last: ContainerRecord | None) -> float:
         if last is None or not last.exited:
@@ -269,6 +296,7 @@ class Plan:
         return Actions(
             kill_pod=self.kill_pod,
             create_sandbox=self.create_sandbox,
+            reset=tuple(self.reset),
             kill=tuple(self._kill),
             pull=tuple(self._pull),
             start=tuple(self._start),

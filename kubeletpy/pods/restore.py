@@ -34,3 +34,21 @@ def seeds(pod: Pod, status: PodStatus) -> dict[str, ProbeResults]:
             startup=startup, readiness=readiness
         )
     return found
+
+
+def attempts_of(status: PodStatus) -> dict[str, int]:
+    """Return the highest number that a container of each name ever had.
+
+    One that waits and of which nothing is left already shows the number of its next run.
+    """
+    found: dict[str, int] = {}
+    for each in (
+        *status.init_container_statuses,
+        *status.container_statuses,
+        *status.ephemeral_container_statuses,
+    ):
+        if each.container_id:
+            found[each.name] = each.restart_count
+        elif each.restart_count:
+            found[each.name] = each.restart_count - 1
+    return found

@@ -60,6 +60,7 @@ class ContainerRecord:
         created_at, started_at, finished_at: seconds since the epoch; 0 if it has not happened.
         spec_hash: hash of the container's specification that it was created from.
         backoff: seconds to wait after its end before it may start again (see `backoff`).
+        user: uid, gid and supplemental groups of its first process, if the runtime tells.
     """
 
     id: str
@@ -78,6 +79,7 @@ class ContainerRecord:
     spec_hash: str = ""
     backoff: float = 0.0
     log_path: str = ""
+    user: tuple[int, int, tuple[int, ...]] | None = None
 
     @property
     def running(self) -> bool:
@@ -173,6 +175,7 @@ class Observed:
         killed: why the kubelet itself ended a container, by container id.
         started_at: when this kubelet (or the one before it) first saw the pod.
         concluded: the end the pod came to earlier; it is for good.
+        attempts: by container name, the highest number that one ever had.
     """
 
     sandboxes: tuple[SandboxRecord, ...] = ()
@@ -183,6 +186,7 @@ class Observed:
     killed: Mapping[str, KillReason] = field(default_factory=frozen)
     started_at: float = 0.0
     concluded: Terminal | None = None
+    attempts: Mapping[str, int] = field(default_factory=frozen)
 
     @property
     def sandbox(self) -> SandboxRecord | None:
@@ -226,3 +230,6 @@ def newest_first(
 
 KILL_STEP = "\0kill"
 """Key in ``Observed.failures`` of the end of all that lives of the pod."""
+
+RESET_STEP = "\0reset"
+"""Key in ``Observed.failures`` of the removal of all containers before they start anew."""

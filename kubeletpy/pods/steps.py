@@ -9,10 +9,10 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from kubeletpy.api.container import Container
+from kubeletpy.api.container import Container, EphemeralContainer
 from kubeletpy.api.pod import Pod
 from kubeletpy.cri.client import CriClient, CriError
 from kubeletpy.events import Recorder
@@ -21,11 +21,13 @@ from kubeletpy.images.pulls import Images, reason_of
 from kubeletpy.probes.worker import Check
 from kubeletpy.status.generate import Node
 from kubeletpy_common import logs
+from kubeletpy_proto import cri_pb2
 
 from .checkpoint import Checkpoints
 from .environment import ContainerFault, Environment, EnvironmentFault
 from .observe import BACKOFF, Observer, PodView
-from .plan import StartContainer, is_sidecar
+from .plan import ResetContainer, StartContainer
+from .restarts import every_container, is_sidecar
 from .state import ContainerPhase, ContainerRecord, ImageState, SandboxRecord
 
 _log = logging.getLogger(__name__)
@@ -75,10 +77,13 @@ class Steps:
     """The steps of one pod."""
 
     def __init__(self, pod: Pod, tools: Tools) -> None:
-        self._pod = pod
         self._tools = tools
-        spec = pod.spec
-        self.containers = {one.name: one for one in (*spec.init_containers, *spec.containers)}
+        self.update(pod)
+
+    def update(self, pod: Pod) -> None:
+        """Take over a changed specification of the pod."""
+        self._pod = pod
+        self.containers = {one.name: one for one in every_container(pod)}
 
     async def create_sandbox(self, attempt: int) -> str:
         """Prepare the node and run a sandbox; return its id.
@@ -147,6 +152,12 @@ class Steps:
         except (ContainerFault, EnvironmentFault) as error:
             raise self._failed(container, "CreateContainerConfigError", str(error)) from error
         config.annotations[BACKOFF] = str(round(action.backoff))
+        if isinstance(container, EphemeralContainer) and container.target_container_name:
+            if not action.target:
+                text = f"unable to find target container {container.target_container_name}"
+                raise self._failed(container, "CreateContainerConfigError", text)
+            options = config.linux.security_context.namespace_options
+            options.pid, options.target_id = cri_pb2.TARGET, action.target
         try:
             created = await tools.cri.create_container(sandbox.id, config, sandbox_config)
         except CriError as error:
@@ -273,6 +284,23 @@ class Steps:
                 text = f"error killing pod: failed to stop sandbox {box.id}: {reason_of(error)}"
                 self._tools.recorder.warning(self._pod, "FailedKillPod", text)
                 raise StepError("FailedKillPod", text) from error
+
+    async def reset(self, containers: Sequence[ResetContainer], view: PodView) -> None:
+        """End all containers without their preStop hooks, and remove them in this order.
+
+        Their logs stay until the pod goes, as nothing else is left of them (KEP-5532).
+
+        Raises:
+            StepError: not all of them are gone.
+        """
+        boxes = {box.id: box for box in view.sandboxes}
+        places = {record.id: boxes.get(record.sandbox_id) for record in view.containers}
+        for one in containers:
+            if one.kill:
+                message = f"Container {one.name} ends, as all containers of the pod restart"
+                box = places.get(one.id)
+                await self.kill(one.id, one.name, message, SHORTEST_GRACE, box, hook=False)
+            await self.remove_container(one.id)
 
     async def _kill_some(
         self,

@@ -33,10 +33,12 @@ from .backoff import STEP
 from .checkpoint import Saved
 from .observe import PodView
 from .plan import Actions, Desired, KillContainer, StartContainer
-from .restore import seeds, terminal_of
+from .restore import attempts_of, seeds, terminal_of
 from .state import (
     KILL_STEP,
+    RESET_STEP,
     SANDBOX_STEP,
+    ContainerPhase,
     ImagePhase,
     ImageState,
     KillReason,
@@ -84,6 +86,7 @@ class PodWorker:
         self._failures: dict[str, StepFailure] = {}
         self._killed: dict[str, KillReason] = {}
         self._killed_at: dict[str, float] = {}
+        self._attempts: dict[str, int] = {}
         self._announcer = Announcer(tools.recorder)
         self._concluded: Terminal | None = None
         self._started_at = tools.clock()
@@ -116,6 +119,14 @@ class PodWorker:
         """Seconds that its termination may take by its own settings."""
         return grace_of(self.pod)
 
+    def update(self, desired: Desired) -> None:
+        """Take over a changed specification of the same pod: an image, an ephemeral container."""
+        self.desired = desired
+        self._steps.update(desired.pod)
+        self._probes.update(desired.pod)
+        self._save(lambda: self._tools.checkpoints.save_pod(desired.pod))
+        self.wake()
+
     def wake(self) -> None:
         """Decide again: something changed that the runtime does not know of."""
         self._bell.set()
@@ -141,6 +152,7 @@ class PodWorker:
             self._concluded = terminal_of(status)
             for container_id, results in seeds(self.pod, status).items():
                 self._probes.seed(container_id, results)
+            self._attempts |= attempts_of(status)
         if saved.ending_deadline is not None:
             self._deadline = saved.ending_deadline
             self._ending.set()
@@ -219,7 +231,11 @@ class PodWorker:
             return False
         known = {record.id for record in self._view.containers}
         known |= {box.id for box in self._view.sandboxes}
-        names = set(self._steps.containers) | {SANDBOX_STEP, KILL_STEP}
+        for record in self._view.containers:
+            if record.phase is not ContainerPhase.CREATED:
+                highest = max(self._attempts.get(record.name, 0), record.attempt)
+                self._attempts[record.name] = highest
+        names = set(self._steps.containers) | {SANDBOX_STEP, KILL_STEP, RESET_STEP}
         for key in [key for key in self._failures if key not in known | names]:
             del self._failures[key]
         ended = {one.id: one.finished_at for one in self._view.containers if one.exited}
@@ -240,6 +256,7 @@ class PodWorker:
             killed=frozen(self._killed),
             started_at=self._started_at,
             concluded=self._concluded,
+            attempts=frozen(self._attempts),
         )
 
     def _publish(self, observed: Observed, actions: Actions, now: float) -> None:
@@ -276,6 +293,7 @@ class PodWorker:
         if (
             actions.kill_pod
             or actions.create_sandbox is not None
+            or actions.reset
             or actions.start
             or actions.remove_containers
             or actions.remove_sandboxes
@@ -305,7 +323,7 @@ class PodWorker:
             task=task.get_name(), reason=repr(error),
         )  # fmt: skip
         # Whatever it was, it must not be tried again in a tight loop.
-        for key in (SANDBOX_STEP, KILL_STEP, *self._steps.containers):
+        for key in (SANDBOX_STEP, KILL_STEP, RESET_STEP, *self._steps.containers):
             self._fail(key, StepError("InternalError", repr(error)))
 
     def _spawn(self, key: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -333,6 +351,9 @@ class PodWorker:
             return
         if actions.create_sandbox is not None:
             await self._create_sandbox(actions.create_sandbox)
+            return
+        if actions.reset:
+            await self._try(RESET_STEP, self._steps.reset(actions.reset, self._view))
             return
         for start in actions.start:
             if self.ending:

@@ -105,13 +105,17 @@ class PodProbes:
     def __init__(
         self, pod: Pod, check: Check, recorder: Recorder, changed: Callable[[], None]
     ) -> None:
-        self._pod = pod
         self._check = check
         self._recorder = recorder
         self._changed = changed
         self._results: dict[str, ProbeResults] = {}
         self._seeded: set[str] = set()
         self._tasks: dict[tuple[str, Kind], asyncio.Task[None]] = {}
+        self.update(pod)
+
+    def update(self, pod: Pod) -> None:
+        """Take over a changed specification of the pod; probes themselves never change."""
+        self._pod = pod
         spec = pod.spec
         self._containers = {one.name: one for one in (*spec.init_containers, *spec.containers)}
 

@@ -10,14 +10,15 @@ from datetime import datetime
 
 from kubeletpy.api.pod import Pod
 from kubeletpy.api.status import ContainerStatus, PodCondition
-from kubeletpy.pods.plan import is_sidecar
+from kubeletpy.pods.restarts import could_restart_all, is_sidecar
 
 READY_TO_START = "PodReadyToStartContainers"
 INITIALIZED = "Initialized"
 READY = "Ready"
 CONTAINERS_READY = "ContainersReady"
 SCHEDULED = "PodScheduled"
-_OWN = (READY_TO_START, INITIALIZED, READY, CONTAINERS_READY, SCHEDULED)
+RESTARTING = "AllContainersRestarting"
+_OWN = (READY_TO_START, INITIALIZED, READY, CONTAINERS_READY, SCHEDULED, RESTARTING)
 
 
 def conditions(
@@ -27,6 +28,7 @@ def conditions(
     statuses: Sequence[ContainerStatus],
     *,
     sandbox_ready: bool,
+    restarting: bool = False,
     previous: Sequence[PodCondition],
     now: datetime,
 ) -> list[PodCondition]:
@@ -37,6 +39,7 @@ def conditions(
         phase: of the pod, as just computed.
         init_statuses, statuses: of init and of regular containers, in the specified order.
         sandbox_ready: whether the sandbox runs and has its network.
+        restarting: whether all containers are being removed to start anew (KEP-5532).
         previous: earlier conditions: those of others are kept, and the time of the last change.
         now: the time of any change.
     """
@@ -48,6 +51,8 @@ def conditions(
         containers_ready,
         PodCondition(type=SCHEDULED, status="True"),
     ]
+    if could_restart_all(pod):
+        fresh.append(_restarting(phase, restarting))
     before = {condition.type: condition for condition in previous}
     for condition in fresh:
         condition.observed_generation = pod.metadata.generation
@@ -57,6 +62,18 @@ def conditions(
             last.last_transition_time if same and last is not None else now
         )
     return fresh + [condition for condition in previous if condition.type not in _OWN]
+
+
+def _restarting(phase: str, restarting: bool) -> PodCondition:
+    reason = {"Succeeded": "PodCompleted", "Failed": "PodFailed"}.get(phase, "")
+    if reason or not restarting:
+        return PodCondition(type=RESTARTING, status="False", reason=reason)
+    return PodCondition(
+        type=RESTARTING,
+        status="True",
+        reason="RestartAllContainersStarted",
+        message="container exited with restart policy rule",
+    )
 
 
 def _word(value: bool) -> str:

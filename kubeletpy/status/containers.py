@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import StrEnum
 
 from kubeletpy.api.container import Container
 from kubeletpy.api.status import (
@@ -11,13 +13,19 @@ from kubeletpy.api.status import (
     ContainerStateTerminated,
     ContainerStateWaiting,
     ContainerStatus,
+    ContainerUser,
+    LinuxContainerUser,
+    VolumeMountStatus,
 )
-from kubeletpy.pods.plan import Actions, Desired, is_sidecar
+from kubeletpy.pods.plan import Actions, Desired
+from kubeletpy.pods.restarts import is_sidecar
 from kubeletpy.pods.state import ContainerPhase, ContainerRecord, Observed, Outcome
 
 CREATING, INITIALIZING = "ContainerCreating", "PodInitializing"
 _PLAIN = frozenset({CREATING, INITIALIZING})
 LOST_EXIT_CODE = 137
+RESTARTING_ALL = "RestartingAllContainers"
+REMOVED = "The container is removed because RestartAllContainers in place"
 
 
 def instant(seconds: float) -> datetime | None:
@@ -43,28 +51,52 @@ def is_ready(container: Container, record: ContainerRecord | None, observed: Obs
     return observed.probe(record.id).readiness is Outcome.SUCCESS
 
 
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What statuses of containers say of the node and its runtime.
+
+    Attributes:
+        runtime: the runtime's name, before ``://`` in ids.
+        recursive_read_only: whether it makes mounts recursively read-only.
+    """
+
+    runtime: str
+    recursive_read_only: bool = False
+
+
+class Kind(StrEnum):
+    """Which list of the specification a container stands in."""
+
+    INIT = "init"
+    REGULAR = "regular"
+    EPHEMERAL = "ephemeral"
+
+
 def container_status(
     container: Container,
     desired: Desired,
     observed: Observed,
     actions: Actions,
     *,
-    runtime: str,
-    init: bool,
+    setting: Setting,
+    kind: Kind = Kind.REGULAR,
+    previous: ContainerStatus | None = None,
 ) -> ContainerStatus:
     """Return the status of one container.
 
     Args:
         container: as specified.
         desired, observed, actions: the pod, what is, and what was decided (why it waits).
-        runtime: name of the runtime, before ``://`` in the container's id.
-        init: whether it is an init container (or sidecar).
+        setting: what statuses say of the node.
+        kind: which list of the specification it stands in.
+        previous: its status before; of a container that is gone from the runtime it is all that
+            is left.
     """
     history = observed.history(container.name)
     record = history[0] if history else None
     current = observed.sandbox
     renewed = current is not None and current.ready and actions.terminal is None
-    if init and renewed and record is not None and current is not None:
+    if kind is Kind.INIT and renewed and record is not None and current is not None:
         # Init containers run anew in a new sandbox; those of the old one are the last state.
         record = record if record.sandbox_id == current.id else None
     status = ContainerStatus(
@@ -74,18 +106,100 @@ def container_status(
         started=is_started(container, record, observed),
         ready=False,
         restart_count=history[0].attempt if history else 0,
+        volume_mounts=_mounts(container, setting),
     )
     if history:
         status.image = history[0].image or container.image
-        status.container_id = f"{runtime}://{history[0].id}"
+        status.container_id = f"{setting.runtime}://{history[0].id}"
+        status.user = _user(history[0])
     default = INITIALIZING if desired.pod.spec.init_containers else CREATING
-    _set_states(status, record, history, actions, default, runtime)
-    if init and not is_sidecar(container):
+    _set_states(status, record, history, actions, default, setting.runtime)
+    _recall(status, history, actions, observed, previous)
+    if kind is Kind.INIT and not is_sidecar(container):
         ended = status.state.terminated
         status.ready = ended is not None and ended.exit_code == 0
     else:
-        status.ready = is_ready(container, record, observed)
+        # What has no readiness probe is ready as soon as it runs; ephemeral containers never are.
+        status.ready = kind is not Kind.EPHEMERAL and is_ready(container, record, observed)
     return status
+
+
+def _recall(
+    status: ContainerStatus,
+    history: tuple[ContainerRecord, ...],
+    actions: Actions,
+    observed: Observed,
+    previous: ContainerStatus | None,
+) -> None:
+    """Complete what the runtime has forgotten of earlier runs from the status before."""
+    if previous is None:
+        return
+    if history:
+        if status.last_state.terminated is None and status.restart_count:
+            renewed = previous.container_id != status.container_id
+            ended = previous.state.terminated if renewed else None
+            status.last_state = ContainerState(terminated=ended) if ended else previous.last_state
+        return
+    if status.name not in observed.attempts:
+        status.last_state = previous.last_state
+        return
+    status.restart_count = observed.attempts[status.name] + 1
+    if previous.state.terminated is not None:
+        status.last_state = ContainerState(terminated=previous.state.terminated)
+    elif previous.state.running is not None:
+        status.last_state = ContainerState(terminated=_vanished(actions))
+    else:
+        status.last_state = previous.last_state
+    if actions.reset:
+        status.state = ContainerState(
+            waiting=ContainerStateWaiting(reason=RESTARTING_ALL, message=REMOVED)
+        )
+
+
+def _vanished(actions: Actions) -> ContainerStateTerminated:
+    """Return the end of a container that ran and is gone, as the Go kubelet puts it."""
+    if actions.reset:
+        return ContainerStateTerminated(
+            exit_code=LOST_EXIT_CODE, reason=RESTARTING_ALL, message=REMOVED
+        )
+    return ContainerStateTerminated(
+        exit_code=LOST_EXIT_CODE,
+        reason="ContainerStatusUnknown",
+        message=(
+            "The container could not be located when the pod was deleted.  The container used to "
+            "be Running"
+        ),
+    )
+
+
+def _mounts(container: Container, setting: Setting) -> list[VolumeMountStatus]:
+    found = []
+    for mount in container.volume_mounts:
+        recursive = None
+        if mount.read_only:
+            wanted = mount.recursive_read_only
+            enabled = wanted == "Enabled" or (
+                wanted == "IfPossible" and setting.recursive_read_only
+            )
+            recursive = "Enabled" if enabled else "Disabled"
+        found.append(
+            VolumeMountStatus(
+                name=mount.name,
+                mount_path=mount.mount_path,
+                read_only=mount.read_only,
+                recursive_read_only=recursive,
+            )
+        )
+    return found
+
+
+def _user(record: ContainerRecord) -> ContainerUser | None:
+    if record.user is None:
+        return None
+    uid, gid, groups = record.user
+    return ContainerUser(
+        linux=LinuxContainerUser(uid=uid, gid=gid, supplemental_groups=list(groups))
+    )
 
 
 def _set_states(

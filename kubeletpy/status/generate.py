@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from kubeletpy.api.container import Container
+from kubeletpy.api.pod import Pod
 from kubeletpy.api.status import ContainerStatus, HostIP, PodIP, PodStatus
 from kubeletpy.pods.plan import Actions, Desired
 from kubeletpy.pods.state import ContainerPhase, Observed
 from kubeletpy.resources.qos import qos_class
 
 from .conditions import conditions
-from .containers import container_status, instant
+from .containers import Kind, Setting, container_status, instant
 
 PENDING, RUNNING, SUCCEEDED, FAILED = "Pending", "Running", "Succeeded", "Failed"
 
@@ -22,10 +25,12 @@ class Node:
     Attributes:
         ips: its addresses, the primary one first.
         runtime: the runtime's name, before ``://`` in ids.
+        recursive_read_only: whether the runtime makes mounts recursively read-only.
     """
 
     ips: tuple[str, ...] = ()
     runtime: str = "kubeletpy"
+    recursive_read_only: bool = False
 
 
 def phase_of(desired: Desired, observed: Observed, actions: Actions) -> str:
@@ -42,7 +47,7 @@ def phase_of(desired: Desired, observed: Observed, actions: Actions) -> str:
     if not actions.initialized:
         return PENDING
     for container in desired.pod.spec.containers:
-        begun = any(
+        begun = container.name in observed.attempts or any(
             record.phase is not ContainerPhase.CREATED
             for record in observed.history(container.name)
         )
@@ -70,13 +75,17 @@ def pod_status(
     """
     pod = desired.pod
     phase = phase_of(desired, observed, actions)
-    init_statuses, statuses = (
+    setting = Setting(node.runtime, node.recursive_read_only)
+    init_statuses, statuses, ephemeral = (
         [
-            container_status(one, desired, observed, actions, runtime=node.runtime, init=init)
+            container_status(
+                one, desired, observed, actions, setting=setting, kind=kind,
+                previous=_named(before, one.name),
+            )
             for one in containers
         ]
-        for containers, init in ((pod.spec.init_containers, True), (pod.spec.containers, False))
-    )
+        for kind, containers, before in _groups(pod, previous or PodStatus())
+    )  # fmt: skip
     sandbox = observed.sandbox
     ready = sandbox is not None and sandbox.ready and bool(sandbox.ips or pod.spec.host_network)
     time = instant(now)
@@ -90,6 +99,7 @@ def pod_status(
             init_statuses,
             statuses,
             sandbox_ready=ready,
+            restarting=bool(actions.reset),
             previous=previous.conditions if previous else [],
             now=time,
         ),
@@ -98,12 +108,27 @@ def pod_status(
         start_time=instant(observed.started_at),
         init_container_statuses=init_statuses,
         container_statuses=statuses,
+        ephemeral_container_statuses=ephemeral,
         qos_class=qos_class(pod),
     )
     if actions.terminal is not None and phase == actions.terminal.phase:
         status.reason, status.message = actions.terminal.reason, actions.terminal.message
     _addresses(status, desired, observed, node, previous)
     return status
+
+
+def _groups(
+    pod: Pod, before: PodStatus
+) -> Iterator[tuple[Kind, Sequence[Container], list[ContainerStatus]]]:
+    """Yield each list of containers, with the statuses that they had before."""
+    spec = pod.spec
+    yield Kind.INIT, spec.init_containers, before.init_container_statuses
+    yield Kind.REGULAR, spec.containers, before.container_statuses
+    yield Kind.EPHEMERAL, spec.ephemeral_containers, before.ephemeral_container_statuses
+
+
+def _named(statuses: list[ContainerStatus], name: str) -> ContainerStatus | None:
+    return next((status for status in statuses if status.name == name), None)
 
 
 def _addresses(

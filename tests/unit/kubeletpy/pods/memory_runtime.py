@@ -37,6 +37,7 @@ class MemoryRuntime:
         refuse: error text by the name of a call; it is refused with it until taken out.
         hang: names of calls, optionally ``call:container``, that never return.
         calls: every call that changes something, in order.
+        configs: the last configuration of a container, by its name.
         event: called after each change of a container, as a runtime sends events.
     """
 
@@ -46,6 +47,7 @@ class MemoryRuntime:
     refuse: dict[str, str] = field(default_factory=dict)
     hang: set[str] = field(default_factory=set)
     calls: list[str] = field(default_factory=list)
+    configs: dict[str, cri_pb2.ContainerConfig] = field(default_factory=dict)
     endpoint: str = "unix:///memory"
     event: Callable[[], None] = lambda: None
 
@@ -100,6 +102,8 @@ class MemoryRuntime:
         return cri_pb2.PodSandboxStatusResponse(status=self.sandboxes[sandbox_id])
 
     async def container_status(self, container_id: str) -> cri_pb2.ContainerStatusResponse:
+        if container_id not in self.containers:
+            raise CriError("ContainerStatus", grpc.StatusCode.NOT_FOUND, container_id)
         return cri_pb2.ContainerStatusResponse(status=self.containers[container_id])
 
     async def run_pod_sandbox(self, config: cri_pb2.PodSandboxConfig, _: str = "") -> str:
@@ -132,6 +136,7 @@ class MemoryRuntime:
         await self._enter("CreateContainer", config.metadata.name)
         key = f"{sandbox_id}-{config.metadata.name}-{config.metadata.attempt}"
         assert key not in self.containers
+        self.configs[config.metadata.name] = config
         self.containers[key] = cri_pb2.ContainerStatus(
             id=key, metadata=config.metadata, state=cri_pb2.CONTAINER_CREATED,
             created_at=time.time_ns(), labels=config.labels, annotations=config.annotations,

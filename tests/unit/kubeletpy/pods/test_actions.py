@@ -30,6 +30,7 @@ def summary(actions: Actions) -> dict[str, Any]:
         "kill_pod": bool(actions.kill_pod),
         "sandbox": actions.create_sandbox,
         "kill": [one.id for one in actions.kill],
+        "reset": [f"{'kill ' if one.kill else ''}{one.id}" for one in actions.reset],
         "pull": list(actions.pull),
         "start": [f"{one.name}-{one.attempt}" for one in actions.start],
         "remove": [*actions.remove_containers, *actions.remove_sandboxes],

@@ -13,9 +13,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from kubeletpy.api.container import ContainerRestartRule, ContainerRestartRuleOnExitCodes
 from kubeletpy.api.status import PodStatus
 from kubeletpy.pods.actions import decide
-from kubeletpy.pods.plan import Actions, Desired, StartContainer
+from kubeletpy.pods.plan import Actions, Desired, ResetContainer, StartContainer
+from kubeletpy.pods.restore import attempts_of
 from kubeletpy.pods.state import (
     ContainerPhase,
     ContainerRecord,
@@ -34,17 +36,34 @@ from kubeletpy.status.generate import Node, phase_of, pod_status
 from .build import NOW, PROBE, container, desired
 
 REGULAR, INIT, SIDECARS = ("a", "b"), ("i", "j"), ("s",)
-CODES = st.sampled_from([0, 0, 1, 137])
+AGAIN, ALL_AGAIN = 42, 43
+CODES = st.sampled_from([0, 0, 1, 137, AGAIN, ALL_AGAIN])
+POLICIES = st.sampled_from([None, None, "Always", "OnFailure", "Never"])
+
+
+def rules(policy: str | None) -> list[ContainerRestartRule]:
+    """A container with a policy of its own also has rules, one for each action."""
+    if policy is None:
+        return []
+    return [
+        ContainerRestartRule(
+            action=action,
+            exit_codes=ContainerRestartRuleOnExitCodes(operator="In", values=[code]),
+        )
+        for action, code in (("Restart", AGAIN), ("RestartAllContainers", ALL_AGAIN))
+    ]
 
 
 @dataclass
 class Run:
-    """One run of a container, as it truly was."""
+    """One run of a container, as it truly was; ``undone`` once all containers started anew."""
 
     name: str
     sandbox: str
     natural: int | None = None
     killed: bool = False
+    code: int | None = None
+    undone: bool = False
 
 
 @dataclass
@@ -54,7 +73,7 @@ class Truth:
     runs: dict[str, Run] = field(default_factory=dict)
 
     def of(self, name: str) -> list[Run]:
-        return [run for run in self.runs.values() if run.name == name]
+        return [run for run in self.runs.values() if run.name == name and not run.undone]
 
 
 class Histories(RuleBasedStateMachine):
@@ -71,6 +90,7 @@ class Histories(RuleBasedStateMachine):
         self.truth = Truth()
         self.serial = 0
         self.status = PodStatus()
+        self.attempts: dict[str, int] = {}
 
     @initialize(
         policy=st.sampled_from(["Always", "OnFailure", "Never"]),
@@ -78,19 +98,39 @@ class Histories(RuleBasedStateMachine):
         init=st.integers(0, 2),
         sidecars=st.integers(0, 1),
         probed=st.booleans(),
+        own=st.tuples(POLICIES, POLICIES),
+        init_own=st.sampled_from([None, "OnFailure", "Never"]),
     )
-    def setup(self, policy: str, regular: int, init: int, sidecars: int, probed: bool) -> None:
+    def setup(
+        self,
+        policy: str,
+        regular: int,
+        init: int,
+        sidecars: int,
+        probed: bool,
+        own: tuple[str | None, str | None],
+        init_own: str | None,
+    ) -> None:
         startup = PROBE if probed else None
-        first = [container(name) for name in INIT[:init]]
+        first = [
+            container(name, restart_policy=init_own, restart_policy_rules=rules(init_own))
+            for name in INIT[:init]
+        ]
         beside = [
             container(name, restart_policy="Always", startup_probe=startup)
             for name in SIDECARS[:sidecars]
         ]
         self.desired = desired(
-            *(container(name, liveness_probe=PROBE) for name in REGULAR[:regular]),
+            *(
+                container(
+                    name, liveness_probe=PROBE, restart_policy=policy,
+                    restart_policy_rules=rules(policy),
+                )
+                for name, policy in zip(REGULAR[:regular], own, strict=False)
+            ),
             init=(*first[:1], *beside, *first[1:]),
             restart_policy=policy,
-        )
+        )  # fmt: skip
 
     # What is observed, and what a decision does.
 
@@ -104,6 +144,7 @@ class Histories(RuleBasedStateMachine):
             images={name: ImageState(ImagePhase.PRESENT) for name in names},
             killed=self.killed,
             concluded=self.concluded,
+            attempts=dict(self.attempts),
         )
 
     @rule(steps=st.integers(1, 3))
@@ -136,6 +177,8 @@ class Histories(RuleBasedStateMachine):
             assert record.running or record.phase is ContainerPhase.UNKNOWN
             self.killed[kill.id] = kill.reason
             self.end(record, self.code_after_sigterm(), killed=True)
+        for reset in actions.reset if everything else actions.reset[:1]:
+            self.reset(reset)
         for start in actions.start if everything else actions.start[:1]:
             self.start(start)
         for key in actions.remove_containers if everything else ():
@@ -153,6 +196,12 @@ class Histories(RuleBasedStateMachine):
         for key, box in self.boxes.items():
             self.boxes[key] = replace(box, ready=False, ips=())
 
+    def reset(self, reset: ResetContainer) -> None:
+        assert reset.kill is (not self.records[reset.id].exited)
+        del self.records[reset.id]
+        for run in self.truth.runs.values():
+            run.undone = True
+
     def code_after_sigterm(self) -> int:
         """Some programs end with 0 when they are told to end."""
         return 143 if self.serial % 2 else 0
@@ -163,6 +212,8 @@ class Histories(RuleBasedStateMachine):
             del self.records[start.replaces]
         taken = [(one.name, one.attempt) for one in self.records.values()]
         assert (start.name, start.attempt) not in taken
+        assert start.attempt > self.attempts.get(start.name, -1)
+        self.attempts[start.name] = start.attempt
         self.serial += 1
         key = f"{start.name}-{start.attempt}-{self.serial}"
         newest = max(self.boxes.values(), key=lambda box: box.attempt)
@@ -177,6 +228,7 @@ class Histories(RuleBasedStateMachine):
         run = self.truth.runs.get(record.id)
         if run is not None and run.natural is None and not run.killed:
             run.natural, run.killed = (None, True) if killed else (code, False)
+            run.code = code
         self.records[record.id] = replace(
             record, phase=ContainerPhase.EXITED, exit_code=code, finished_at=self.now
         )
@@ -227,6 +279,7 @@ class Histories(RuleBasedStateMachine):
                 self.truth.runs[key].natural = 0
         self.killed = {}
         self.probes = {}
+        self.attempts = attempts_of(self.status)
 
     def alive(self) -> list[ContainerRecord]:
         return [record for record in self.records.values() if record.running]
@@ -234,28 +287,56 @@ class Histories(RuleBasedStateMachine):
     # What must hold.
 
     def check(self, actions: Actions) -> None:
-        policy = self.desired.policy
         regular = [one.name for one in self.desired.pod.spec.containers]
         if self.concluded is not None:
             assert actions.terminal == self.concluded
             assert actions.start == ()
             assert actions.create_sandbox is None
+        if actions.reset:
+            assert not actions.start
+            assert any(run.code == ALL_AGAIN for run in self.truth.runs.values())
         if actions.terminal is not None and self.concluded is None:
-            assert policy != "Always"
-            last = {name: (self.truth.of(name) or [Run(name, "")])[-1] for name in regular}
-            if actions.terminal.phase == "Succeeded":
-                assert all(run.natural == 0 for run in last.values())
-            else:
-                assert policy == "Never"
-                failed_init = any(
-                    run.natural or run.killed for name in INIT for run in self.truth.of(name)
-                )
-                assert failed_init or any(run.natural != 0 for run in last.values())
+            self.check_end(actions.terminal, regular)
         for start in actions.start:
-            self.check_start(start, policy, regular)
+            self.check_start(start, regular)
 
-    def check_start(self, start: StartContainer, policy: str, regular: list[str]) -> None:
+    def check_end(self, end: Terminal, regular: list[str]) -> None:
+        last = {name: (self.truth.of(name) or [Run(name, "")])[-1] for name in regular}
+        failed = [
+            run
+            for name in INIT
+            for run in self.truth.of(name)
+            if (run.natural or run.killed) and not self.again(run)
+        ]
+        if end.phase == "Succeeded":
+            assert all(run.natural == 0 for run in last.values())
+        else:
+            assert failed or any(run.natural != 0 for run in last.values())
+        if not failed:
+            for run in last.values():
+                assert run.code is None or not self.again(run)
+
+    def policy(self, name: str) -> str:
+        """The policy that holds for a container."""
+        spec = self.desired.pod.spec
+        for one in (*spec.init_containers, *spec.containers):
+            if one.name == name and one.restart_policy:
+                return one.restart_policy
+        return self.desired.policy
+
+    def again(self, run: Run) -> bool:
+        """Whether the exit code of a run asks for another one."""
+        spec = self.desired.pod.spec
+        named = (one for one in (*spec.init_containers, *spec.containers) if one.name == run.name)
+        ruled = any(one.restart_policy_rules for one in named)
+        if ruled and run.code in (AGAIN, ALL_AGAIN):
+            return True
+        policy = self.policy(run.name)
+        return policy == "Always" or (policy == "OnFailure" and run.code != 0)
+
+    def check_start(self, start: StartContainer, regular: list[str]) -> None:
         name = start.name
+        policy = self.policy(name)
         assert all(record.name != name for record in self.alive())
         assert not any(
             record.name == name and record.phase is ContainerPhase.UNKNOWN
@@ -263,12 +344,14 @@ class Histories(RuleBasedStateMachine):
             for record in self.records.values()
         )  # fmt: skip
         runs = self.truth.of(name)
-        if policy == "Never" and name not in SIDECARS:
-            assert not runs
+        newest = max(self.boxes.values(), key=lambda box: box.attempt)
+        if policy == "Never":
+            # In a new sandbox init containers run anew, if anything of the pod may run again.
+            here = [run for run in runs if name in regular or run.sandbox == newest.id]
+            assert not here or self.again(here[-1])
         if name in regular:
             if policy == "OnFailure" and runs:
-                assert runs[-1].natural != 0 or self.was_marked(runs[-1])
-            newest = max(self.boxes.values(), key=lambda box: box.attempt)
+                assert self.again(runs[-1]) or self.was_marked(runs[-1])
             for one in self.desired.pod.spec.init_containers:
                 here = [run for run in self.truth.of(one.name) if run.sandbox == newest.id]
                 if one.restart_policy == "Always":

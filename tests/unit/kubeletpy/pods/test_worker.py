@@ -33,6 +33,7 @@ class Bench:
         self.tasks: list[asyncio.Task[None]] = []
         self.workers: list[PodWorker] = []
         self.runtime.event = self._on_event
+        self.follow: Callable[[PodStatus], object] = lambda status: None
         self._notes: set[asyncio.Task[None]] = set()
 
     def _on_event(self) -> None:
@@ -40,6 +41,7 @@ class Bench:
             worker.refresh()
 
     def published(self, made: Pod, status: PodStatus) -> None:
+        self.follow(status)
         task = asyncio.ensure_future(self._notify())
         self._notes.add(task)
         task.add_done_callback(self._notes.discard)

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from kubeletpy.api.container import ResourceRequirements
+from kubeletpy.api.container import ResourceRequirements, VolumeMount
 from kubeletpy.api.pod import PodReadinessGate
 from kubeletpy.api.quantity import Quantity
-from kubeletpy.api.status import PodCondition, PodStatus
+from kubeletpy.api.status import LinuxContainerUser, PodCondition, PodStatus
 from kubeletpy.pods.actions import decide
 from kubeletpy.pods.plan import Desired
 from kubeletpy.pods.state import ImagePhase, ImageState, Observed, Outcome, ProbeResults, Terminal
@@ -259,6 +259,52 @@ def test_init_container_of_a_lost_sandbox_is_waiting_again() -> None:
     status = status_of(desired("a", init=("b",)), seen).init_container_statuses[0]
     assert states(status) == ("PodInitializing", ("Completed", 0))
     assert not status.ready
+
+
+def test_what_the_runtime_forgot_is_known_from_the_status_before() -> None:
+    wanted = desired("a")
+    before = status_of(wanted, observed(box(), RUNNING))
+    gone = status_of(wanted, observed(box(), attempts={"a": 0}), previous=before)
+    assert states(gone.container_statuses[0]) == (
+        "ContainerCreating", ("ContainerStatusUnknown", 137),
+    )  # fmt: skip
+    assert gone.container_statuses[0].restart_count == 1
+    assert gone.phase == "Running"
+    again = observed(box(), record("a", "running", 1), attempts={"a": 1})
+    after = status_of(wanted, again, previous=gone)
+    assert states(after.container_statuses[0]) == ("running", ("ContainerStatusUnknown", 137))
+    # It stays so in all later statuses.
+    assert status_of(wanted, again, previous=after) == after
+
+
+@pytest.mark.parametrize(
+    ("read_only", "mode", "supported", "expected"),
+    [
+        (False, None, True, None),
+        (True, None, True, "Disabled"),
+        (True, "IfPossible", True, "Enabled"),
+        (True, "IfPossible", False, "Disabled"),
+        (True, "Enabled", True, "Enabled"),
+    ],
+)
+def test_mounts_of_a_container(
+    read_only: bool, mode: str | None, supported: bool, expected: str | None
+) -> None:
+    mount = VolumeMount(name="v", mount_path="/v", read_only=read_only, recursive_read_only=mode)
+    wanted, seen = desired(container("a", volume_mounts=[mount])), observed(box(), RUNNING)
+    node = Node((), "kubeletpy", supported)
+    status = pod_status(wanted, seen, decide(wanted, seen, NOW), node=node, now=NOW)
+    assert [
+        (one.name, one.mount_path, one.read_only, one.recursive_read_only)
+        for one in status.container_statuses[0].volume_mounts
+    ] == [("v", "/v", read_only, expected)]
+
+
+def test_user_of_a_container() -> None:
+    seen = observed(box(), record("a", "running", user=(1000, 2000, (2000, 5))))
+    user = status_of(desired("a"), seen).container_statuses[0].user
+    assert user is not None
+    assert user.linux == LinuxContainerUser(uid=1000, gid=2000, supplemental_groups=[2000, 5])
 
 
 def test_identity_of_a_container() -> None:
