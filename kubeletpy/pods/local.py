@@ -11,6 +11,7 @@ from typing import TypeVar
 from kubeletpy.api.container import Container
 from kubeletpy.api.meta import ObjectMeta
 from kubeletpy.api.pod import Pod
+from kubeletpy.blocking import Blocking
 from kubeletpy.cri.container_config import ContainerRequest, container_config
 from kubeletpy.cri.environment import PodAddresses, environment
 from kubeletpy.cri.node import NodeFacts
@@ -23,7 +24,7 @@ from kubeletpy.volumes.paths import PodPaths
 from kubeletpy_common import logs
 from kubeletpy_proto import cri_pb2
 
-from .environment import Blocking, ContainerFault, EnvironmentFault
+from .environment import ContainerFault, EnvironmentFault
 from .state import ImageState, SandboxRecord
 
 _log = logging.getLogger(__name__)

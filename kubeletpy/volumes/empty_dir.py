@@ -1,20 +1,29 @@
-"""emptyDir volumes: a directory of the node, or a tmpfs."""
+"""emptyDir volumes: a directory of the node, a tmpfs, or huge pages."""
 
 from __future__ import annotations
 
 import errno
 import os
+import stat
 from pathlib import Path
 
 from kubeletpy.api.pod import Pod
+from kubeletpy.api.quantity import Quantity
 from kubeletpy.api.volumes import EmptyDirVolumeSource
+from kubeletpy.cri.node import NodeFacts
 from kubeletpy.resources.limits import pod_cgroup_limits
 from kubeletpy_common.linux import mounts
 
 from . import mountinfo
+from .context import Context
 from .errors import VolumeError
 from .paths import EMPTY_DIR, PodPaths
+from .payload import group_of
+from .plugin import MountRecord, SetUp, VolumeRequest, VolumeSource
 
+MEMORY = "Memory"
+HUGE_PAGES = "HugePages"
+_RESOURCE = "hugepages-"
 _MODE = 0o777
 _SET_GID = 0o2000
 _PARENTS = 0o750
@@ -35,39 +44,80 @@ def memory_size(pod: Pod, source: EmptyDirVolumeSource, node_memory: int) -> int
     return min(bounds, default=0)
 
 
-def set_up(
-    pod: Pod, name: str, source: EmptyDirVolumeSource, paths: PodPaths, node_memory: int
-) -> str:
-    """Make the volume, once, and return its path.
+def page_size(pod: Pod, medium: str) -> int:
+    """Return the size in bytes of the pages of a volume of huge pages (pure).
+
+    Args:
+        pod: whose containers request huge pages.
+        medium: ``HugePages`` (of the one size that they request) or ``HugePages-<size>``.
+
+    Raises:
+        VolumeError: none of that size are requested, or it is not clear which.
+    """
+    requests = [container.resources.requests for container in pod.spec.containers]
+    requests += [container.resources.requests for container in pod.spec.init_containers]
+    if pod.spec.resources is not None:
+        requests.append(pod.spec.resources.requests)
+    sizes = {
+        int(Quantity(name.removeprefix(_RESOURCE)))
+        for resources in requests
+        for name in resources
+        if name.startswith(_RESOURCE)
+    }
+    if medium == HUGE_PAGES:
+        if len(sizes) > 1:
+            raise VolumeError(
+                "",
+                f"medium: {medium} can't be used if container requests multiple huge page sizes",
+            )
+    else:
+        sizes &= {int(Quantity(medium.removeprefix(f"{HUGE_PAGES}-")))}
+    if not sizes:
+        raise VolumeError(
+            "",
+            f"medium {medium}: hugePages storage requested, but there is no resource request "
+            "for huge pages",
+        )
+    return sizes.pop()
+
+
+def make(directory: Path, pod: Pod, medium: str, node: NodeFacts, size: int | None = None) -> None:
+    """Make the directory of a volume, once, and mount what its medium needs.
 
     It is writable for everybody; with fsGroup it belongs to that group, and so does what is made
     in it (set-group-ID).
 
+    Args:
+        directory: of the volume.
+        pod: whose volume it is.
+        medium: as the volume has it.
+        node: facts of the node.
+        size: bytes that a tmpfs may take; None: what the pod may take.
+
     Raises:
-        VolumeError: the kernel refused.
+        OSError: the kernel refused.
+        VolumeError: the huge pages asked for are not there.
     """
-    directory = paths.volume(EMPTY_DIR, name)
-    marker = paths.ready_marker(EMPTY_DIR, name)
-    try:
+    if medium:
         directory.mkdir(mode=_PARENTS, parents=True, exist_ok=True)
-        if source.medium == "Memory":
-            if mountinfo.mounted_at(directory) is not None:
-                return str(directory)
-            _mount_tmpfs(directory, memory_size(pod, source, node_memory))
-        elif marker.exists():
-            # Its containers may run: what they did to the directory's mode is theirs.
-            return str(directory)
-        _open_up(directory, pod)
-        marker.parent.mkdir(mode=_PARENTS, parents=True, exist_ok=True)
-        marker.touch()
-    except OSError as error:
-        raise VolumeError(name, f"emptyDir cannot be made: {error}") from error
-    return str(directory)
+        if mountinfo.mounted_at(directory) is not None:
+            return
+        if medium == MEMORY:
+            if size is None:
+                size = memory_size(pod, EmptyDirVolumeSource(), node.memory_bytes)
+            _mount_tmpfs(directory, size)
+        else:
+            _mount_huge_pages(directory, page_size(pod, medium))
+    else:
+        directory.mkdir(mode=_PARENTS, parents=True, exist_ok=True)
+        # Else it was made before: only a kubelet that died at once left it as it was made.
+        if stat.S_IMODE(directory.lstat().st_mode) != _PARENTS:
+            return
+    _open_up(directory, pod)
 
 
 def _open_up(directory: Path, pod: Pod) -> None:
-    context = pod.spec.security_context
-    group = context.fs_group if context is not None else None
+    group = group_of(pod)
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         if group is not None:
@@ -86,3 +136,60 @@ def _mount_tmpfs(directory: Path, size: int) -> None:
         if error.errno != errno.EINVAL:
             raise
         mounts.mount("tmpfs", directory, "tmpfs", 0, data)
+
+
+def _mount_huge_pages(directory: Path, size: int) -> None:
+    try:
+        mounts.mount("nodev", directory, "hugetlbfs", 0, f"pagesize={size}")
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        raise VolumeError("", f"the kernel has no huge pages of {size} bytes") from error
+
+
+class EmptyDirPlugin:
+    """See `VolumePlugin`."""
+
+    name = EMPTY_DIR
+    mount_options = False
+    follows = False
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def supports(self, source: VolumeSource) -> bool:
+        """See `VolumePlugin`."""
+        return source.inline is not None and source.inline.empty_dir is not None
+
+    def path(self, request: VolumeRequest) -> str:
+        """See `VolumePlugin`."""
+        return str(request.directory)
+
+    def read_only(self, request: VolumeRequest) -> bool:
+        """See `VolumePlugin`."""
+        return False
+
+    async def set_up(self, request: VolumeRequest) -> SetUp:
+        """See `VolumePlugin`."""
+        assert request.source.inline is not None
+        source = request.source.inline.empty_dir
+        assert source is not None
+        node, pod = self._context.node, request.pod
+
+        def work() -> None:
+            paths = PodPaths(node.root_dir, pod.metadata.uid)
+            marker = paths.ready_marker(EMPTY_DIR, request.name)
+            directory = request.directory
+            if not source.medium and marker.exists() and directory.is_dir():
+                # Its containers may run: what they did to the directory's mode is theirs.
+                return
+            size = memory_size(pod, source, node.memory_bytes)
+            make(directory, pod, source.medium, node, size)
+            marker.parent.mkdir(mode=_PARENTS, parents=True, exist_ok=True)
+            marker.touch()
+
+        await self._context.run(request, f"making volume {request.name}", work)
+        return SetUp()
+
+    async def tear_down(self, uid: str, record: MountRecord) -> None:
+        """Nothing: what is mounted and made below the pod's directory goes with it."""

@@ -13,3 +13,15 @@ class VolumeError(Exception):
     def __init__(self, volume: str, message: str) -> None:
         super().__init__(f"volume {volume!r}: {message}" if volume else message)
         self.volume = volume
+
+
+class VolumesError(Exception):
+    """Some volumes of a pod cannot be had for now.
+
+    Attributes:
+        errors: one for each, worded as events.
+    """
+
+    def __init__(self, errors: list[VolumeError]) -> None:
+        super().__init__("; ".join(str(error) for error in errors))
+        self.errors = errors

@@ -8,7 +8,10 @@ from collections.abc import Callable
 
 from kubeletpy.api.volumes import HostPathVolumeSource
 
+from .context import Context
 from .errors import VolumeError
+from .paths import HOST_PATH
+from .plugin import MountRecord, SetUp, VolumeRequest, VolumeSource
 
 _CHECKS: dict[str, tuple[str, Callable[[int], bool]]] = {
     "Directory": ("a directory", stat.S_ISDIR),
@@ -21,7 +24,7 @@ _CHECKS: dict[str, tuple[str, Callable[[int], bool]]] = {
 }
 
 
-def set_up(name: str, source: HostPathVolumeSource) -> str:
+def prepare(name: str, source: HostPathVolumeSource) -> str:
     """Check the path by its type, make it where the type says so, and return it.
 
     Directories are made with mode 0755 (parents too), files with 0644 (no parents). Symbolic
@@ -59,3 +62,51 @@ def _make(name: str, path: str, kind: str, noun: str) -> None:
             )
     except OSError as error:
         raise VolumeError(name, f"hostPath {path} ({kind}) cannot be made: {error}") from error
+
+
+def source_of(source: VolumeSource) -> HostPathVolumeSource | None:
+    """Return the hostPath of a volume, inline or of a PersistentVolume; None if it has none."""
+    if source.inline is not None:
+        return source.inline.host_path
+    of_volume = source.of_volume("hostPath")
+    if of_volume is None:
+        return None
+    return HostPathVolumeSource(path=of_volume.get("path", ""), type=of_volume.get("type") or "")
+
+
+class HostPathPlugin:
+    """See `VolumePlugin`."""
+
+    name = HOST_PATH
+    mount_options = False
+    follows = False
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def supports(self, source: VolumeSource) -> bool:
+        """See `VolumePlugin`."""
+        return source_of(source) is not None
+
+    def path(self, request: VolumeRequest) -> str:
+        """See `VolumePlugin`."""
+        source = source_of(request.source)
+        assert source is not None
+        return source.path
+
+    def read_only(self, request: VolumeRequest) -> bool:
+        """See `VolumePlugin`."""
+        return request.read_only
+
+    async def set_up(self, request: VolumeRequest) -> SetUp:
+        """See `VolumePlugin`."""
+        source = source_of(request.source)
+        assert source is not None
+        if ".." in source.path.split("/"):
+            raise VolumeError("", f"invalid HostPath `{source.path}`: must not contain '..'")
+        what = f"checking hostPath {source.path}"
+        await self._context.run(request, what, lambda: prepare("", source))
+        return SetUp()
+
+    async def tear_down(self, uid: str, record: MountRecord) -> None:
+        """Nothing: a path of the node is the administrator's."""

@@ -1,100 +1,315 @@
-"""All volumes and files of pods: made before the containers, removed after them."""
+"""All volumes of pods: made before the containers, kept up to date, removed after them.
+
+::
+
+    mount(pod)     resolve claims -> record on disk -> set up all, at the same time -> paths
+    changed(uid)   the pod or an object it names changed: set up again what follows such changes
+    unmount(uid)   sub-paths -> the plugins, volume by volume -> whatever else is mounted
+
+Volumes do not wait for each other, and pods do not wait for other pods.
+"""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Collection, Mapping
-from pathlib import Path
+import asyncio
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 from kubeletpy.api.container import Container
 from kubeletpy.api.pod import Pod
 from kubeletpy.api.volumes import Volume
 from kubeletpy.cri.container_config import sub_path_of
-from kubeletpy.cri.hostname import hostname_and_domain
 from kubeletpy.cri.node import NodeFacts
-from kubeletpy.cri.sandbox_config import pod_log_directory
+from kubeletpy_common import logs
 
-from . import cleanup, downward, empty_dir, host_path, hosts, subpath
-from .errors import VolumeError
-from .paths import DOWNWARD_API, EMPTY_DIR, PodPaths, pods_directory
+from . import claims, cleanup, content, nested, records, subpath
+from .context import Context
+from .empty_dir import EmptyDirPlugin
+from .errors import VolumeError, VolumesError
+from .files import PodFiles
+from .host_path import HostPathPlugin
+from .image import ImagePlugin
+from .local import LocalPlugin
+from .nfs import NfsPlugin
+from .payload import group_of, user_of
+from .plugin import MountRecord, Plugins, SetUp, VolumePlugin, VolumeRequest
 
-_PRIVATE = 0o750
-_LOGS = 0o755
-_HOSTS_MODE = 0o644
-_TERMINATION_LOG_MODE = 0o666
+_log = logging.getLogger(__name__)
+MOUNT_TIMEOUT = 123.0
+"""Seconds that the volumes of a pod may take together, as in Go; then it is tried again."""
+FIRST_RETRY, LONGEST_RETRY = 1.0, 60.0
+"""Seconds until an update that failed is tried again."""
+
+
+@dataclass
+class _PodState:
+    """What is known of a pod's volumes.
+
+    Attributes:
+        pod: the newest version.
+        records: what is, or may be, mounted.
+        ready: what was set up, so that containers can have it.
+        locks: one for each volume; a plugin is never called twice for one volume at a time.
+        due: volumes to be set up again.
+        update: the task that does so.
+        timers: when volumes are to be set up again.
+        failures: of updates in a row.
+    """
+
+    pod: Pod
+    records: dict[str, MountRecord] = field(default_factory=dict)
+    ready: set[str] = field(default_factory=set)
+    locks: dict[str, asyncio.Lock] = field(default_factory=dict)
+    due: set[str] = field(default_factory=set)
+    update: asyncio.Task[None] | None = None
+    timers: dict[str, asyncio.TimerHandle] = field(default_factory=dict)
+    failures: int = 0
 
 
 class PodVolumes:
-    """Volumes and files of the pods of one kubelet.
-
-    Everything is found again from the paths alone, so a restarted kubelet goes on with it.
+    """Volumes of the pods of one kubelet.
 
     Args:
         node: facts of the node; its ``root_dir`` holds all but hostPath volumes and logs.
+
+    Attributes:
+        files: what pods have besides volumes.
+        context: what the built-in plugins share; its API server is set before pods are taken up.
+        plugins: all kinds of volumes; `add` puts another before them.
     """
 
     def __init__(self, node: NodeFacts) -> None:
-        self._node = node
+        self.files = PodFiles(node)
+        self.context = Context(node)
+        context = self.context
+        self.plugins = Plugins(
+            [
+                *content.plugins(context),
+                EmptyDirPlugin(context),
+                HostPathPlugin(context),
+                LocalPlugin(context),
+                NfsPlugin(context),
+                ImagePlugin(),
+            ]
+        )
+        self._pods: dict[str, _PodState] = {}
 
-    def _paths(self, uid: str) -> PodPaths:
-        return PodPaths(self._node.root_dir, uid)
+    def add(self, plugin: VolumePlugin) -> None:
+        """Let a plugin make volumes; it is asked before those that are there."""
+        self.plugins.every.insert(0, plugin)
 
-    def _made(self, uid: str) -> PodPaths:
-        """Make the pod's directory; nobody but root gets into it, for volumes are open to all."""
-        paths = self._paths(uid)
-        try:
-            self._node.root_dir.mkdir(parents=True, exist_ok=True)
-            for directory in (pods_directory(self._node.root_dir), paths.directory):
-                directory.mkdir(mode=_PRIVATE, exist_ok=True)
-                directory.chmod(_PRIVATE)
-        except OSError as error:
-            raise VolumeError("", f"directory of the pod cannot be made: {error}") from error
-        return paths
+    # -- what pods there are
 
-    def prepare_directories(self, pod: Pod) -> None:
-        """Make the directories of the pod, of its containers and of its logs.
+    def track(self, pod: Pod) -> None:
+        """Take up a pod, or a new version of it; what is mounted already is brought up to date.
+
+        Call it from the event loop.
+        """
+        state = self._pods.get(pod.metadata.uid)
+        if state is None:
+            state = self._state(pod)
+            state.ready = set(state.records)
+        elif state.pod == pod:
+            return
+        state.pod = pod
+        self.changed(pod.metadata.uid)
+
+    def _state(self, pod: Pod) -> _PodState:
+        uid = pod.metadata.uid
+        state = self._pods.get(uid)
+        if state is None:
+            known = records.load(self.files.paths(uid).mounts)
+            state = self._pods[uid] = _PodState(pod, known)
+        return state
+
+    def mounted(self, uid: str) -> dict[str, MountRecord]:
+        """Return the volumes of a pod that containers can have, by name."""
+        state = self._pods.get(uid)
+        if state is None:
+            return records.load(self.files.paths(uid).mounts)
+        return {name: state.records[name] for name in state.ready if name in state.records}
+
+    # -- mounting
+
+    async def mount(self, pod: Pod) -> dict[str, MountRecord]:
+        """Make all volumes that containers of the pod use; return them by name.
 
         Raises:
-            VolumeError: one cannot be made.
+            VolumesError: some cannot be had for now; the others are made and stay.
         """
-        paths = self._made(pod.metadata.uid)
+        state = self._state(pod)
+        state.pod = pod
+        wanted = nested.used(pod)
+        volumes = [volume for volume in pod.spec.volumes if volume.name in wanted]
+        if not volumes:
+            return {}
+        await self.context.blocking.run(
+            pod.metadata.uid, "making the pod's directory", 60.0,
+            lambda: self.files.made(pod.metadata.uid),
+        )  # fmt: skip
+        resolved = await asyncio.gather(
+            *(self._resolve(pod, volume) for volume in volumes), return_exceptions=True
+        )
+        plans = [each for each in resolved if not isinstance(each, BaseException)]
+        failed = failures((volume.name for volume in volumes), resolved)
+        self._record(state, [record for _, _, record in plans])
+        done = await asyncio.gather(
+            *(self._set_up(state, plugin, request) for plugin, request, _ in plans),
+            return_exceptions=True,
+        )
+        failed += failures((request.name for _, request, _ in plans), done)
+        if failed:
+            raise VolumesError(failed)
+        return self.mounted(pod.metadata.uid)
+
+    async def _resolve(
+        self, pod: Pod, volume: Volume
+    ) -> tuple[VolumePlugin, VolumeRequest, MountRecord]:
+        """Return who makes a volume, and how; see `claims.resolve`."""
+        source, read_only = await claims.resolve(self.context.objects, pod, volume)
+        plugin = self.plugins.of(source)
+        if plugin is None:
+            raise VolumeError("", f"no volume plugin matched: {volume.name} is of an unknown kind")
+        spec_name, block = volume.name, False
+        if source.volume is not None:
+            spec_name = str(source.volume["metadata"]["name"])
+            block = source.volume["spec"].get("volumeMode") == "Block"
+            claims.check_node(source.volume, self.context.node_labels())
+            if source.volume["spec"].get("mountOptions") and not plugin.mount_options:
+                raise VolumeError("", "mount options are not supported for this volume type")
+        context = pod.spec.security_context
+        request = VolumeRequest(
+            pod=pod,
+            name=volume.name,
+            spec_name=spec_name,
+            source=source,
+            directory=self.files.paths(pod.metadata.uid).volume(plugin.name, spec_name),
+            read_only=read_only,
+            block=block,
+            fs_group=group_of(pod),
+            fs_group_policy=(context.fs_group_change_policy if context else None) or "Always",
+            fs_user=user_of(pod),
+        )
+        record = MountRecord(
+            name=volume.name,
+            spec_name=spec_name,
+            plugin=plugin.name,
+            path=plugin.path(request),
+            read_only=plugin.read_only(request),
+            block=block,
+        )
+        return plugin, request, record
+
+    def _record(self, state: _PodState, fresh: Iterable[MountRecord]) -> None:
+        before = dict(state.records)
+        state.records.update((record.name, record) for record in fresh)
+        if state.records != before:
+            path = self.files.paths(state.pod.metadata.uid).mounts
+            try:
+                records.save(path, state.records.values())
+            except OSError as error:
+                state.records = before
+                fault = VolumeError("", f"volumes cannot be recorded: {error}")
+                raise VolumesError([fault]) from error
+
+    async def _set_up(
+        self, state: _PodState, plugin: VolumePlugin, request: VolumeRequest
+    ) -> SetUp:
+        lock = state.locks.setdefault(request.name, asyncio.Lock())
+        async with lock:
+            try:
+                async with asyncio.timeout(MOUNT_TIMEOUT):
+                    made = await plugin.set_up(request)
+            except TimeoutError as error:
+                raise VolumeError(
+                    "", f"not done in {MOUNT_TIMEOUT:.0f} s; it is tried again"
+                ) from error
+        state.ready.add(request.name)
+        timer = state.timers.pop(request.name, None)
+        if timer is not None:
+            timer.cancel()
+        uid = request.pod.metadata.uid
+        if made.again_after is not None and self._pods.get(uid) is state:
+            state.timers[request.name] = asyncio.get_running_loop().call_later(
+                made.again_after, self._due, uid, {request.name}
+            )
+        return made
+
+    # -- following changes
+
+    def changed(self, uid: str) -> None:
+        """Bring the files of a pod up to date: it, or an object that it names, has changed."""
+        state = self._pods.get(uid)
+        if state is not None:
+            names = {
+                name
+                for name in state.ready
+                if name in state.records and self._follows(state.records[name])
+            }
+            self._due(uid, names)
+
+    def _follows(self, record: MountRecord) -> bool:
+        plugin = self.plugins.named(record.plugin)
+        return plugin is not None and plugin.follows
+
+    def _due(self, uid: str, names: set[str]) -> None:
+        state = self._pods.get(uid)
+        if state is None or not names:
+            return
+        state.due |= names
+        if state.update is None:
+            state.update = asyncio.create_task(self._update(state), name=f"volumes of {uid}")
+
+    async def _update(self, state: _PodState) -> None:
+        """Set up again what is due, until nothing is."""
         try:
-            for container in (*pod.spec.init_containers, *pod.spec.containers):
-                paths.container(container.name).mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
-            # Below the world-readable /var/log; parents of Path.mkdir get the default mode.
-            pod_log_directory(pod, self._node).mkdir(mode=_LOGS, parents=True, exist_ok=True)
-        except OSError as error:
-            raise VolumeError("", f"directories of the pod cannot be made: {error}") from error
+            while state.due:
+                names, state.due = state.due, set()
+                volumes = [one for one in state.pod.spec.volumes if one.name in names]
+                done = await asyncio.gather(
+                    *(self._again(state, volume) for volume in volumes), return_exceptions=True
+                )
+                failed = {
+                    volume.name
+                    for volume, result in zip(volumes, done, strict=True)
+                    if isinstance(result, BaseException)
+                }
+                self._told(state, volumes, done)
+                if failed:
+                    state.failures += 1
+                    pause = min(FIRST_RETRY * 2.0 ** min(state.failures - 1, 10), LONGEST_RETRY)
+                    uid = state.pod.metadata.uid
+                    asyncio.get_running_loop().call_later(pause, self._due, uid, failed)
+                else:
+                    state.failures = 0
+        finally:
+            state.update = None
 
-    def paths(self, pod: Pod) -> dict[str, str]:
-        """Return the path of each volume, mounted or not (pure)."""
-        return {volume.name: self._path(pod, volume) for volume in pod.spec.volumes}
+    async def _again(self, state: _PodState, volume: Volume) -> SetUp:
+        plugin, request, _ = await self._resolve(state.pod, volume)
+        return await self._set_up(state, plugin, request)
 
-    def mount(self, pod: Pod) -> dict[str, str]:
-        """Make and mount what is not yet, and return the path of each volume.
+    def _told(
+        self, state: _PodState, volumes: list[Volume], done: list[SetUp | BaseException]
+    ) -> None:
+        for volume, result in zip(volumes, done, strict=True):
+            if isinstance(result, VolumeError):
+                if self.context.recorder is not None:
+                    message = mount_failure(volume.name, str(result))
+                    self.context.recorder.warning(state.pod, "FailedMount", message)
+            elif isinstance(result, BaseException):
+                logs.event(
+                    _log, logging.ERROR, "volume not brought up to date", volume=volume.name,
+                    pod=state.pod.metadata.uid, reason=repr(result),
+                )  # fmt: skip
 
-        Raises:
-            VolumeError: the first failure; what is made stays, for the next try.
-        """
-        paths = self._made(pod.metadata.uid)
-        result = {}
-        for volume in pod.spec.volumes:
-            name = volume.name
-            if volume.empty_dir is not None:
-                path = empty_dir.set_up(pod, name, volume.empty_dir, paths, self._node.memory_bytes)
-            elif volume.host_path is not None:
-                path = host_path.set_up(name, volume.host_path)
-            elif volume.downward_api is not None:
-                path = downward.set_up(pod, name, volume.downward_api, paths, self._node)
-            else:
-                raise VolumeError(name, "its type is not supported by this kubelet")
-            result[name] = path
-        return result
+    # -- what containers get
 
     def sub_paths(
         self, pod: Pod, container: Container, variables: Mapping[str, str]
     ) -> dict[int, str]:
-        """Bind the subPaths of a container; return the paths by index of the mount.
+        """Bind the subPaths of a container; return the paths by index of the mount. Blocking.
 
         Args:
             pod: its volumes are mounted.
@@ -105,103 +320,97 @@ class PodVolumes:
             VolumeError: one leaves its volume or cannot be bound.
             ConfigError: subPathExpr names an undefined variable.
         """
-        volumes = self.paths(pod)
-        paths = self._made(pod.metadata.uid)
+        volumes = self.mounted(pod.metadata.uid)
+        paths = self.files.paths(pod.metadata.uid)
         result = {}
         for index, mount in enumerate(container.volume_mounts):
             inside = sub_path_of(mount, variables)
-            if not inside:
+            record = volumes.get(mount.name)
+            # The runtime looks for the path inside an image itself.
+            if not inside or record is None or not record.path:
                 continue
             if inside.startswith("/") or ".." in inside.split("/"):
                 raise VolumeError(mount.name, f"subPath {inside!r} must stay inside the volume")
             target = paths.sub_path(mount.name, container.name, index)
-            result[index] = subpath.prepare(mount.name, volumes[mount.name], inside, target)
+            result[index] = subpath.prepare(mount.name, record.path, inside, target)
         return result
 
-    def write_hosts(self, pod: Pod, pod_ips: Collection[str]) -> str:
-        """Write the pod's /etc/hosts and return its path; "" while there is no address.
+    # -- the end
 
-        Raises:
-            VolumeError: it cannot be written.
-        """
-        aliases = pod.spec.host_aliases
-        if not (pod_ips or pod.spec.host_network):
-            return ""
-        path = self._made(pod.metadata.uid).etc_hosts
-        try:
-            if pod.spec.host_network:
-                content = hosts.host_network_hosts(hosts.read_node_hosts(), aliases)
-            else:
-                name, domain = hostname_and_domain(pod, self._node)
-                content = hosts.pod_hosts(list(pod_ips), name, domain, aliases)
-            hosts.write_in_place(path, content, _HOSTS_MODE)
-        except OSError as error:
-            raise VolumeError("", f"/etc/hosts of the pod cannot be written: {error}") from error
-        return str(path)
-
-    def termination_log(self, pod: Pod, container: Container, attempt: int) -> str:
-        """Make the empty file behind terminationMessagePath, writable for any user; its path.
-
-        Raises:
-            VolumeError: it cannot be made.
-        """
-        path = self._made(pod.metadata.uid).termination_log(container.name, attempt)
-        try:
-            path.parent.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
-            hosts.write_in_place(path, "", _TERMINATION_LOG_MODE)
-        except OSError as error:
-            raise VolumeError("", f"termination log cannot be made: {error}") from error
-        return str(path)
-
-    def unmount(self, uid: str) -> None:
+    async def unmount(self, uid: str) -> None:
         """Unmount all that is mounted for a pod; nothing is fine.
 
         Raises:
-            VolumeError: something is busy.
+            VolumeError: something is busy, or hangs.
         """
-        cleanup.unmount_below(self._paths(uid).directory)
+        state = self._pods.get(uid)
+        known = records.load(self.files.paths(uid).mounts) if state is None else state.records
+        if state is not None:
+            await self._stop(state)
+        run = self.context.run_for
+        paths = self.files.paths(uid)
+        await run(uid, "sub-paths", "unmounting", lambda: cleanup.unmount_below(paths.sub_paths))
+        done = await asyncio.gather(
+            *(self._tear_down(uid, record) for record in known.values()), return_exceptions=True
+        )
+        for result in done:
+            if isinstance(result, BaseException):
+                raise result
+        await run(uid, "volumes", "unmounting", lambda: cleanup.unmount_below(paths.directory))
+        if state is not None:
+            state.ready.clear()
+        self.context.tokens.forget(uid)
 
-    def remove(self, uid: str) -> None:
+    async def _stop(self, state: _PodState) -> None:
+        for timer in state.timers.values():
+            timer.cancel()
+        state.timers.clear()
+        state.due.clear()
+        if state.update is not None:
+            state.update.cancel()
+            await asyncio.gather(state.update, return_exceptions=True)
+
+    async def _tear_down(self, uid: str, record: MountRecord) -> None:
+        plugin = self.plugins.named(record.plugin)
+        if plugin is None:
+            raise VolumeError(
+                record.name, f"plugin {record.plugin}, which mounted it, is not there any more"
+            )
+        try:
+            await plugin.tear_down(uid, record)
+        except VolumeError as error:
+            message = f'UnmountVolume.TearDown failed for volume "{record.spec_name}" : {error}'
+            raise VolumeError("", message) from error
+
+    async def remove(self, uid: str) -> None:
         """Unmount and remove all of a pod below the root directory; nothing is fine.
 
         Raises:
             VolumeError: something is busy or mounted; nothing behind a mount is touched.
         """
-        self.unmount(uid)
-        cleanup.remove_tree(self._paths(uid).directory)
-
-    def remove_logs(self, pod: Pod) -> None:
-        """Remove the logs of a pod; none is fine.
-
-        Raises:
-            VolumeError: they cannot be removed.
-        """
-        cleanup.remove_tree(pod_log_directory(pod, self._node))
-
-    def orphans(self, known: Collection[str]) -> list[str]:
-        """Return the uids that have a directory here and are not in ``known``."""
-        directory = pods_directory(self._node.root_dir)
-        try:
-            names = os.listdir(directory)
-        except FileNotFoundError:
-            return []
-        return sorted(name for name in names if name not in known and (directory / name).is_dir())
-
-    def _path(self, pod: Pod, volume: Volume) -> str:
-        if volume.host_path is not None:
-            return volume.host_path.path
-        plugin = DOWNWARD_API if volume.downward_api is not None else EMPTY_DIR
-        return str(self._paths(pod.metadata.uid).volume(plugin, volume.name))
+        await self.unmount(uid)
+        directory = self.files.paths(uid).directory
+        await self.context.run_for(
+            uid, "directory", "removing the directory", lambda: cleanup.remove_tree(directory)
+        )
+        self._pods.pop(uid, None)
 
 
-def orphan_logs(node: NodeFacts, known: Collection[str]) -> list[Path]:
-    """Return the log directories whose pod is not in ``known`` (uids)."""
-    try:
-        names = os.listdir(node.pod_logs)
-    except FileNotFoundError:
-        return []
-    return sorted(
-        node.pod_logs / name
-        for name in names
-        if name.count("_") == 2 and name.rpartition("_")[2] not in known
-    )
+def mount_failure(name: str, message: str) -> str:
+    """Return what an event says of a volume that cannot be had, in Go's words (pure)."""
+    return f'MountVolume.SetUp failed for volume "{name}" : {message}'
+
+
+def failures(names: Iterable[str], results: Iterable[object]) -> list[VolumeError]:
+    """Return the errors of volumes among results, each with the words of its event (pure).
+
+    Raises:
+        BaseException: a result that is no fault of a volume.
+    """
+    found = []
+    for name, result in zip(names, results, strict=True):
+        if isinstance(result, VolumeError):
+            found.append(VolumeError("", mount_failure(name, str(result))))
+        elif isinstance(result, BaseException):
+            raise result
+    return found

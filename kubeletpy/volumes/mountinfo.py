@@ -12,10 +12,17 @@ _ESCAPE = re.compile(r"\\([0-7]{3})")
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """One mount: where, and of which type."""
+    """One mount: where, of which type, and what it shows.
+
+    Attributes:
+        device: ``major:minor`` of the file system.
+        root: the directory of the file system that is seen.
+    """
 
     path: str
     fstype: str
+    device: str = ""
+    root: str = ""
 
 
 def parse(text: str) -> list[Mount]:
@@ -25,8 +32,15 @@ def parse(text: str) -> list[Mount]:
         fields, _, tail = line.partition(" - ")
         parts = fields.split(" ")
         if len(parts) >= 5 and tail:
-            mounts.append(Mount(_unescape(parts[4]), tail.split(" ")[0]))
+            shown = _unescape(parts[3])
+            mounts.append(Mount(_unescape(parts[4]), tail.split(" ")[0], parts[2], shown))
     return mounts
+
+
+def all_mounts() -> list[Mount]:
+    """Return all mounts, in the kernel's order."""
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        return parse(file.read())
 
 
 def below(directory: Path | str) -> list[Mount]:
@@ -36,9 +50,7 @@ def below(directory: Path | str) -> list[Mount]:
     """
     # The kernel writes real paths; a link on the way to the root directory is ours to resolve.
     top = os.path.realpath(directory)
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-        mounts = parse(file.read())
-    inside = [each for each in mounts if each.path == top or each.path.startswith(f"{top}/")]
+    inside = [each for each in all_mounts() if each.path == top or each.path.startswith(f"{top}/")]
     inside.reverse()
     inside.sort(key=lambda mount: mount.path.count("/"), reverse=True)
     return inside

@@ -6,10 +6,22 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-EMPTY_DIR = "kubernetes.io~empty-dir"
-DOWNWARD_API = "kubernetes.io~downward-api"
+EMPTY_DIR = "kubernetes.io/empty-dir"
+DOWNWARD_API = "kubernetes.io/downward-api"
+CONFIG_MAP = "kubernetes.io/configmap"
+SECRET = "kubernetes.io/secret"
+PROJECTED = "kubernetes.io/projected"
+HOST_PATH = "kubernetes.io/host-path"
+LOCAL = "kubernetes.io/local-volume"
+NFS = "kubernetes.io/nfs"
+IMAGE = "kubernetes.io/image"
 
 _UID = re.compile(r"[a-zA-Z0-9]([-a-zA-Z0-9]{0,61}[a-zA-Z0-9])?")
+
+
+def escaped(plugin: str) -> str:
+    """Return the name of a plugin as it names directories."""
+    return plugin.replace("/", "~")
 
 
 def pods_directory(root_dir: Path) -> Path:
@@ -53,12 +65,17 @@ class PodPaths:
         return self.directory / "etc-hosts"
 
     def volume(self, plugin: str, name: str) -> Path:
-        """Return the directory of one volume."""
-        return self.volumes / plugin / name
+        """Return the directory of one volume; ``plugin`` is the name of its kind."""
+        return self.volumes / escaped(plugin) / name
 
     def ready_marker(self, plugin: str, name: str) -> Path:
         """Return the file that says that a volume was set up."""
-        return self.directory / "plugins" / plugin / name / "ready"
+        return self.directory / "plugins" / escaped(plugin) / name / "ready"
+
+    @property
+    def mounts(self) -> Path:
+        """The file that says which volumes are, or may be, mounted."""
+        return self.directory / "volumes.json"
 
     def container(self, name: str) -> Path:
         """Return the directory of one container."""
