@@ -5,6 +5,7 @@ from __future__ import annotations
 import os.path
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from kubeletpy.api.container import Container, VolumeMount
 from kubeletpy.api.pod import Pod
@@ -27,6 +28,22 @@ _PROPAGATION = {
 }
 
 
+class MountedVolume(Protocol):
+    """A volume as containers get it; see `kubeletpy.volumes.plugin.MountRecord`."""
+
+    @property
+    def path(self) -> str:
+        """Where it is on the node; a device if ``block``."""
+
+    @property
+    def read_only(self) -> bool:
+        """Whether nobody may write to it."""
+
+    @property
+    def block(self) -> bool:
+        """Whether it is a raw disk."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerRequest:
     """All that a container's configuration depends on.
@@ -38,7 +55,9 @@ class ContainerRequest:
         image_ref: what the image service resolved the image to.
         image_user: the user that the image asks for.
         addresses: of the running sandbox and of the node.
-        volumes: path on the node by volume name.
+        volumes: what is mounted on the node, by volume name.
+        images: references of image volumes by volume name; their images are there.
+        image_sub_paths: by index of the mount, for mounts of images, expanded.
         sub_paths: path on the node by index of the mount, for mounts with a subPath (made by
             `volumes.subpath`).
         hosts_file: the pod's /etc/hosts on the node; "" for none.
@@ -52,7 +71,9 @@ class ContainerRequest:
     image_ref: str = ""
     image_user: ImageUser = field(default_factory=ImageUser)
     addresses: PodAddresses = field(default_factory=PodAddresses)
-    volumes: Mapping[str, str] = field(default_factory=dict)
+    volumes: Mapping[str, MountedVolume] = field(default_factory=dict)
+    images: Mapping[str, str] = field(default_factory=dict)
+    image_sub_paths: Mapping[int, str] = field(default_factory=dict)
     sub_paths: Mapping[int, str] = field(default_factory=dict)
     hosts_file: str = ""
     termination_log: str = ""
@@ -83,6 +104,7 @@ def container_config(request: ContainerRequest) -> cri_pb2.ContainerConfig:
             cri_pb2.KeyValue(key=name, value=value.encode()) for name, value in variables.items()
         ],
         mounts=container_mounts(request),
+        devices=container_devices(request),
         labels=container_labels(pod, container),
         annotations=container_annotations(pod, container, request.attempt),
         log_path=log_path(container.name, request.attempt),
@@ -145,13 +167,13 @@ def container_mounts(request: ContainerRequest) -> list[cri_pb2.Mount]:
 
 
 def _volume_mount(request: ContainerRequest, index: int, mount: VolumeMount) -> cri_pb2.Mount:
-    host_path = request.volumes.get(mount.name)
-    if host_path is None:
+    volume = request.volumes.get(mount.name)
+    if volume is None or volume.block:
         raise ConfigError(
-            f"cannot find volume {mount.name!r} to mount into container "
-            f"{request.container.name!r}: it is not mounted on the node"
+            f'cannot find volume "{mount.name}" to mount into container "{request.container.name}"'
         )
-    if mount.sub_path or mount.sub_path_expr:
+    image, host_path = request.images.get(mount.name, ""), volume.path
+    if not image and (mount.sub_path or mount.sub_path_expr):
         prepared = request.sub_paths.get(index)
         if prepared is None:
             raise ConfigError(f"subPath of volume mount {mount.name!r} was not prepared")
@@ -163,10 +185,40 @@ def _volume_mount(request: ContainerRequest, index: int, mount: VolumeMount) -> 
         mount.recursive_read_only == "Enabled"
         or (mount.recursive_read_only == "IfPossible" and request.node.recursive_read_only)
     )
-    return cri_pb2.Mount(
+    result = cri_pb2.Mount(
         container_path=container_path,
         host_path=host_path,
-        readonly=mount.read_only,
+        readonly=mount.read_only or volume.read_only,
         propagation=_PROPAGATION[mount.mount_propagation],
         recursive_read_only=recursive,
     )
+    if image:
+        result.image.image = image
+        result.image_sub_path = request.image_sub_paths.get(index, mount.sub_path)
+    return result
+
+
+def container_devices(request: ContainerRequest) -> list[cri_pb2.Device]:
+    """Return the raw disks that a container gets (``volumeDevices``).
+
+    Raises:
+        ConfigError: one is not there.
+    """
+    devices = []
+    for device in request.container.volume_devices:
+        if not device.device_path.startswith("/"):
+            raise ConfigError(f"error DevicePath `{device.device_path}` must be an absolute path")
+        volume = request.volumes.get(device.name)
+        if volume is None or not volume.block:
+            raise ConfigError(
+                f'cannot find volume "{device.name}" to pass into container '
+                f'"{request.container.name}"'
+            )
+        devices.append(
+            cri_pb2.Device(
+                host_path=volume.path,
+                container_path=device.device_path,
+                permissions="r" if volume.read_only else "mrw",
+            )
+        )
+    return devices

@@ -18,9 +18,11 @@ from kubeletpy.cri.node import NodeFacts
 from kubeletpy.cri.sandbox_config import pod_log_directory, sandbox_config
 from kubeletpy.cri.security import ConfigError, ImageUser
 from kubeletpy.resources.cgroups import CgroupError, PodCgroups
-from kubeletpy.volumes.errors import VolumeError
+from kubeletpy.volumes.errors import VolumeError, VolumesError
 from kubeletpy.volumes.manager import PodVolumes
+from kubeletpy.volumes.nested import used_by
 from kubeletpy.volumes.paths import PodPaths
+from kubeletpy.volumes.plugin import MountRecord
 from kubeletpy_common import logs
 from kubeletpy_proto import cri_pb2
 
@@ -46,12 +48,13 @@ class LocalEnvironment:
         self._node = node
         self._cgroups = cgroups
         self._volumes = volumes
-        self._blocking = Blocking()
+        self._blocking: Blocking = volumes.context.blocking
         self._admitted: dict[str, Pod] = {}
 
     def admit(self, pod: Pod) -> None:
         """Count the pod among those of the node."""
         self._admitted[pod.metadata.uid] = pod
+        self._volumes.track(pod)
         self._weigh()
 
     async def sweep(self, known: Collection[str]) -> None:
@@ -60,7 +63,7 @@ class LocalEnvironment:
         Only pods that have a directory below this kubelet's own root count: in the cgroups of
         pods another kubelet of the machine may have its own.
         """
-        for uid in await asyncio.to_thread(self._volumes.orphans, known):
+        for uid in await asyncio.to_thread(self._volumes.files.orphans, known):
             meta = ObjectMeta(name=uid, namespace="", uid=uid)
             try:
                 await self.teardown(Pod(metadata=meta))
@@ -98,16 +101,33 @@ class LocalEnvironment:
 
         def work() -> None:
             self._cgroups.ensure(pod)
-            self._volumes.prepare_directories(pod)
-            self._volumes.mount(pod)
+            self._volumes.files.prepare_directories(pod)
 
-        await self._run(pod, "making cgroup and volumes of the pod", work)
+        await self._run(pod, "making cgroup and directories of the pod", work)
+        await self._mount(pod)
+
+    async def _mount(self, pod: Pod) -> dict[str, MountRecord]:
+        """Make the volumes of a pod.
+
+        Raises:
+            EnvironmentFault: some cannot be had, for now; all but the first are told as events.
+        """
+        try:
+            return await self._volumes.mount(pod)
+        except VolumesError as error:
+            recorder = self._volumes.context.recorder
+            for other in error.errors[1:]:
+                if recorder is not None:
+                    recorder.warning(pod, "FailedMount", str(other))
+            raise EnvironmentFault("FailedMount", str(error.errors[0])) from error
+        except (VolumeError, TimeoutError) as error:
+            raise EnvironmentFault("FailedMount", str(error)) from error
 
     async def _run(self, pod: Pod, what: str, work: Callable[[], _T]) -> _T:
         try:
             return await self._blocking.run(pod.metadata.uid, what, TIMEOUT, work)
         except VolumeError as error:
-            raise EnvironmentFault("FailedMount", f"MountVolume failed: {error}") from error
+            raise EnvironmentFault("FailedMount", str(error)) from error
         except CgroupError as error:
             raise EnvironmentFault("FailedCreatePodContainer", str(error)) from error
         except (TimeoutError, ValueError) as error:
@@ -144,9 +164,13 @@ class LocalEnvironment:
         """
         own = self._node.ips if pod.spec.host_network else sandbox.ips
         addresses = PodAddresses(pod=own, host=self._node.ips)
+        mounted = self._volumes.mounted(pod.metadata.uid)
+        if not used_by(container) <= mounted.keys():
+            # An ephemeral container may use a volume that no other did.
+            mounted = await self._mount(pod)
 
         def work() -> cri_pb2.ContainerConfig:
-            volumes = self._volumes
+            volumes, files = self._volumes, self._volumes.files
             log = pod_log_directory(pod, self._node) / container.name
             log.mkdir(mode=0o755, parents=True, exist_ok=True)
             variables = environment(pod, container, self._node, addresses)
@@ -158,10 +182,10 @@ class LocalEnvironment:
                 image_ref=image.ref,
                 image_user=ImageUser(uid=image.uid, name=image.username),
                 addresses=addresses,
-                volumes=volumes.paths(pod),
+                volumes=mounted,
                 sub_paths=volumes.sub_paths(pod, container, variables),
-                hosts_file=volumes.write_hosts(pod, own),
-                termination_log=volumes.termination_log(pod, container, attempt)
+                hosts_file=files.write_hosts(pod, own),
+                termination_log=files.termination_log(pod, container, attempt)
                 if container.termination_message_path
                 else "",
             )
@@ -182,11 +206,12 @@ class LocalEnvironment:
         if not self._fit(uid):
             return
 
-        def work() -> None:
-            self._volumes.unmount(uid)
-            self._cgroups.remove(uid)
-
-        await self._run(pod, "unmounting volumes and removing the cgroup of the pod", work)
+        try:
+            await self._volumes.unmount(uid)
+        except VolumeError as error:
+            raise EnvironmentFault("FailedUnmount", str(error)) from error
+        remove = self._cgroups.remove
+        await self._run(pod, "removing the cgroup of the pod", lambda: remove(uid))
         self._admitted.pop(uid, None)
         self._weigh()
 
@@ -200,11 +225,12 @@ class LocalEnvironment:
         if not self._fit(pod.metadata.uid):
             return
 
-        def work() -> None:
-            self._volumes.remove(pod.metadata.uid)
-            self._volumes.remove_logs(pod)
-
-        await self._run(pod, "removing the directories of the pod", work)
+        try:
+            await self._volumes.remove(pod.metadata.uid)
+        except VolumeError as error:
+            raise EnvironmentFault("FailedUnmount", str(error)) from error
+        remove = self._volumes.files.remove_logs
+        await self._run(pod, "removing the logs of the pod", lambda: remove(pod))
 
     async def forget_log(self, pod: Pod, path: str) -> None:
         """Remove the log file of a removed container; only below the pod's log directory."""

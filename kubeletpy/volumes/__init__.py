@@ -1,12 +1,14 @@
-"""Volumes and files of pods on the node.
+"""Volumes and files of pods on the node; see docs/volumes.md.
 
+``volumes.manager``
+    ``PodVolumes(node)``: ``track(pod)``, ``mount(pod)``, ``changed(uid)``, ``mounted(uid)``,
+    ``unmount(uid)``, ``remove(uid)``; ``add(plugin)`` for further kinds of volumes.
+``volumes.plugin``
+    ``VolumePlugin``: what a kind of volumes has to offer (the CSI plugin is one).
+``volumes.files``
+    ``PodFiles(node)``: directories, /etc/hosts, termination logs.
+``volumes.payload``, ``volumes.claims``, ``volumes.nested``
+    Decisions as pure functions: contents, claims, what a pod uses.
 ``volumes.paths``
     ``PodPaths(root_dir, uid)``: where everything of a pod lies.
-``volumes.manager``
-    ``PodVolumes(node)``: ``prepare_directories(pod)``, ``mount(pod) -> {volume: path}``,
-    ``paths(pod) -> {volume: path}`` (pure), ``sub_paths(pod, container, variables) ->
-    {index: path}``, ``write_hosts(pod, addresses) -> path``, ``termination_log(pod, container,
-    attempt) -> path``, ``unmount(uid)``, ``remove(uid)``, ``remove_logs(pod)``,
-    ``orphans(known uids) -> [uid]``. All blocking (files): call them in a thread. Each may be
-    repeated at will. Failures are ``VolumeError`` (an OSError or a refused hostPath, named).
 """

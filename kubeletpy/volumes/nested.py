@@ -5,17 +5,21 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from kubeletpy.api.container import Container, EphemeralContainer
 from kubeletpy.api.pod import Pod
 
 
 def used(pod: Pod) -> set[str]:
     """Return the volumes that a container mounts; as in Go, no other one is set up."""
     spec = pod.spec
-    names: set[str] = set()
-    for container in (*spec.init_containers, *spec.containers, *spec.ephemeral_containers):
-        names.update(mount.name for mount in container.volume_mounts)
-        names.update(device.name for device in container.volume_devices)
-    return names
+    every = (*spec.init_containers, *spec.containers, *spec.ephemeral_containers)
+    return set().union(*(used_by(container) for container in every))
+
+
+def used_by(container: Container | EphemeralContainer) -> set[str]:
+    """Return the volumes that one container mounts."""
+    names = {mount.name for mount in container.volume_mounts}
+    return names | {device.name for device in container.volume_devices}
 
 
 def mount_points(pod: Pod, name: str) -> list[str]:

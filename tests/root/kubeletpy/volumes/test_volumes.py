@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import os
 import threading
@@ -19,7 +20,14 @@ from tests.unit.kubeletpy.api.pods import make_pod, with_container
 
 pytestmark = pytest.mark.root
 
-MEMORY = {"volumes": [{"name": "mem", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}}]}
+MEMORY = {
+    "volumes": [{"name": "mem", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}}],
+    **with_container(volumeMounts=[{"name": "mem", "mountPath": "/mem"}]),
+}
+DISK = {
+    "volumes": [{"name": "disk", "emptyDir": {}}],
+    **with_container(volumeMounts=[{"name": "disk", "mountPath": "/disk"}]),
+}
 
 
 @pytest.fixture
@@ -30,8 +38,13 @@ def volumes(tmp_path: Path) -> Iterator[PodVolumes]:
         )
     )
     yield volumes
-    for uid in volumes.orphans([]):
-        volumes.remove(uid)
+    for uid in volumes.files.orphans([]):
+        asyncio.run(volumes.remove(uid))
+
+
+def mount(volumes: PodVolumes, pod: Pod) -> dict[str, str]:
+    mounted = asyncio.run(volumes.mount(pod))
+    return {name: record.path for name, record in mounted.items()}
 
 
 def mounted(path: Path | str) -> str | None:
@@ -41,7 +54,7 @@ def mounted(path: Path | str) -> str | None:
 
 def test_memory_volume(volumes: PodVolumes) -> None:
     pod = make_pod(**MEMORY)
-    path = Path(volumes.mount(pod)["mem"])
+    path = Path(mount(volumes, pod)["mem"])
     assert mounted(path) == "tmpfs"
     assert path.stat().st_mode & 0o7777 == 0o777
     status = os.statvfs(path)
@@ -49,22 +62,28 @@ def test_memory_volume(volumes: PodVolumes) -> None:
     (path / "kept").write_text("x")
     with pytest.raises(OSError, match="No space"):
         (path / "full").write_bytes(b"\0" * 2**21)
-    volumes.mount(pod)
+    mount(volumes, pod)
     assert (path / "kept").read_text() == "x"
     assert len(mountinfo.below(path)) == 1
-    volumes.unmount(pod.metadata.uid)
-    volumes.unmount(pod.metadata.uid)
+    asyncio.run(volumes.unmount(pod.metadata.uid))
+    asyncio.run(volumes.unmount(pod.metadata.uid))
     assert mounted(path) is None
-    volumes.remove(pod.metadata.uid)
+    asyncio.run(volumes.remove(pod.metadata.uid))
     assert not path.exists()
 
 
 def test_group_of_the_file_system(volumes: PodVolumes) -> None:
     pod = make_pod(
         securityContext={"fsGroup": 4321},
-        volumes=[*MEMORY["volumes"], {"name": "disk", "emptyDir": {}}],
+        volumes=[*MEMORY["volumes"], *DISK["volumes"]],
+        **with_container(
+            volumeMounts=[
+                {"name": "mem", "mountPath": "/mem"},
+                {"name": "disk", "mountPath": "/disk"},
+            ]
+        ),
     )
-    for path in volumes.mount(pod).values():
+    for path in mount(volumes, pod).values():
         status = Path(path).stat()
         assert (status.st_gid, status.st_mode & 0o7777) == (4321, 0o2777)
         (Path(path) / "file").touch()
@@ -73,13 +92,13 @@ def test_group_of_the_file_system(volumes: PodVolumes) -> None:
 
 def test_a_busy_volume_is_named_and_not_forced(volumes: PodVolumes) -> None:
     pod = make_pod(**MEMORY)
-    path = Path(volumes.mount(pod)["mem"])
+    path = Path(mount(volumes, pod)["mem"])
     with (path / "open").open("w"):
         with pytest.raises(VolumeError, match=str(path)):
-            volumes.remove(pod.metadata.uid)
+            asyncio.run(volumes.remove(pod.metadata.uid))
         assert mounted(path) == "tmpfs"
         assert (path / "open").exists()
-    volumes.remove(pod.metadata.uid)
+    asyncio.run(volumes.remove(pod.metadata.uid))
     assert not path.exists()
 
 
@@ -102,15 +121,15 @@ def test_removal_stops_at_what_is_mounted(tmp_path: Path) -> None:
 
 
 def test_stacked_and_nested_mounts_are_unmounted(volumes: PodVolumes, tmp_path: Path) -> None:
-    pod = make_pod(volumes=[{"name": "disk", "emptyDir": {}}])
-    path = Path(volumes.mount(pod)["disk"])
+    pod = make_pod(**DISK)
+    path = Path(mount(volumes, pod)["disk"])
     canary = tmp_path / "canary"
     (canary / "sub").mkdir(parents=True)
     (canary / "file").write_text("alive")
     mounts.mount("tmpfs", path, "tmpfs")
     mounts.mount(canary, path, None, mounts.MS_BIND)
     mounts.mount("tmpfs", path / "sub", "tmpfs")
-    volumes.remove(pod.metadata.uid)
+    asyncio.run(volumes.remove(pod.metadata.uid))
     assert not path.exists()
     assert (canary / "file").read_text() == "alive"
     assert mountinfo.below(tmp_path) == []
@@ -134,7 +153,7 @@ def sub_paths(volumes: PodVolumes, pod: Pod) -> dict[int, str]:
 
 def test_sub_path_is_made_and_bound(volumes: PodVolumes) -> None:
     pod = pod_with_sub_path("a/b")
-    whole = Path(volumes.mount(pod)["disk"])
+    whole = Path(mount(volumes, pod)["disk"])
     part = Path(sub_paths(volumes, pod)[1])
     assert (whole / "a" / "b").stat().st_mode & 0o7777 == 0o777
     (whole / "a" / "b" / "file").write_text("seen")
@@ -145,13 +164,13 @@ def test_sub_path_is_made_and_bound(volumes: PodVolumes) -> None:
     (whole / "a" / "b").rename(whole / "a" / "old")
     assert list(Path(sub_paths(volumes, pod)[1]).iterdir()) == []
     assert len(mountinfo.below(part)) == 1
-    volumes.remove(pod.metadata.uid)
+    asyncio.run(volumes.remove(pod.metadata.uid))
     assert not whole.exists()
 
 
 def test_sub_path_of_a_file_and_through_an_inner_link(volumes: PodVolumes) -> None:
     pod = pod_with_sub_path("link/file")
-    whole = Path(volumes.mount(pod)["disk"])
+    whole = Path(mount(volumes, pod)["disk"])
     (whole / "real").mkdir()
     (whole / "real" / "file").write_text("seen")
     (whole / "link").symlink_to("real")
@@ -162,7 +181,7 @@ def test_sub_path_of_a_file_and_through_an_inner_link(volumes: PodVolumes) -> No
 def test_sub_path_does_not_leave_the_volume(volumes: PodVolumes, target: str) -> None:
     """CVE-2017-1002101."""
     pod = pod_with_sub_path("link/inner")
-    whole = Path(volumes.mount(pod)["disk"])
+    whole = Path(mount(volumes, pod)["disk"])
     (whole / "link").symlink_to(target)
     with pytest.raises(VolumeError, match="subPath 'link/inner'"):
         sub_paths(volumes, pod)

@@ -7,6 +7,7 @@ import pytest
 from kubeletpy.cri.container_config import ContainerRequest, container_config
 from kubeletpy.cri.node import NodeFacts
 from kubeletpy.cri.security import ConfigError
+from kubeletpy.volumes.plugin import MountRecord
 from kubeletpy_proto import cri_pb2
 
 from ..api.pods import make_pod, with_container
@@ -110,12 +111,13 @@ def test_resources_on_version_2() -> None:
 
 
 VOLUMES = {"volumes": [{"name": "data", "emptyDir": {}}]}
+DATA = MountRecord(name="data", spec_name="data", plugin="p", path="/host/data")
 
 
 def mount_of(**mount: Any) -> cri_pb2.Mount:
     config = config_of(
         VOLUMES,
-        {"volumes": {"data": "/host/data"}, "sub_paths": {0: "/host/sub"}},
+        {"volumes": {"data": DATA}, "sub_paths": {0: "/host/sub"}},
         volumeMounts=[{"name": "data", "mountPath": "/data", **mount}],
     )
     (result,) = config.mounts
@@ -155,7 +157,7 @@ def test_files_of_the_kubelet() -> None:
 def test_a_volume_over_etc_hosts_wins() -> None:
     config = config_of(
         VOLUMES,
-        {"hosts_file": "/pods/etc-hosts", "volumes": {"data": "/host/data"}},
+        {"hosts_file": "/pods/etc-hosts", "volumes": {"data": DATA}},
         volumeMounts=[{"name": "data", "mountPath": "/etc//hosts"}],
     )
     assert [each.host_path for each in config.mounts] == ["/host/data"]

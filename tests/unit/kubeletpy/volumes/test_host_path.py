@@ -7,7 +7,7 @@ import pytest
 
 from kubeletpy.api.volumes import HostPathVolumeSource
 from kubeletpy.volumes.errors import VolumeError
-from kubeletpy.volumes.host_path import set_up
+from kubeletpy.volumes.host_path import prepare
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 )
 def test_allowed(place: Path, path: str, kind: str) -> None:
     wanted = str(place / path)
-    assert set_up("data", HostPathVolumeSource(path=wanted, type=kind)) == wanted
+    assert prepare("data", HostPathVolumeSource(path=wanted, type=kind)) == wanted
     if kind:
         assert Path(wanted).exists()
     assert not (place / "missing").exists()
@@ -62,4 +62,4 @@ def test_allowed(place: Path, path: str, kind: str) -> None:
 )
 def test_refused(place: Path, path: str, kind: str, reason: str) -> None:
     with pytest.raises(VolumeError, match=f"volume 'data': .*{reason}"):
-        set_up("data", HostPathVolumeSource(path=str(place / path), type=kind))
+        prepare("data", HostPathVolumeSource(path=str(place / path), type=kind))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 from dataclasses import replace
@@ -7,16 +8,26 @@ from pathlib import Path
 
 import pytest
 
+from kubeletpy.api.pod import Pod
 from kubeletpy.api.quantity import Quantity
 from kubeletpy.api.volumes import EmptyDirVolumeSource
 from kubeletpy.cri.node import NodeFacts
 from kubeletpy.volumes.cleanup import remove_tree
 from kubeletpy.volumes.empty_dir import memory_size
-from kubeletpy.volumes.manager import PodVolumes, orphan_logs
+from kubeletpy.volumes.files import PodFiles, orphan_logs
+from kubeletpy.volumes.manager import PodVolumes
 
 from ..api.pods import make_pod, with_container
 
-SCRATCH = {"volumes": [{"name": "scratch", "emptyDir": {}}]}
+SCRATCH = {
+    "volumes": [{"name": "scratch", "emptyDir": {}}],
+    **with_container(volumeMounts=[{"name": "scratch", "mountPath": "/scratch"}]),
+}
+
+
+def mount(volumes: PodVolumes, pod: Pod) -> dict[str, str]:
+    mounted = asyncio.run(volumes.mount(pod))
+    return {name: record.path for name, record in mounted.items()}
 
 
 @pytest.fixture
@@ -26,8 +37,7 @@ def node(tmp_path: Path) -> NodeFacts:
 
 def test_empty_dir_on_disk(node: NodeFacts) -> None:
     volumes, pod = PodVolumes(node), make_pod(**SCRATCH)
-    path = Path(volumes.mount(pod)["scratch"])
-    assert volumes.paths(pod) == {"scratch": str(path)}
+    path = Path(mount(volumes, pod)["scratch"])
     assert path.stat().st_mode & 0o7777 == 0o777
     # Open to every user of the pod, but to none of the node.
     for directory in (node.root_dir / "pods", node.root_dir / "pods" / pod.metadata.uid):
@@ -35,13 +45,14 @@ def test_empty_dir_on_disk(node: NodeFacts) -> None:
     (path / "file").write_text("kept")
     path.chmod(0o700)
     # Again, as after a restart of the kubelet: what the pod made of it stays.
-    assert PodVolumes(node).mount(pod) == {"scratch": str(path)}
+    assert mount(PodVolumes(node), pod) == {"scratch": str(path)}
     assert (path / "file").read_text() == "kept"
     assert path.stat().st_mode & 0o7777 == 0o700
 
 
 def test_directories_logs_and_files(node: NodeFacts) -> None:
-    volumes, pod = PodVolumes(node), make_pod(hostAliases=[{"ip": "1.2.3.4", "hostnames": ["x"]}])
+    every = PodVolumes(node)
+    volumes, pod = every.files, make_pod(hostAliases=[{"ip": "1.2.3.4", "hostnames": ["x"]}])
     volumes.prepare_directories(pod)
     volumes.prepare_directories(pod)
     assert (node.pod_logs / "default_web_11111111-2222").is_dir()
@@ -55,8 +66,8 @@ def test_directories_logs_and_files(node: NodeFacts) -> None:
     log.write_text("bye")
     assert Path(volumes.termination_log(pod, container, 1)).read_text() == ""
     assert volumes.termination_log(pod, container, 2) != str(log)
-    volumes.remove(pod.metadata.uid)
-    volumes.remove(pod.metadata.uid)
+    asyncio.run(every.remove(pod.metadata.uid))
+    asyncio.run(every.remove(pod.metadata.uid))
     volumes.remove_logs(pod)
     volumes.remove_logs(pod)
     assert list((node.root_dir / "pods").iterdir()) == []
@@ -64,7 +75,7 @@ def test_directories_logs_and_files(node: NodeFacts) -> None:
 
 
 def test_orphans(node: NodeFacts) -> None:
-    volumes = PodVolumes(node)
+    volumes = PodFiles(node)
     assert volumes.orphans([]) == []
     for uid in ("a", "b"):
         pod = make_pod()

@@ -31,4 +31,7 @@ def test_mountinfo() -> None:
         "22 1 0:21 / /proc rw,nosuid shared:5 - proc proc rw\n"
         "23 1 0:5 / /a\\040b\\134c rw - tmpfs tmpfs rw,size=1k\n"
     )
-    assert parse(text) == [Mount("/proc", "proc"), Mount("/a b\\c", "tmpfs")]
+    assert parse(text) == [
+        Mount("/proc", "proc", "0:21", "/"),
+        Mount("/a b\\c", "tmpfs", "0:5", "/"),
+    ]
