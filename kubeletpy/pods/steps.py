@@ -16,7 +16,7 @@ from kubeletpy.api.container import Container, EphemeralContainer
 from kubeletpy.api.pod import Pod
 from kubeletpy.cri.client import CriClient, CriError
 from kubeletpy.events import Recorder
-from kubeletpy.hooks.runner import HookError, Hooks
+from kubeletpy.hooks.runner import HookError, Hooks, describe
 from kubeletpy.images.pulls import Images, reason_of
 from kubeletpy.probes.worker import Check
 from kubeletpy.status.generate import Node
@@ -27,12 +27,13 @@ from .checkpoint import Checkpoints
 from .environment import ContainerFault, Environment, EnvironmentFault
 from .observe import BACKOFF, Observer, PodView
 from .plan import ResetContainer, StartContainer
-from .restarts import every_container, is_sidecar
+from .restarts import every_container
 from .state import ContainerPhase, ContainerRecord, ImageState, SandboxRecord
+from .turns import Turns
 
 _log = logging.getLogger(__name__)
 SHORTEST_GRACE = 2
-"""Seconds that a container has at least between SIGTERM and SIGKILL, unless its grace is 0."""
+"""Seconds that a container has at least between SIGTERM and SIGKILL, as in the Go kubelet."""
 HOOK_LIMIT = 3600.0
 """Seconds that a postStart hook may take; the Go kubelet sets no limit of its own."""
 
@@ -190,17 +191,27 @@ class Steps:
             if not hook.done():
                 return
             try:
-                hook.result()
+                self._note_hook(container, hook.result())
             except HookError as error:
                 message = f"PostStartHook failed: {error}"
                 self._tools.recorder.warning(
                     self._pod, "FailedPostStartHook", message, container.name
+                )
+                meta = self._pod.metadata
+                message = (
+                    f'{describe(handler)} for Container "{container.name}" in Pod '
+                    f'"{meta.name}_{meta.namespace}({meta.uid})" failed - error: {error}'
                 )
                 raise StepError("PostStartHookError", message) from error
         finally:
             for task in (hook, stop):
                 task.cancel()
             await asyncio.gather(hook, stop, return_exceptions=True)
+
+    def _note_hook(self, container: Container, note: str) -> None:
+        if note:
+            recorder = self._tools.recorder
+            recorder.warning(self._pod, "LifecycleHTTPFallback", note, container.name)
 
     def address(self, sandbox: SandboxRecord | None) -> str:
         """Return the address at which the pod's containers are asked."""
@@ -218,8 +229,17 @@ class Steps:
         sandbox: SandboxRecord | None,
         *,
         hook: bool = True,
+        turns: Turns | None = None,
     ) -> None:
-        """End a container: preStop hook, stop signal, SIGKILL, all within ``grace`` seconds.
+        """End a container: preStop hook, its turn, stop signal, SIGKILL, within ``grace`` seconds.
+
+        Args:
+            container_id, name: which one.
+            message: of the event.
+            grace: seconds.
+            sandbox: its own, for the address that hooks ask.
+            hook: whether to run its preStop hook.
+            turns: the order among the containers of a pod that ends.
 
         Raises:
             StepError: it may still run.
@@ -232,14 +252,17 @@ class Steps:
         if grace > 0 and hook and container and lifecycle and lifecycle.pre_stop:
             address = self.address(sandbox)
             try:
-                await tools.hooks.run(lifecycle.pre_stop, container, container_id, address, grace)
+                pre_stop = lifecycle.pre_stop
+                self._note_hook(
+                    container,
+                    await tools.hooks.run(pre_stop, container, container_id, address, grace),
+                )
             except HookError as error:
                 text = f"PreStopHook failed: {error}"
                 tools.recorder.warning(self._pod, "FailedPreStopHook", text, name)
-        remaining = 0
-        if grace > 0:
-            elapsed = max(tools.clock() - begun, 0.0)
-            remaining = max(round(grace - elapsed), SHORTEST_GRACE)
+        if turns is not None:
+            await turns.wait(name, grace - max(tools.clock() - begun, 0.0))
+        remaining = max(round(grace - max(tools.clock() - begun, 0.0)), SHORTEST_GRACE)
         try:
             await tools.cri.stop_container(container_id, remaining)
         except CriError as error:
@@ -247,32 +270,25 @@ class Steps:
                 text = f"error killing container {name}: {reason_of(error)}"
                 tools.recorder.warning(self._pod, "FailedKillPod", text, name)
                 raise StepError("FailedKillPod", text) from error
+        if turns is not None:
+            turns.ended(name)
 
     async def kill_all(
         self, view: PodView, grace: float, hooked: frozenset[str] = frozenset()
     ) -> None:
-        """End all that lives of the pod: regular containers, then sidecars, then sandboxes.
+        """End all that lives of the pod: its containers in the order of `Turns`, then sandboxes.
 
-        Sidecars go one after the other in the reverse of their order (KEP-753), within what is
-        left of ``grace`` seconds. The containers ``hooked`` have their preStop hook running or
-        behind them already.
+        The containers ``hooked`` have their preStop hook running or behind them already.
 
         Raises:
             StepError: something may still live.
         """
-        begun = self._tools.clock()
         alive = [
             record
             for record in view.containers
             if record.phase in (ContainerPhase.RUNNING, ContainerPhase.UNKNOWN)
         ]
-        sidecars = [one.name for one in reversed(self._pod.spec.init_containers) if is_sidecar(one)]
-        await self._kill_some(
-            (record for record in alive if record.name not in sidecars), view, grace, hooked
-        )
-        for name in sidecars:
-            left = grace if grace <= 0 else max(grace - (self._tools.clock() - begun), 1.0)
-            await self._kill_some((one for one in alive if one.name == name), view, left, hooked)
+        await self._kill_some(alive, view, grace, hooked)
         for box in view.sandboxes:
             if not box.ready and not alive:
                 continue
@@ -310,6 +326,8 @@ class Steps:
         hooked: frozenset[str],
     ) -> None:
         boxes = {box.id: box for box in view.sandboxes}
+        records = list(records)
+        turns = Turns(self._pod, {record.name for record in records})
         ended = await asyncio.gather(
             *(
                 self.kill(
@@ -319,6 +337,7 @@ class Steps:
                     grace,
                     boxes.get(record.sandbox_id),
                     hook=record.id not in hooked,
+                    turns=turns,
                 )
                 for record in records
             ),
