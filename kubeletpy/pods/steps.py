@@ -9,8 +9,8 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 
 from kubeletpy.api.container import Container, EphemeralContainer
 from kubeletpy.api.pod import Pod
@@ -40,7 +40,12 @@ HOOK_LIMIT = 3600.0
 
 @dataclass(frozen=True, kw_only=True)
 class Tools:
-    """What all workers share."""
+    """What all workers share.
+
+    Attributes:
+        farewells: awaited with a pod that has ended and of which nothing lives or is mounted any
+            more, before its last traces are removed.
+    """
 
     cri: CriClient
     observer: Observer
@@ -52,6 +57,7 @@ class Tools:
     checkpoints: Checkpoints
     node: Node
     clock: Callable[[], float] = time.time
+    farewells: list[Callable[[Pod], Awaitable[None]]] = field(default_factory=list)
 
 
 class StepError(Exception):
@@ -79,6 +85,7 @@ class Steps:
 
     def __init__(self, pod: Pod, tools: Tools) -> None:
         self._tools = tools
+        self._hooked: set[str] = set()
         self.update(pod)
 
     def update(self, pod: Pod) -> None:
@@ -249,7 +256,10 @@ class Steps:
         tools.recorder.normal(self._pod, "Killing", message, name)
         container = self.containers.get(name)
         lifecycle = container.lifecycle if container else None
+        # A hook runs once, also if the end of its container is hurried or tried again.
+        hook = hook and container_id not in self._hooked
         if grace > 0 and hook and container and lifecycle and lifecycle.pre_stop:
+            self._hooked.add(container_id)
             address = self.address(sandbox)
             try:
                 pre_stop = lifecycle.pre_stop
@@ -387,6 +397,14 @@ class Steps:
         except EnvironmentFault as error:
             self._tools.recorder.warning(self._pod, error.reason, str(error))
             raise StepError(error.reason, str(error)) from error
+
+    async def farewell(self) -> None:
+        """Let all who have to see the end of the pod off do so: its last status is told.
+
+        May take as long as the API server is away; what is left of the pod waits for it.
+        """
+        for each in self._tools.farewells:
+            await each(self._pod)
 
     async def purge(self, view: PodView) -> None:
         """Remove sandboxes, containers, logs, directories and the checkpoint.

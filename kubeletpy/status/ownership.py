@@ -53,6 +53,11 @@ OWN_FIELDS = frozenset(
 """Fields of PodStatus that the kubelet writes."""
 
 
+def own(conditions: Iterable[PodCondition]) -> list[PodCondition]:
+    """Return the conditions that only the kubelet writes."""
+    return [one for one in conditions if one.type in OWN_CONDITIONS]
+
+
 def foreign(conditions: Iterable[PodCondition]) -> list[PodCondition]:
     """Return the conditions that somebody else wrote."""
     return [one for one in conditions if one.type not in OWN_CONDITIONS]
