@@ -5,27 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-<<<<<<< HEAD
 from kubeletpy.api.container import Container
 from kubeletpy.api.pod import Pod
-from kubeletpy.api.status import ContainerStatus, HostIP, PodIP, PodStatus
-=======
-from kubeletpy.api.pod import Pod
 from kubeletpy.api.status import ContainerStatus, HostIP, PodCondition, PodIP, PodStatus
->>>>>>> 3ca7172 (Pods of the API server: watched, run, reported and deleted)
 from kubeletpy.pods.plan import Actions, Desired
 from kubeletpy.pods.state import ContainerPhase, Observed
 from kubeletpy.resources.qos import qos_class
 from kubeletpy.sources.updates import from_api
 
 from .conditions import conditions
-<<<<<<< HEAD
 from .containers import Kind, Setting, container_status, instant
-=======
-from .containers import container_status, instant
 from .ended import close, remembered
 from .ownership import foreign, own
->>>>>>> 3ca7172 (Pods of the API server: watched, run, reported and deleted)
 
 PENDING, RUNNING, SUCCEEDED, FAILED = "Pending", "Running", "Succeeded", "Failed"
 
@@ -96,18 +87,13 @@ def pod_status(
             )
             for one in containers
         ]
-<<<<<<< HEAD
         for kind, containers, before in _groups(pod, previous or PodStatus())
     )  # fmt: skip
-=======
-        for containers, init in ((pod.spec.init_containers, True), (pod.spec.containers, False))
-    )
     if previous is not None and (actions.ended or actions.terminal is not None):
         init_statuses = remembered(init_statuses, previous.init_container_statuses, observed)
         statuses = remembered(statuses, previous.container_statuses, observed)
     if actions.ended:
         close(pod, init_statuses, statuses)
->>>>>>> 3ca7172 (Pods of the API server: watched, run, reported and deleted)
     sandbox = observed.sandbox
     ready = sandbox is not None and sandbox.ready and bool(sandbox.ips or pod.spec.host_network)
     time = instant(now)
@@ -121,12 +107,8 @@ def pod_status(
             init_statuses,
             statuses,
             sandbox_ready=ready,
-<<<<<<< HEAD
             restarting=bool(actions.reset),
-            previous=previous.conditions if previous else [],
-=======
             previous=known_conditions(pod, previous),
->>>>>>> 3ca7172 (Pods of the API server: watched, run, reported and deleted)
             now=time,
         ),
         host_ip=node.ips[0] if node.ips else "",
@@ -143,7 +125,6 @@ def pod_status(
     return status
 
 
-<<<<<<< HEAD
 def _groups(
     pod: Pod, before: PodStatus
 ) -> Iterator[tuple[Kind, Sequence[Container], list[ContainerStatus]]]:
@@ -156,7 +137,8 @@ def _groups(
 
 def _named(statuses: list[ContainerStatus], name: str) -> ContainerStatus | None:
     return next((status for status in statuses if status.name == name), None)
-=======
+
+
 def known_conditions(pod: Pod, previous: PodStatus | None) -> list[PodCondition]:
     """Return the conditions before: the kubelet's as it wrote them, others' as they are now.
 
@@ -168,7 +150,6 @@ def known_conditions(pod: Pod, previous: PodStatus | None) -> list[PodCondition]
     if not from_api(pod):
         return before
     return [*own(before), *foreign(pod.status.conditions)]
->>>>>>> 3ca7172 (Pods of the API server: watched, run, reported and deleted)
 
 
 def _addresses(

@@ -6,6 +6,7 @@ import base64
 import contextlib
 import http.client
 import json
+import socket
 import ssl
 import tempfile
 import threading
@@ -119,6 +120,8 @@ class Api:
         """Gather all events of pods; those that are there come first, as ADDED."""
         connection = self.connect(timeout=120.0)
         connection.request("GET", "/api/v1/namespaces/default/pods?watch=1")
+        # Where the answer has no length the connection hands its socket over to it.
+        raw = connection.sock
         answer = connection.getresponse()
         assert answer.status == 200
         found: list[Object] = []
@@ -133,10 +136,11 @@ class Api:
         try:
             yield found
         finally:
-            if connection.sock is not None:
-                connection.sock.close()
-            answer.close()
+            with contextlib.suppress(OSError):
+                raw.shutdown(socket.SHUT_RDWR)
             thread.join(10)
+            answer.close()
+            connection.close()
 
 
 def bound(name: str, *containers: Mapping[str, Any], **spec: Any) -> Object:
