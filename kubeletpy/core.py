@@ -18,6 +18,7 @@ from kubeletpy.cri.client import CriClient
 from kubeletpy.cri.node import NodeFacts
 from kubeletpy.pods.manager import PodManager
 from kubeletpy.pods.steps import Tools
+from kubeletpy.registration.presence import NodePresence
 from kubeletpy.resources.cgroups import PodCgroups
 from kubeletpy.sources.updates import PodUpdates
 from kubeletpy.volumes.manager import PodVolumes
@@ -46,6 +47,8 @@ class Core:
         cri: the runtime.
         api: the API server; None for a standalone kubelet.
         objects: ConfigMaps and Secrets of the pods; None for a standalone kubelet.
+        presence: the node in the API server, as it is there and how its status is added to; None
+            for a standalone kubelet.
         recorder: takes events.
         volumes: of the pods.
         tools: what the workers of the pods share.
@@ -67,6 +70,7 @@ class Core:
     cri: CriClient
     api: ApiClient | None
     objects: ObjectCache | None
+    presence: NodePresence | None = None
     recorder: Recorder
     volumes: PodVolumes
     tools: Tools

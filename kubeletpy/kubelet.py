@@ -29,6 +29,8 @@ from kubeletpy.pods.observe import Observer
 from kubeletpy.pods.steps import Tools
 from kubeletpy.probes.checks import Checker
 from kubeletpy.probes.http import HttpClient
+from kubeletpy.registration.machine import read_machine
+from kubeletpy.registration.presence import NodePresence
 from kubeletpy.resources.cgroups import CgroupError, PodCgroups
 from kubeletpy.server.app import Api, Server
 from kubeletpy.server.health import check_loop, check_runtime
@@ -114,6 +116,7 @@ class Kubelet:
                 ) from error
             stack.push_async_callback(server.close)
             api = await self._api_client(stack)
+            presence = self._presence(stack, api, facts, cri)
             http = HttpClient()
             stack.push_async_callback(http.close)
             connected = await _until(stop, self._connect(cri, facts))
@@ -124,7 +127,10 @@ class Kubelet:
             core = self._core = self._assemble(connected, hierarchy, cgroups, cri, http, api)
             if core.objects is not None:
                 stack.push_async_callback(core.objects.close)
+            core.presence = presence
             install(core)
+            if presence is not None:
+                presence.attach(core)
             for closer in core.closers:
                 stack.push_async_callback(closer)
             if not await self._run_pods(core, stop, terminate_pods):
@@ -148,6 +154,28 @@ class Kubelet:
         except KubeconfigError as error:
             raise ConfigurationError(f"--kubeconfig: {error}") from error
         return await stack.enter_async_context(client)
+
+    def _presence(
+        self,
+        stack: contextlib.AsyncExitStack,
+        api: ApiClient | None,
+        facts: NodeFacts,
+        cri: CriClient,
+    ) -> NodePresence | None:
+        """Begin to register the node; it is told NotReady as long as the runtime is not there."""
+        if api is None:
+            return None
+        assert self._recorder is not None
+        machine = read_machine(self._settings.root_dir, cpus=facts.cpu_milli // 1000)
+        presence = NodePresence(self._settings, facts, machine, api, cri, self._recorder)
+        task = asyncio.create_task(keep_running("node", presence.run), name="node")
+
+        async def cancel() -> None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+        stack.push_async_callback(cancel)
+        return presence
 
     def _pods(self) -> list[Pod]:
         return self._core.manager.pods() if self._core is not None else []

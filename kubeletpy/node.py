@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 from pathlib import Path
 
 import psutil
 
 from kubeletpy.cri.node import NodeFacts, read_resolver
 
+from .registration.addresses import default_addresses, node_addresses
 from .settings import ConfigurationError, Settings
 
 _HUGEPAGES = Path("/sys/kernel/mm/hugepages")
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
-# Addresses set aside for documentation: connecting a datagram socket sends nothing, but makes the
-# kernel choose the source address by its default route.
-_FAR = ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1"))
 
 
 def node_name(settings: Settings) -> str:
@@ -34,17 +31,25 @@ def node_name(settings: Settings) -> str:
     return name
 
 
-def node_addresses() -> tuple[str, ...]:
-    """Return the addresses that this machine sends from by default, IPv4 first."""
-    found = []
-    for family, far in _FAR:
-        try:
-            with socket.socket(family, socket.SOCK_DGRAM) as probe:
-                probe.connect((far, 9))
-                found.append(str(probe.getsockname()[0]))
-        except OSError:
-            continue
-    return tuple(found) or ("127.0.0.1",)
+def addresses(settings: Settings, name: str) -> tuple[str, ...]:
+    """Return the node's addresses, the primary one first.
+
+    As in Go, a node of a cluster has one, unless --node-ip names one of each family; standalone,
+    pods get those of both default routes.
+
+    Raises:
+        ConfigurationError: a node of a cluster that has none.
+    """
+    if not settings.standalone:
+        found = node_addresses(settings.node_ips, name)
+        if not found:
+            raise ConfigurationError(
+                f"node {name} has no address: no default route; set one by --node-ip"
+            )
+        return found
+    if settings.node_ips:
+        return settings.node_ips
+    return tuple(default_addresses().values()) or ("127.0.0.1",)
 
 
 def hugepage_sizes(directory: Path = _HUGEPAGES) -> tuple[int, ...]:
@@ -71,9 +76,10 @@ def node_facts(settings: Settings, *, cgroup_version: int) -> NodeFacts:
             f"resolv.conf {settings.resolv_conf!r} cannot be read: {error}; "
             'set another by resolvConf in --config, or "" for none'
         ) from None
+    name = node_name(settings)
     return NodeFacts(
-        name=node_name(settings),
-        ips=settings.node_ips or node_addresses(),
+        name=name,
+        ips=addresses(settings, name),
         cpu_milli=(psutil.cpu_count() or 1) * 1000,
         memory_bytes=psutil.virtual_memory().total,
         root_dir=settings.root_dir,

@@ -139,6 +139,13 @@ class CriClient:
         if self._image_channel is not self._channel:
             await self._image_channel.close()
 
+    async def connection_lost(self) -> None:
+        """Return when a connection that is there, or comes, breaks: a runtime that dies is told."""
+        ready = grpc.ChannelConnectivity.READY
+        for wanted in (True, False):
+            while ((state := self._channel.get_state()) is ready) is not wanted:
+                await self._channel.wait_for_state_change(state)
+
     async def _call(
         self,
         name: str,

@@ -18,27 +18,83 @@ profiles and encodings, iptables rules of kubelets before 1.27, Flexvolume."""
 
 UNSUPPORTED = frozenset(
     """
-    address allowedUnsafeSysctls authentication authorization cgroupsPerQOS containerLogMaxFiles
-    containerLogMaxSize containerLogMaxWorkers containerLogMonitorInterval cpuCFSQuota
-    cpuCFSQuotaPeriod cpuManagerPolicy cpuManagerPolicyOptions enableControllerAttachDetach
-    enableDebuggingHandlers enableServer enableSystemLogHandler enableSystemLogQuery
-    enforceNodeAllocatable eventBurst eventRecordQPS evictionHard evictionMaxPodGracePeriod
-    evictionMinimumReclaim evictionPressureTransitionPeriod evictionSoft evictionSoftGracePeriod
-    failSwapOn hairpinMode httpCheckFrequency imageGCHighThresholdPercent
-    imageGCLowThresholdPercent imageMaximumGCAge imageMinimumGCAge
-    imagePullCredentialsVerificationPolicy kubeAPIBurst kubeAPIQPS kubeReserved kubeReservedCgroup
-    kubeletCgroups localStorageCapacityIsolation logging maxPods memoryManagerPolicy
-    memoryReservationPolicy memorySwap memoryThrottlingFactor mergeDefaultEvictionSettings
-    nodeLeaseDurationSeconds nodeStatusMaxImages nodeStatusReportFrequency
-    nodeStatusUpdateFrequency oomScoreAdj podCIDR podPidsLimit podsPerCore port
-    preloadedImagesVerificationAllowlist protectKernelDefaults providerID qosReserved readOnlyPort
-    registerNode registerWithTaints registryBurst registryPullQPS reservedMemory reservedSystemCPUs
-    rotateCertificates serverTLSBootstrap showHiddenMetricsForVersion shutdownGracePeriod
-    shutdownGracePeriodByPodPriority shutdownGracePeriodCriticalPods singleProcessOOMKill
-    staticPodURL staticPodURLHeader streamingConnectionIdleTimeout systemCgroups systemReserved
-    systemReservedCgroup tlsCertFile tlsCipherSuites tlsCurvePreferences tlsMinVersion
-    tlsPrivateKeyFile topologyManagerPolicy topologyManagerPolicyOptions topologyManagerScope
-    tracing userNamespaces volumeStatsAggPeriod
+    address
+    allowedUnsafeSysctls
+    authentication
+    authorization
+    cgroupsPerQOS
+    containerLogMaxFiles
+    containerLogMaxSize
+    containerLogMaxWorkers
+    containerLogMonitorInterval
+    cpuCFSQuota
+    cpuCFSQuotaPeriod
+    cpuManagerPolicy
+    cpuManagerPolicyOptions
+    enableDebuggingHandlers
+    enableServer
+    enableSystemLogHandler
+    enableSystemLogQuery
+    enforceNodeAllocatable
+    eventBurst
+    eventRecordQPS
+    evictionHard
+    evictionMaxPodGracePeriod
+    evictionMinimumReclaim
+    evictionPressureTransitionPeriod
+    evictionSoft
+    evictionSoftGracePeriod
+    failSwapOn
+    hairpinMode
+    httpCheckFrequency
+    imageGCHighThresholdPercent
+    imageGCLowThresholdPercent
+    imageMaximumGCAge
+    imageMinimumGCAge
+    imagePullCredentialsVerificationPolicy
+    kubeAPIBurst
+    kubeAPIQPS
+    kubeReservedCgroup
+    kubeletCgroups
+    logging
+    memoryManagerPolicy
+    memoryReservationPolicy
+    memorySwap
+    memoryThrottlingFactor
+    mergeDefaultEvictionSettings
+    oomScoreAdj
+    podCIDR
+    podPidsLimit
+    preloadedImagesVerificationAllowlist
+    protectKernelDefaults
+    qosReserved
+    readOnlyPort
+    registryBurst
+    registryPullQPS
+    reservedMemory
+    rotateCertificates
+    serverTLSBootstrap
+    showHiddenMetricsForVersion
+    shutdownGracePeriod
+    shutdownGracePeriodByPodPriority
+    shutdownGracePeriodCriticalPods
+    singleProcessOOMKill
+    staticPodURL
+    staticPodURLHeader
+    streamingConnectionIdleTimeout
+    systemCgroups
+    systemReservedCgroup
+    tlsCertFile
+    tlsCipherSuites
+    tlsCurvePreferences
+    tlsMinVersion
+    tlsPrivateKeyFile
+    topologyManagerPolicy
+    topologyManagerPolicyOptions
+    topologyManagerScope
+    tracing
+    userNamespaces
+    volumeStatsAggPeriod
     """.split()
 )
 """Fields that exist in Kubernetes and that this kubelet does not honour yet."""
