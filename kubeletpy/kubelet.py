@@ -35,9 +35,12 @@ from kubeletpy.resources.cgroups import CgroupError, PodCgroups
 from kubeletpy.server.app import Api, Server
 from kubeletpy.server.health import check_loop, check_runtime
 from kubeletpy.sources.static import StaticPodSource
-from kubeletpy.sources.updates import FILE_SOURCE, PodUpdates
+from kubeletpy.sources.updates import PodUpdates
 from kubeletpy.status.generate import Node
+from kubeletpy.variables.services import Services
+from kubeletpy.variables.sources import VariableSources
 from kubeletpy.volumes.manager import PodVolumes
+from kubeletpy.volumes.objects import ApiObjects, NoObjects
 from kubeletpy_common import logs
 from kubeletpy_common.cgroups import Hierarchy, detect
 
@@ -225,12 +228,16 @@ class Kubelet:
         assert self._recorder is not None
         settings, recorder = self._settings, self._recorder
         facts, runtime = connected
-        volumes = PodVolumes(facts)
+        cache = ObjectCache(api, lambda uid: core.object_changed(uid)) if api is not None else None
+        objects = ApiObjects(api, cache) if api is not None and cache is not None else NoObjects()
+        volumes, services = PodVolumes(facts, objects, recorder), Services(api)
+        images = Images(cri, recorder, parallel=settings.parallel_pulls)
+        sources = VariableSources(objects, services)
         tools = Tools(
             cri=cri,
             observer=Observer(cri),
-            environment=LocalEnvironment(facts, cgroups, volumes),
-            images=Images(cri, recorder, parallel=settings.parallel_pulls),
+            environment=LocalEnvironment(facts, cgroups, volumes, sources, images),
+            images=images,
             check=Checker(cri, http),
             hooks=Hooks(cri, http),
             recorder=recorder,
@@ -245,9 +252,11 @@ class Kubelet:
         )
         core = Core(
             settings=settings, facts=facts, hierarchy=hierarchy, cgroups=cgroups, cri=cri,
-            api=api, objects=ObjectCache(api, manager.wake) if api is not None else None,
+            api=api, objects=cache,
             recorder=recorder, volumes=volumes, tools=tools, manager=manager,
         )  # fmt: skip
+        if api is not None:
+            core.background.append(("services", services.run))
         return core
 
     async def _run_pods(
@@ -257,8 +266,7 @@ class Kubelet:
         terminate_pods: bool,
     ) -> bool:
         manager = core.manager
-        sources = {FILE_SOURCE: self._source(core.facts), **core.sources}
-        running = asyncio.create_task(manager.run(sources), name="pods")
+        running = asyncio.create_task(manager.run(self._source(core.facts)), name="pods")
         stopping = asyncio.create_task(stop.wait(), name="stop")
         beside = [
             asyncio.create_task(keep_running(name, work), name=name)
@@ -284,11 +292,7 @@ class Kubelet:
     async def _source(self, facts: NodeFacts) -> AsyncIterator[PodUpdates]:
         path = self._settings.static_pod_path
         if path is None:
-            if self._settings.kubeconfig is None:
-                logs.event(
-                    _log, logging.WARNING,
-                    "no source of pods: set --pod-manifest-path or --kubeconfig",
-                )  # fmt: skip
+            logs.event(_log, logging.WARNING, "no source of pods: set --pod-manifest-path")
             yield PodUpdates()
             await asyncio.Event().wait()
         else:

@@ -63,6 +63,17 @@ def hugepage_sizes(directory: Path = _HUGEPAGES) -> tuple[int, ...]:
     return tuple(sorted(sizes))
 
 
+def storage_bytes(root: Path) -> int:
+    """Return the size of the file system that holds ``root``, which may not exist yet."""
+    for directory in (root, *root.parents):
+        try:
+            status = os.statvfs(directory)
+        except OSError:
+            continue
+        return status.f_blocks * status.f_frsize
+    return 0
+
+
 def node_facts(settings: Settings, *, cgroup_version: int) -> NodeFacts:
     """Return what the translation of pods has to know of the node.
 
@@ -82,6 +93,7 @@ def node_facts(settings: Settings, *, cgroup_version: int) -> NodeFacts:
         ips=addresses(settings, name),
         cpu_milli=(psutil.cpu_count() or 1) * 1000,
         memory_bytes=psutil.virtual_memory().total,
+        storage_bytes=storage_bytes(settings.root_dir),
         root_dir=settings.root_dir,
         pod_logs=settings.pod_logs_dir,
         cluster_dns=settings.cluster_dns,

@@ -20,6 +20,7 @@ from .fields import Errors, is_port_name, stays_inside
 from .resource_validation import validate_resources
 from .security_validation import validate_security_context
 from .signals import SIGNALS
+from .volume_validation import validate_file_path
 
 _MOST_RULES = 20
 _MOST_EXIT_CODES = 255
@@ -169,6 +170,12 @@ def _validate_source(path: str, source: EnvVarSource, errors: Errors) -> None:
             errors.unsupported(where, field, (*ENV_FIELDS, "metadata.labels['<KEY>']"))
     if source.resource_field_ref is not None:
         validate_resource_selector(f"{path}.resourceFieldRef", source.resource_field_ref, errors)
+    if source.file_key_ref is not None:
+        file = source.file_key_ref
+        for name, value in (("volumeName", file.volume_name), ("key", file.key)):
+            if not value:
+                errors.required(f"{path}.fileKeyRef.{name}")
+        validate_file_path(f"{path}.fileKeyRef.path", file.path, errors)
 
 
 def validate_resource_selector(path: str, selector: ResourceFieldSelector, errors: Errors) -> None:

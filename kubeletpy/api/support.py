@@ -4,10 +4,10 @@ A field that would be ignored is an error here, never silence. What speaks to th
 (tolerations, pod affinity, spread, priority, preemption) has done its work before a kubelet sees
 a pod: such fields are accepted, and `without_effect` names them for an event.
 
-Honoured, besides what is refused below: volumes emptyDir, hostPath and downwardAPI; subPath and
-subPathExpr; env with value, fieldRef and resourceFieldRef; all probes and hooks;
-requests and limits of cpu and memory, for containers and for the pod; security contexts of pod
-and containers; host namespaces, shareProcessNamespace, hostname, subdomain, hostAliases, DNS
+Honoured, besides what is refused below: volumes emptyDir, hostPath, downwardAPI, NFS and image;
+subPath and subPathExpr; env with value, fieldRef, resourceFieldRef and fileKeyRef; all probes and
+hooks; requests and limits of cpu and memory, for containers and for the pod; security contexts of
+pod and containers; host namespaces, shareProcessNamespace, hostname, subdomain, hostAliases, DNS
 policies and configuration, safe sysctls, restart policies, sidecars, grace periods.
 """
 
@@ -23,7 +23,7 @@ from .volume_validation import volume_sources
 from .volumes import Volume
 
 _NEEDS_API = "needs an API server, which a standalone kubelet does not have"
-_HONOURED_VOLUMES = frozenset({"empty_dir", "host_path", "downward_api"})
+_HONOURED_VOLUMES = frozenset({"empty_dir", "host_path", "downward_api", "nfs", "image"})
 _API_VOLUMES = frozenset(
     {"secret", "config_map", "projected", "persistent_volume_claim", "ephemeral", "csi"}
 )
@@ -119,17 +119,14 @@ def _refused_in_volume(path: str, volume: Volume) -> Iterator[tuple[str, str]]:
         elif source not in _HONOURED_VOLUMES:
             yield where, ""
     empty = volume.empty_dir
-    if empty is not None:
-        if empty.medium.startswith("HugePages"):
-            yield f"{path}.emptyDir.medium", "huge pages"
-        elif empty.medium == "" and empty.size_limit:
-            yield f"{path}.emptyDir.sizeLimit", "is enforced for medium Memory only"
+    if empty is not None and empty.medium == "" and empty.size_limit:
+        yield f"{path}.emptyDir.sizeLimit", "is enforced for medium Memory only"
 
 
 def _refused_in_container(path: str, container: Container) -> Iterator[tuple[str, str]]:
     for name in ("env_from", "volume_devices", "resize_policy"):
         if getattr(container, name):
-            yield f"{path}.{json_name(name)}", _NEEDS_API if name == "env_from" else ""
+            yield f"{path}.{json_name(name)}", "" if name == "resize_policy" else _NEEDS_API
     if container.resources.claims:
         yield f"{path}.resources.claims", _NEEDS_API
     for kind in ("limits", "requests"):
@@ -143,8 +140,6 @@ def _refused_in_container(path: str, container: Container) -> Iterator[tuple[str
         for name in ("config_map_key_ref", "secret_key_ref"):
             if source is not None and getattr(source, name) is not None:
                 yield f"{path}.env[{index}].valueFrom.{json_name(name)}", _NEEDS_API
-        if source is not None and source.file_key_ref is not None:
-            yield f"{path}.env[{index}].valueFrom.fileKeyRef", ""
     context = container.security_context
     if context is not None and context.windows_options is not None:
         yield f"{path}.securityContext.windowsOptions", ""

@@ -9,6 +9,7 @@ from .volumes import (
     EmptyDirVolumeSource,
     HostPathVolumeSource,
     ImageVolumeSource,
+    NFSVolumeSource,
     Volume,
 )
 
@@ -53,6 +54,8 @@ def validate_volumes(volumes: list[Volume], errors: Errors) -> set[str]:
             _validate_mode(f"{path}.downwardAPI.defaultMode", source.default_mode, errors)
             for number, item in enumerate(source.items):
                 _validate_downward_file(f"{path}.downwardAPI.items[{number}]", item, errors)
+        if volume.nfs is not None:
+            _validate_nfs(f"{path}.nfs", volume.nfs, errors)
         if volume.image is not None:
             _validate_image(f"{path}.image", volume.image, errors)
     errors.unique("spec.volumes", [volume.name for volume in volumes], ".name")
@@ -87,6 +90,17 @@ def _validate_host_path(path: str, source: HostPathVolumeSource, errors: Errors)
     errors.text(f"{path}.path", source.path)
     if source.type is not None and source.type not in HOST_PATH_TYPES:
         errors.unsupported(f"{path}.type", source.type, HOST_PATH_TYPES)
+
+
+def _validate_nfs(path: str, source: NFSVolumeSource, errors: Errors) -> None:
+    if not source.server:
+        errors.required(f"{path}.server")
+    if not source.path:
+        errors.required(f"{path}.path")
+    elif not source.path.startswith("/"):
+        errors.invalid(f"{path}.path", source.path, "must be an absolute path")
+    errors.text(f"{path}.server", source.server)
+    errors.text(f"{path}.path", source.path)
 
 
 def _validate_image(path: str, source: ImageVolumeSource, errors: Errors) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os.path
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -12,7 +12,7 @@ from kubeletpy.api.pod import Pod
 from kubeletpy.api.signals import cri_signal
 from kubeletpy_proto import cri_pb2
 
-from .environment import PodAddresses, environment, expand, expand_all
+from .environment import PodAddresses, Sources, environment, expand, expand_all
 from .labels import container_annotations, container_labels
 from .node import NodeFacts
 from .resources import container_resources
@@ -60,6 +60,7 @@ class ContainerRequest:
         image_sub_paths: by index of the mount, for mounts of images, expanded.
         sub_paths: path on the node by index of the mount, for mounts with a subPath (made by
             `volumes.subpath`).
+        sources: what variables come from besides the pod.
         hosts_file: the pod's /etc/hosts on the node; "" for none.
         termination_log: file on the node that shows at terminationMessagePath; "" for none.
     """
@@ -75,6 +76,7 @@ class ContainerRequest:
     images: Mapping[str, str] = field(default_factory=dict)
     image_sub_paths: Mapping[int, str] = field(default_factory=dict)
     sub_paths: Mapping[int, str] = field(default_factory=dict)
+    sources: Sources = field(default_factory=Sources)
     hosts_file: str = ""
     termination_log: str = ""
 
@@ -91,17 +93,18 @@ def container_config(request: ContainerRequest) -> cri_pb2.ContainerConfig:
         ConfigError: a reference, a mount or the security context cannot be resolved.
     """
     pod, container, node = request.pod, request.container, request.node
-    variables = environment(pod, container, node, request.addresses)
+    variables = environment(pod, container, node, request.addresses, request.sources)
     config = cri_pb2.ContainerConfig(
         metadata=cri_pb2.ContainerMetadata(name=container.name, attempt=request.attempt),
         image=cri_pb2.ImageSpec(
             image=request.image_ref or container.image, user_specified_image=container.image
         ),
-        command=expand_all(container.command, variables),
-        args=expand_all(container.args, variables),
+        command=_texts(container.command, variables),
+        args=_texts(container.args, variables),
         working_dir=container.working_dir,
         envs=[
-            cri_pb2.KeyValue(key=name, value=value.encode()) for name, value in variables.items()
+            cri_pb2.KeyValue(key=name, value=value.encode("utf-8", "surrogateescape"))
+            for name, value in variables.items()
         ],
         mounts=container_mounts(request),
         devices=container_devices(request),
@@ -119,6 +122,14 @@ def container_config(request: ContainerRequest) -> cri_pb2.ContainerConfig:
     if container.lifecycle is not None and container.lifecycle.stop_signal:
         config.stop_signal = cri_pb2.Signal.Value(cri_signal(container.lifecycle.stop_signal))
     return config
+
+
+def _texts(texts: Sequence[str], variables: Mapping[str, str]) -> list[str]:
+    """Expand a command line; unlike variables it has to be UTF-8 in CRI."""
+    return [
+        text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        for text in expand_all(texts, variables)
+    ]
 
 
 def sub_path_of(mount: VolumeMount, variables: Mapping[str, str]) -> str:

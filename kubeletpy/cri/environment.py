@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections import ChainMap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from kubeletpy.api.container import Container, EnvVar, ResourceFieldSelector
+from kubeletpy.api.container import Container, EnvVar, KeySelector, ResourceFieldSelector
 from kubeletpy.api.pod import Pod
 from kubeletpy.api.quantity import Quantity
 
@@ -41,33 +42,70 @@ def expand_all(texts: Sequence[str], variables: Mapping[str, str]) -> list[str]:
     return [expand(text, variables) for text in texts]
 
 
-def environment(
-    pod: Pod, container: Container, node: NodeFacts, addresses: PodAddresses
-) -> dict[str, str]:
-    """Return the variables of ``container``, in the order of their first appearance.
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """What variables come from besides the pod.
 
-    A value may refer to variables above it; of two with one name the last wins.
+    Attributes:
+        objects: values by key, by kind (``configmap``, ``secret``) and name; what is missing
+            and optional is not there. Bytes that are no UTF-8 are kept by ``surrogateescape``.
+        services: variables of services.
+        files: values of ``fileKeyRef`` by volume, path and key; optional ones may be missing.
+    """
+
+    objects: Mapping[tuple[str, str], Mapping[str, str]] = field(default_factory=dict)
+    services: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[tuple[str, str, str], str] = field(default_factory=dict)
+
+
+_NO_SOURCES = Sources()
+
+
+def environment(
+    pod: Pod,
+    container: Container,
+    node: NodeFacts,
+    addresses: PodAddresses,
+    sources: Sources = _NO_SOURCES,
+) -> dict[str, str]:
+    """Return the variables of ``container``: envFrom, env, then those of services.
+
+    A value may refer to variables above it and to those of services; of two with one name the
+    last wins, and a service's never.
 
     Raises:
-        ConfigError: a field or resource cannot be resolved.
+        ConfigError: a field, key or resource cannot be resolved.
     """
     variables: dict[str, str] = {}
+    for every in container.env_from:
+        for kind, reference in (("configmap", every.config_map_ref), ("secret", every.secret_ref)):
+            if reference is not None:
+                values = sources.objects.get((kind, reference.name), {})
+                variables.update({f"{every.prefix}{key}": values[key] for key in sorted(values)})
+    known = ChainMap(variables, dict(sources.services))
     for variable in container.env:
-        variables[variable.name] = _value(pod, container, node, addresses, variable, variables)
+        if variable.value or variable.value_from is None:
+            variables[variable.name] = expand(variable.value, known)
+            continue
+        value = _resolved(pod, container, node, addresses, variable, sources)
+        if value is not None:
+            variables[variable.name] = value
+    for name, value in sources.services.items():
+        variables.setdefault(name, value)
     return variables
 
 
-def _value(
+def _resolved(
     pod: Pod,
     container: Container,
     node: NodeFacts,
     addresses: PodAddresses,
     variable: EnvVar,
-    known: Mapping[str, str],
-) -> str:
+    sources: Sources,
+) -> str | None:
+    """Return the value of a variable's source, None if that is missing and optional."""
     source = variable.value_from
-    if source is None:
-        return expand(variable.value, known)
+    assert source is not None
     if source.field_ref is not None:
         path = source.field_ref.field_path
         value = field_value(pod, path, addresses)
@@ -76,7 +114,24 @@ def _value(
         return value
     if source.resource_field_ref is not None:
         return resource_value(pod, container, source.resource_field_ref, node)
-    raise ConfigError(f"env {variable.name}: its source needs an API server")
+    if source.config_map_key_ref is not None:
+        return _key(pod, "configmap", source.config_map_key_ref, sources)
+    if source.secret_key_ref is not None:
+        return _key(pod, "secret", source.secret_key_ref, sources)
+    if source.file_key_ref is not None:
+        file = source.file_key_ref
+        return sources.files.get((file.volume_name, file.path, file.key))
+    return ""
+
+
+def _key(pod: Pod, kind: str, selector: KeySelector, sources: Sources) -> str | None:
+    value = sources.objects.get((kind, selector.name), {}).get(selector.key)
+    if value is None and not selector.optional:
+        shown = "ConfigMap" if kind == "configmap" else "Secret"
+        raise ConfigError(
+            f"couldn't find key {selector.key} in {shown} {pod.metadata.namespace}/{selector.name}"
+        )
+    return value
 
 
 def field_value(pod: Pod, path: str, addresses: PodAddresses) -> str | None:
@@ -142,6 +197,8 @@ def _capacity(node: NodeFacts, resource: str) -> Quantity | None:
         return Quantity(f"{node.cpu_milli}m")
     if resource == "memory":
         return Quantity(node.memory_bytes)
+    if resource == "ephemeral-storage":
+        return Quantity(node.storage_bytes)
     return None
 
 

@@ -30,6 +30,7 @@ class NodeFacts:
         ips: its addresses, the primary one first.
         cpu_milli: capacity in thousandths of a CPU; what ``limits.cpu`` falls back to.
         memory_bytes: capacity; what ``limits.memory`` falls back to, and the base of OOM scores.
+        storage_bytes: size of the file system of ``root_dir``; ``limits.ephemeral-storage``.
         root_dir: ``--root-dir``.
         pod_logs: directory of the logs of all pods.
         cluster_dns: addresses of the cluster's DNS; empty standalone.
@@ -46,6 +47,7 @@ class NodeFacts:
     ips: tuple[str, ...] = ()
     cpu_milli: int = 0
     memory_bytes: int = 0
+    storage_bytes: int = 0
     root_dir: Path = Path("/var/lib/kubelet")
     pod_logs: Path = Path(DEFAULT_POD_LOGS)
     cluster_dns: tuple[str, ...] = ()

@@ -24,6 +24,10 @@ class EnvironmentFault(Exception):
         self.reason = reason
 
 
+class ImageFault(EnvironmentFault):
+    """The image of a volume could not be had: the container waits for it as for its own image."""
+
+
 class ContainerFault(Exception):
     """A container's configuration cannot be made (CreateContainerConfigError)."""
 
@@ -36,9 +40,6 @@ class Environment(Protocol):
 
     def admit(self, pod: Pod) -> None:
         """Count the pod among those of the node, whose cgroups are weighed together."""
-
-    def changed(self, pod: Pod) -> None:
-        """Take over what changed of an admitted pod: resources, labels, annotations."""
 
     async def sweep(self, known: Collection[str]) -> None:
         """Remove what pods other than the ``known`` UIDs left on the node."""

@@ -5,29 +5,35 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
 from kubeletpy.api.container import Container
+from kubeletpy.api.defaults import default_pull_policy
 from kubeletpy.api.meta import ObjectMeta
 from kubeletpy.api.pod import Pod
 from kubeletpy.blocking import Blocking
-from kubeletpy.cri.container_config import ContainerRequest, container_config
+from kubeletpy.cri.container_config import ContainerRequest, container_config, sub_path_of
 from kubeletpy.cri.environment import PodAddresses, environment
 from kubeletpy.cri.node import NodeFacts
 from kubeletpy.cri.sandbox_config import pod_log_directory, sandbox_config
 from kubeletpy.cri.security import ConfigError, ImageUser
+from kubeletpy.images.pulls import Images
 from kubeletpy.resources.cgroups import CgroupError, PodCgroups
+from kubeletpy.variables.services import Services
+from kubeletpy.variables.sources import VariableSources, read_files
 from kubeletpy.volumes.errors import VolumeError, VolumesError
 from kubeletpy.volumes.manager import PodVolumes
 from kubeletpy.volumes.nested import used_by
+from kubeletpy.volumes.objects import NoObjects
 from kubeletpy.volumes.paths import PodPaths
 from kubeletpy.volumes.plugin import MountRecord
 from kubeletpy_common import logs
 from kubeletpy_proto import cri_pb2
 
-from .environment import ContainerFault, EnvironmentFault
-from .state import ImageState, SandboxRecord
+from .environment import ContainerFault, EnvironmentFault, ImageFault
+from .state import ImagePhase, ImageState, SandboxRecord
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -42,10 +48,21 @@ class LocalEnvironment:
         node: facts of the node.
         cgroups: the cgroups of pods.
         volumes: the volumes and files of pods.
+        sources: what variables come from.
+        images: gets the images of image volumes; None: such volumes cannot be had.
     """
 
-    def __init__(self, node: NodeFacts, cgroups: PodCgroups, volumes: PodVolumes) -> None:
+    def __init__(
+        self,
+        node: NodeFacts,
+        cgroups: PodCgroups,
+        volumes: PodVolumes,
+        sources: VariableSources | None = None,
+        images: Images | None = None,
+    ) -> None:
         self._node = node
+        self._sources = sources or VariableSources(NoObjects(), Services(None))
+        self._images = images
         self._cgroups = cgroups
         self._volumes = volumes
         self._blocking: Blocking = volumes.context.blocking
@@ -56,13 +73,6 @@ class LocalEnvironment:
         self._admitted[pod.metadata.uid] = pod
         self._volumes.track(pod)
         self._weigh()
-
-    def changed(self, pod: Pod) -> None:
-        """Take over what changed of an admitted pod."""
-        before = self._admitted.get(pod.metadata.uid)
-        self._admitted[pod.metadata.uid] = pod
-        if before is None or before.spec != pod.spec:
-            self._weigh()
 
     async def sweep(self, known: Collection[str]) -> None:
         """Remove directories and cgroups of pods that nobody knows of any more.
@@ -175,12 +185,18 @@ class LocalEnvironment:
         if not used_by(container) <= mounted.keys():
             # An ephemeral container may use a volume that no other did.
             mounted = await self._mount(pod)
+        images = await self._image_volumes(pod, container, sandbox)
+        try:
+            collected = await self._sources.collect(pod, container)
+        except ConfigError as error:
+            raise ContainerFault(str(error)) from error
 
         def work() -> cri_pb2.ContainerConfig:
             volumes, files = self._volumes, self._volumes.files
             log = pod_log_directory(pod, self._node) / container.name
             log.mkdir(mode=0o755, parents=True, exist_ok=True)
-            variables = environment(pod, container, self._node, addresses)
+            sources = replace(collected, files=read_files(container, mounted))
+            variables = environment(pod, container, self._node, addresses, sources)
             request = ContainerRequest(
                 pod=pod,
                 container=container,
@@ -190,6 +206,13 @@ class LocalEnvironment:
                 image_user=ImageUser(uid=image.uid, name=image.username),
                 addresses=addresses,
                 volumes=mounted,
+                images=images,
+                image_sub_paths={
+                    index: sub_path_of(mount, variables)
+                    for index, mount in enumerate(container.volume_mounts)
+                    if mount.name in images
+                },
+                sources=sources,
                 sub_paths=volumes.sub_paths(pod, container, variables),
                 hosts_file=files.write_hosts(pod, own),
                 termination_log=files.termination_log(pod, container, attempt)
@@ -202,6 +225,34 @@ class LocalEnvironment:
             return await self._run(pod, f"making the files of container {container.name}", work)
         except ConfigError as error:
             raise ContainerFault(str(error)) from error
+
+    async def _image_volumes(
+        self, pod: Pod, container: Container, sandbox: SandboxRecord
+    ) -> dict[str, str]:
+        """Get the images of the image volumes of a container; return their ids by volume.
+
+        Raises:
+            ImageFault: one cannot be had.
+        """
+        found: dict[str, str] = {}
+        used = used_by(container)
+        for volume in pod.spec.volumes:
+            source = volume.image
+            if source is None or volume.name not in used:
+                continue
+            if self._images is None:
+                raise EnvironmentFault("FailedMount", "image volumes need an image service")
+            wanted = Container(
+                name=container.name,
+                image=source.reference,
+                image_pull_policy=source.pull_policy or default_pull_policy(source.reference),
+            )
+            config, _ = self.sandbox(pod, sandbox.attempt)
+            state = await self._images.ensure(pod, wanted, config)
+            if state.phase is not ImagePhase.PRESENT:
+                raise ImageFault(state.reason, state.message)
+            found[volume.name] = state.ref
+        return found
 
     async def teardown(self, pod: Pod) -> None:
         """Unmount the volumes and remove the cgroup of a pod of which nothing runs any more.

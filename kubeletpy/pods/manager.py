@@ -2,22 +2,15 @@
 
 One instance of a pod (namespace and name) lives at any time: a static pod that changes has its old
 instance ended and removed before the new one starts, and of many changes meanwhile only the last
-one counts; so has a pod of the API server that was deleted and made anew. A change of a pod that
-keeps its UID reaches the worker that runs it.
-
-Several sources are merged. What a source has not spoken about yet stays as it is: pods of the API
-server that an earlier kubelet ran go on from their checkpoints while the API server is away, and
-nothing found on the node counts as unwanted before every source has been heard.
-
-A kubelet owns the runtime behind its socket, as in Kubernetes: whatever there carries the labels of
-a pod and is wanted by no source is ended and removed.
+one counts. A kubelet owns the runtime behind its socket, as in Kubernetes: whatever there carries
+the labels of a pod and is wanted by no source is ended and removed.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterable, Callable
 from dataclasses import dataclass
 
 import msgspec
@@ -29,14 +22,7 @@ from kubeletpy.api.status import PodStatus
 from kubeletpy.cri import labels
 from kubeletpy.cri.client import CriError
 from kubeletpy.cri.events import ContainerEvents, EventsUnsupported, Resync
-from kubeletpy.sources.updates import (
-    API_SOURCE,
-    FILE_SOURCE,
-    PodUpdates,
-    from_api,
-    pod_key,
-    version_of,
-)
+from kubeletpy.sources.updates import CONFIG_HASH, PodUpdates, pod_key
 from kubeletpy_common import logs
 from kubeletpy_proto import cri_pb2
 
@@ -73,9 +59,9 @@ def desired_of(pod: Pod, crash_loop: CrashLoop) -> Desired:
     return Desired(pod, frozen(hashes), crash_loop)
 
 
-def slot_of(pod: Pod) -> str:
-    """Return the place in which one instance at a time may live: source, namespace and name."""
-    return f"{API_SOURCE if from_api(pod) else FILE_SOURCE}:{pod_key(pod)}"
+def version_of(pod: Pod) -> tuple[str, str]:
+    """Return what tells two versions of a pod apart: UID and content hash."""
+    return pod.metadata.uid, pod.metadata.annotations.get(CONFIG_HASH, "")
 
 
 @dataclass
@@ -112,28 +98,18 @@ class PodManager:
         self._saved: dict[str, Saved] = {}
         self._listing = Listing()
         self._listed = False
-        self._expected: frozenset[str] = frozenset({FILE_SOURCE})
-        self._synced: set[str] = set()
-        self._finished: set[str] = set()
-        self._swept = False
+        self._sourced = False
         self._adopted = asyncio.Event()
         self._sweeping: asyncio.Task[None] | None = None
         self._relist_bell = asyncio.Event()
         self._closing = False
 
-    async def run(self, sources: Mapping[str, AsyncIterable[PodUpdates]]) -> None:
-        """Run pods until cancelled; then all tasks end, and the pods go on without them.
-
-        Args:
-            sources: by name, `FILE_SOURCE` and `API_SOURCE`; the first updates of each say all
-                that it has, even if that is nothing.
-        """
+    async def run(self, source: AsyncIterable[PodUpdates]) -> None:
+        """Run pods until cancelled; then all tasks end, and the pods go on without them."""
         self._saved = self._tools.checkpoints.load()
-        self._expected = frozenset(sources)
         try:
             async with asyncio.TaskGroup() as group:
-                for name, source in sources.items():
-                    group.create_task(self._follow_source(name, source), name=f"pods of {name}")
+                group.create_task(self._follow_source(source), name="pod source")
                 group.create_task(self._follow_runtime(), name="runtime events")
                 group.create_task(self._relist(), name="relist")
         finally:
@@ -150,12 +126,12 @@ class PodManager:
     def pods(self) -> list[Pod]:
         """Return all pods with their statuses, also those that wait for an older instance."""
         found: list[Pod] = []
-        for slot in sorted({*self._active, *self._desired}):
-            entries = self._active.get(slot, {})
+        for name in sorted({*self._active, *self._desired}):
+            entries = self._active.get(name, {})
             for entry in entries.values():
                 pod = msgspec.structs.replace(entry.worker.pod, status=entry.worker.status)
                 found.append(pod)
-            wanted = self._desired.get(slot)
+            wanted = self._desired.get(name)
             if wanted is not None and wanted.metadata.uid not in entries:
                 saved = self._saved.get(wanted.metadata.uid)
                 status = saved.status if saved is not None and saved.status else wanted.status
@@ -167,12 +143,11 @@ class PodManager:
 
         That includes those of an earlier kubelet that have not been taken over yet.
         """
-        self._closing = True
-        self._synced |= self._expected
+        self._closing = self._sourced = True
         self._desired.clear()
         self._adopt()
-        for slot in list(self._active):
-            self._reconcile(slot)
+        for name in list(self._active):
+            self._reconcile(name)
         try:
             async with asyncio.timeout(timeout):
                 await self._adopted.wait()
@@ -186,6 +161,12 @@ class PodManager:
             return False
         return True
 
+    def retry(self, uid: str) -> None:
+        """Let a pod's worker try again at once what an object of the API server was missing for."""
+        worker = self._by_uid.get(uid)
+        if worker is not None:
+            worker.retry()
+
     def wake(self, uid: str) -> None:
         """Let a pod's worker decide again: something that it depends on changed."""
         worker = self._by_uid.get(uid)
@@ -197,11 +178,11 @@ class PodManager:
         workers = self._by_uid.values()
         return max((worker.longest_grace for worker in workers), default=0)
 
-    async def _follow_source(self, name: str, source: AsyncIterable[PodUpdates]) -> None:
+    async def _follow_source(self, source: AsyncIterable[PodUpdates]) -> None:
         async for updates in source:
-            self.apply(updates, name)
+            self.apply(updates)
 
-    def apply(self, updates: PodUpdates, source: str = FILE_SOURCE) -> None:
+    def apply(self, updates: PodUpdates) -> None:
         """Take over what changed in a source of pods."""
         if self._closing:
             return
@@ -210,49 +191,24 @@ class PodManager:
         for name, hints in updates.hints:
             logs.event(_log, logging.INFO, "fields without effect", pod=name, fields=list(hints))
         fresh = [*updates.added, *(change.new for change in updates.changed)]
-        removed = list(updates.removed)
-        if source not in self._synced:
-            self._synced.add(source)
-            removed += self._provisional(source, fresh)
-            # What is found on the node and wanted by none is ended now, but not by an old list.
-            self._relist_bell.set()
-        for pod in removed:
-            wanted = self._desired.get(slot_of(pod))
-            if wanted is not None and wanted.metadata.uid == pod.metadata.uid:
-                del self._desired[slot_of(pod)]
-            self._finished.discard(pod.metadata.uid)
+        for pod in updates.removed:
+            self._desired.pop(pod_key(pod), None)
         for pod in fresh:
-            self._desired[slot_of(pod)] = pod
+            self._desired[pod_key(pod)] = pod
+        self._sourced = True
         if not self._adopted.is_set():
             self._adopt()
             return
-        for slot in {slot_of(pod): None for pod in (*removed, *fresh)}:
-            self._reconcile(slot)
-
-    def _provisional(self, source: str, fresh: Iterable[Pod]) -> list[Pod]:
-        """Return the pods that went on from their checkpoints and are not wanted any more."""
-        named = {pod.metadata.uid for pod in fresh}
-        return [
-            pod
-            for pod in self._desired.values()
-            if from_api(pod) == (source == API_SOURCE) and pod.metadata.uid not in named
-        ]
+        for pod in (*updates.removed, *fresh):
+            self._reconcile(pod_key(pod))
 
     def _adopt(self) -> None:
-        """Once the pods that shall be and those that are are known: match them.
-
-        The API server may be away, and what it wants may be what runs it: only the sources of
-        the node itself are waited for.
-        """
-        heard = self._synced >= self._expected - {API_SOURCE}
-        if not (self._listed and heard) or self._adopted.is_set():
+        """Once the pods that shall be and those that are are known: match them."""
+        if not (self._listed and self._sourced) or self._adopted.is_set():
             return
         self._adopted.set()
-        unheard = API_SOURCE in self._expected - self._synced
         for uid, saved in self._saved.items():
-            if unheard and from_api(saved.pod):
-                self._desired.setdefault(slot_of(saved.pod), saved.pod)
-            wanted = self._desired.get(slot_of(saved.pod))
+            wanted = self._desired.get(pod_key(saved.pod))
             keep = wanted is not None and version_of(wanted) == version_of(saved.pod)
             pod = wanted if keep and wanted is not None else saved.pod
             self._start(pod, saved, ending=not keep)
@@ -261,18 +217,9 @@ class PodManager:
                 pod=pod_key(saved.pod), uid=uid,
             )  # fmt: skip
         self._saved = {}
-        self._tidy()
-        for slot in list(self._desired):
-            self._reconcile(slot)
-
-    def _tidy(self) -> None:
-        """End and remove what nobody wants; only once every source has said what it wants."""
-        if not self._adopted.is_set() or not self._synced >= self._expected:
-            return
         self._end_orphans()
-        if self._swept:
-            return
-        self._swept = True
+        for name in list(self._desired):
+            self._reconcile(name)
         waiting = {pod.metadata.uid for pod in self._desired.values()}
         known = frozenset(waiting | self._by_uid.keys())
         self._sweeping = asyncio.create_task(self._tools.environment.sweep(known), name="sweep")
@@ -288,48 +235,37 @@ class PodManager:
             )  # fmt: skip
             self._start(_stranger(identity), None, ending=True)
 
-    def _reconcile(self, slot: str) -> None:
+    def _reconcile(self, name: str) -> None:
         """Bring the instances of one pod to what is wanted: at most one, of the right version."""
-        wanted = self._desired.get(slot)
-        entries = self._active.get(slot, {})
+        wanted = self._desired.get(name)
+        entries = self._active.get(name, {})
         for entry in entries.values():
             if wanted is None or version_of(entry.worker.pod) != version_of(wanted):
                 entry.worker.terminate()
-            else:
-                self._lead(entry.worker, wanted)
-        if not entries and wanted is not None and wanted.metadata.uid not in self._finished:
+        if not entries and wanted is not None:
             self._start(wanted, None)
-
-    def _lead(self, worker: PodWorker, wanted: Pod) -> None:
-        """Tell a worker what its pod is to be now."""
-        if wanted != worker.pod:
-            worker.update(desired_of(wanted, self._crash_loop))
-        if wanted.metadata.deletion_timestamp is not None:
-            worker.terminate(wanted.metadata.deletion_grace_period_seconds)
 
     def _start(self, pod: Pod, saved: Saved | None, *, ending: bool = False) -> None:
         desired = desired_of(pod, self._crash_loop)
         worker = PodWorker(desired, self._tools, saved, self._published)
         if ending:
             worker.terminate()
-        else:
-            self._lead(worker, pod)
-        slot, uid = slot_of(pod), pod.metadata.uid
-        task = asyncio.create_task(worker.run(), name=f"pod {pod_key(pod)}")
-        self._active.setdefault(slot, {})[uid] = _Entry(worker, task)
+        name, uid = pod_key(pod), pod.metadata.uid
+        task = asyncio.create_task(worker.run(), name=f"pod {name}")
+        self._active.setdefault(name, {})[uid] = _Entry(worker, task)
         self._by_uid[uid] = worker
-        task.add_done_callback(lambda task: self._ended(slot, uid, task))
+        task.add_done_callback(lambda task: self._ended(name, uid, task))
 
-    def _ended(self, slot: str, uid: str, task: asyncio.Task[None]) -> None:
-        entries = self._active.get(slot, {})
+    def _ended(self, name: str, uid: str, task: asyncio.Task[None]) -> None:
+        entries = self._active.get(name, {})
         entry = entries.pop(uid, None)
         if not entries:
-            self._active.pop(slot, None)
+            self._active.pop(name, None)
         self._by_uid.pop(uid, None)
         if not task.cancelled() and task.exception() is not None:
             logs.event(
                 _log, logging.ERROR, "pod worker broke; it is started again",
-                pod=slot, reason=repr(task.exception()),
+                pod=name, reason=repr(task.exception()),
             )  # fmt: skip
             if entry is not None:
                 ending = entry.worker.ending
@@ -340,13 +276,9 @@ class PodManager:
                 )
                 return
         if not task.cancelled():
-            wanted = self._desired.get(slot)
-            if wanted is not None and from_api(wanted) and wanted.metadata.uid == uid:
-                # It goes on to exist while somebody's finalizer holds it, but not here.
-                self._finished.add(uid)
             if entry is not None and self._gone is not None:
                 self._gone(entry.worker.pod)
-            self._reconcile(slot)
+            self._reconcile(name)
 
     async def _follow_runtime(self) -> None:
         try:
@@ -407,7 +339,7 @@ class PodManager:
                 worker.refresh()
         self._listed = True
         if self._adopted.is_set():
-            self._tidy()
+            self._end_orphans()
         else:
             self._adopt()
         return True

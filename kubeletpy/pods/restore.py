@@ -7,13 +7,10 @@ from kubeletpy.api.status import PodStatus
 
 from .state import Outcome, ProbeResults, Terminal
 
-TERMINAL = ("Succeeded", "Failed")
-"""Phases that a pod never leaves."""
-
 
 def terminal_of(status: PodStatus) -> Terminal | None:
     """Return the end that a pod had come to, if it had."""
-    if status.phase not in TERMINAL:
+    if status.phase not in ("Succeeded", "Failed"):
         return None
     return Terminal(status.phase, status.reason, status.message)
 

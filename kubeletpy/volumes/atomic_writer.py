@@ -131,7 +131,8 @@ def _link(directory: Path, files: Mapping[str, ProjectedFile]) -> None:
     owners = {path.split("/")[0]: file.owner for path, file in files.items()}
     for first in sorted(_firsts(files)):
         link = directory / first
-        if link.is_symlink():
+        if os.path.lexists(link):
+            # A link of before, or a directory on which another volume is mounted.
             continue
         link.symlink_to(f"{DATA}/{first}")
         owner = owners[first]

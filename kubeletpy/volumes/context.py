@@ -11,7 +11,7 @@ from kubeletpy.cri.node import NodeFacts
 from kubeletpy.events import Recorder
 
 from .errors import VolumeError
-from .objects import NoObjects, Objects
+from .objects import Objects
 from .plugin import VolumeRequest
 from .tokens import Tokens
 
@@ -34,8 +34,8 @@ class Context:
     """
 
     node: NodeFacts
-    objects: Objects = field(default_factory=NoObjects)
-    tokens: Tokens = field(default_factory=lambda: Tokens(NoObjects()))
+    objects: Objects
+    tokens: Tokens
     recorder: Recorder | None = None
     node_labels: Callable[[], dict[str, str] | None] = lambda: None
     blocking: Blocking = field(default_factory=Blocking)

@@ -21,6 +21,7 @@ from kubeletpy.api.pod import Pod
 from kubeletpy.api.volumes import Volume
 from kubeletpy.cri.container_config import sub_path_of
 from kubeletpy.cri.node import NodeFacts
+from kubeletpy.events import Recorder
 from kubeletpy_common import logs
 
 from . import claims, cleanup, content, nested, records, subpath
@@ -32,8 +33,10 @@ from .host_path import HostPathPlugin
 from .image import ImagePlugin
 from .local import LocalPlugin
 from .nfs import NfsPlugin
+from .objects import NoObjects, Objects
 from .payload import group_of, user_of
 from .plugin import MountRecord, Plugins, SetUp, VolumePlugin, VolumeRequest
+from .tokens import Tokens
 
 _log = logging.getLogger(__name__)
 MOUNT_TIMEOUT = 123.0
@@ -72,17 +75,21 @@ class PodVolumes:
 
     Args:
         node: facts of the node; its ``root_dir`` holds all but hostPath volumes and logs.
+        objects: the API server; None: there is none.
+        recorder: takes events; None: nobody wants them.
 
     Attributes:
         files: what pods have besides volumes.
-        context: what the built-in plugins share; its API server is set before pods are taken up.
+        context: what the built-in plugins share.
         plugins: all kinds of volumes; `add` puts another before them.
     """
 
-    def __init__(self, node: NodeFacts) -> None:
+    def __init__(
+        self, node: NodeFacts, objects: Objects | None = None, recorder: Recorder | None = None
+    ) -> None:
         self.files = PodFiles(node)
-        self.context = Context(node)
-        context = self.context
+        objects = objects or NoObjects()
+        self.context = context = Context(node, objects, Tokens(objects), recorder)
         self.plugins = Plugins(
             [
                 *content.plugins(context),
@@ -110,8 +117,11 @@ class PodVolumes:
         if state is None:
             state = self._state(pod)
             state.ready = set(state.records)
+            self.context.objects.register(pod)
         elif state.pod == pod:
             return
+        elif state.pod.spec != pod.spec:
+            self.context.objects.register(pod)
         state.pod = pod
         self.changed(pod.metadata.uid)
 
@@ -393,6 +403,7 @@ class PodVolumes:
         await self.context.run_for(
             uid, "directory", "removing the directory", lambda: cleanup.remove_tree(directory)
         )
+        self.context.objects.unregister(uid)
         self._pods.pop(uid, None)
 
 

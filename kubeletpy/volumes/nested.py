@@ -38,7 +38,7 @@ def mount_points(pod: Pod, name: str) -> list[str]:
             outer = os.path.normpath(mount.mount_path).rstrip("/") + "/"
             inside: list[str] = []
             for path in every:
-                if not path.startswith(outer) or ".." in path.split("/"):
+                if not path.startswith(outer) or path == outer or ".." in path.split("/"):
                     continue
                 if not any(path.startswith(f"{one}/") for one in inside):
                     inside.append(path)

@@ -252,3 +252,23 @@ def test_amounts(name: str, amount: str) -> None:
         (f"spec.containers[0].resources.{kind}[{name}]", "Invalid value")
         for kind in ("limits", "requests")
     ]
+
+
+def test_nfs_volumes() -> None:
+    manifest = document(
+        volumes=[{"name": "a", "nfs": {}}, {"name": "b", "nfs": {"server": "s", "path": "x"}}]
+    )
+    assert errors_of(manifest) == [
+        ("spec.volumes[0].nfs.server", "Required value"),
+        ("spec.volumes[0].nfs.path", "Required value"),
+        ("spec.volumes[1].nfs.path", "Invalid value"),
+    ]
+
+
+def test_files_of_variables() -> None:
+    reference = {"path": "../env"}
+    assert container_errors(env=[{"name": "A", "valueFrom": {"fileKeyRef": reference}}]) == [
+        ("spec.containers[0].env[0].valueFrom.fileKeyRef.volumeName", "Required value"),
+        ("spec.containers[0].env[0].valueFrom.fileKeyRef.key", "Required value"),
+        ("spec.containers[0].env[0].valueFrom.fileKeyRef.path", "Invalid value"),
+    ]
