@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from kubeletpy.sources import apiserver
+
 from .core import Core
 
 
 def install(core: Core) -> None:
     """Let each part hook in; one line each, in the order in which they are started."""
+    apiserver.install(core)

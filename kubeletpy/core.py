@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterable, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -20,6 +20,7 @@ from kubeletpy.pods.manager import PodManager
 from kubeletpy.pods.steps import Tools
 from kubeletpy.registration.presence import NodePresence
 from kubeletpy.resources.cgroups import PodCgroups
+from kubeletpy.sources.updates import PodUpdates
 from kubeletpy.volumes.manager import PodVolumes
 from kubeletpy_common import logs
 from kubeletpy_common.cgroups import Hierarchy
@@ -55,6 +56,7 @@ class Core:
         background: what runs as long as the kubelet, by name; started again if it breaks.
         ready_checks: by name; each returns why the node is not Ready, or "".
         pressure: what the node is short of: MemoryPressure, DiskPressure, PIDPressure.
+        sources: of pods, by name, besides the directory of static pods.
         on_status: each is called with every new status of a pod.
         on_gone: each is called with a pod of which nothing is left on the node.
         routes: each adds its handlers to the application of port 10250.
@@ -76,6 +78,7 @@ class Core:
     background: list[tuple[str, Background]] = field(default_factory=list)
     ready_checks: dict[str, Callable[[], str]] = field(default_factory=dict)
     pressure: set[str] = field(default_factory=set)
+    sources: dict[str, AsyncIterable[PodUpdates]] = field(default_factory=dict)
     on_status: list[Callable[[Pod, PodStatus], None]] = field(default_factory=list)
     on_gone: list[Callable[[Pod], None]] = field(default_factory=list)
     routes: list[Callable[[web.Application], None]] = field(default_factory=list)

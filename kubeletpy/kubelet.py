@@ -35,7 +35,7 @@ from kubeletpy.resources.cgroups import CgroupError, PodCgroups
 from kubeletpy.server.app import Api, Server
 from kubeletpy.server.health import check_loop, check_runtime
 from kubeletpy.sources.static import StaticPodSource
-from kubeletpy.sources.updates import PodUpdates
+from kubeletpy.sources.updates import FILE_SOURCE, PodUpdates
 from kubeletpy.status.generate import Node
 from kubeletpy.variables.services import Services
 from kubeletpy.variables.sources import VariableSources
@@ -266,7 +266,8 @@ class Kubelet:
         terminate_pods: bool,
     ) -> bool:
         manager = core.manager
-        running = asyncio.create_task(manager.run(self._source(core.facts)), name="pods")
+        sources = {FILE_SOURCE: self._source(core.facts), **core.sources}
+        running = asyncio.create_task(manager.run(sources), name="pods")
         stopping = asyncio.create_task(stop.wait(), name="stop")
         beside = [
             asyncio.create_task(keep_running(name, work), name=name)
@@ -292,7 +293,11 @@ class Kubelet:
     async def _source(self, facts: NodeFacts) -> AsyncIterator[PodUpdates]:
         path = self._settings.static_pod_path
         if path is None:
-            logs.event(_log, logging.WARNING, "no source of pods: set --pod-manifest-path")
+            if self._settings.kubeconfig is None:
+                logs.event(
+                    _log, logging.WARNING,
+                    "no source of pods: set --pod-manifest-path or --kubeconfig",
+                )  # fmt: skip
             yield PodUpdates()
             await asyncio.Event().wait()
         else:

@@ -84,8 +84,8 @@ async def _run(config: Config) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopper.stop, number.name)
     async with AsyncExitStack() as stack:
-        spawner = Spawner()
-        await spawner.start()
+        spawner = Spawner(config.state / "spawner.lock")
+        await _start(spawner)
         stack.push_async_callback(spawner.close)
         runtime = await _open(config, spawner, stack)
         server = await _listen(config, runtime)
@@ -105,6 +105,13 @@ async def _run(config: Config) -> None:
         _remove_empty_cgroup(runtime)
         config.socket.unlink(missing_ok=True)
     logs.event(_log, logging.INFO, "stopped")
+
+
+async def _start(spawner: Spawner) -> None:
+    try:
+        await spawner.start()
+    except OSError as error:
+        raise DaemonError(f"start the spawner: {error}") from error
 
 
 def _remove_empty_cgroup(runtime: Runtime) -> None:

@@ -141,6 +141,13 @@ class ApiClient:
         if self._context is not None:
             self.access.load_client_certificate(self._context)
 
+    async def turn(self) -> None:
+        """Wait for the rate limit; the request that follows is then an ``urgent`` one.
+
+        For requests whose body shall be as new as can be: it is made after the wait.
+        """
+        await self._throttle.take()
+
     async def get(
         self, path: str, *, params: Mapping[str, str] | None = None, timeout: float = TIMEOUT
     ) -> dict[str, Any]:

@@ -15,6 +15,7 @@ never depends on the success of an earlier one. The course of a pod::
 from __future__ import annotations
 
 from kubeletpy.api.container import Container, Probe
+from kubeletpy.sources.updates import from_api
 
 from .collect import garbage
 from .plan import FAILED, SUCCEEDED, Actions, Desired, Plan, ResetContainer
@@ -54,6 +55,8 @@ def decide(desired: Desired, observed: Observed, now: float) -> Actions:
         now: the time in seconds since the epoch.
     """
     plan = Plan(desired, observed, now)
+    if observed.ending:
+        return _terminate(plan)
     terminal = observed.concluded or _deadline(plan)
     if terminal is None and restarts_all(desired.pod, observed):
         return _reset(plan)
@@ -93,6 +96,23 @@ def _conclude(plan: Plan, terminal: Terminal) -> Actions:
     if alive(plan.observed) and not plan.blocked(KILL_STEP):
         plan.kill_pod = terminal.reason or "all containers have ended"
     return plan.finish(garbage(plan))
+
+
+def _terminate(plan: Plan) -> Actions:
+    """Say what became of a pod that is being terminated; how it is ended is the worker's.
+
+    A pod of the API server comes to an end before it is deleted (KEP-3329): Succeeded if each of
+    its regular containers ended with 0, by itself or when it was asked to. A static pod does not.
+    """
+    desired, observed = plan.desired, plan.observed
+    regular = [observed.latest(one.name) for one in desired.pod.spec.containers]
+    plan.initialized = any(record is not None for record in regular)
+    plan.terminal = observed.concluded
+    plan.ended = not alive(observed)
+    if plan.ended and plan.terminal is None and from_api(desired.pod):
+        done = all(one is not None and one.exited and one.exit_code == 0 for one in regular)
+        plan.terminal = SUCCEEDED if done else FAILED
+    return plan.finish()
 
 
 def alive(observed: Observed) -> bool:

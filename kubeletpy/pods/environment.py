@@ -41,6 +41,9 @@ class Environment(Protocol):
     def admit(self, pod: Pod) -> None:
         """Count the pod among those of the node, whose cgroups are weighed together."""
 
+    def changed(self, pod: Pod) -> None:
+        """Take over what changed of an admitted pod: resources, labels, annotations."""
+
     async def sweep(self, known: Collection[str]) -> None:
         """Remove what pods other than the ``known`` UIDs left on the node."""
 

@@ -74,6 +74,13 @@ class LocalEnvironment:
         self._volumes.track(pod)
         self._weigh()
 
+    def changed(self, pod: Pod) -> None:
+        """Take over what changed of an admitted pod."""
+        before = self._admitted.get(pod.metadata.uid)
+        self._admitted[pod.metadata.uid] = pod
+        if before is None or before.spec != pod.spec:
+            self._weigh()
+
     async def sweep(self, known: Collection[str]) -> None:
         """Remove directories and cgroups of pods that nobody knows of any more.
 

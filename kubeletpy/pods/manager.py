@@ -2,15 +2,22 @@
 
 One instance of a pod (namespace and name) lives at any time: a static pod that changes has its old
 instance ended and removed before the new one starts, and of many changes meanwhile only the last
-one counts. A kubelet owns the runtime behind its socket, as in Kubernetes: whatever there carries
-the labels of a pod and is wanted by no source is ended and removed.
+one counts; so has a pod of the API server that was deleted and made anew. A change of a pod that
+keeps its UID reaches the worker that runs it.
+
+Several sources are merged. What a source has not spoken about yet stays as it is: pods of the API
+server that an earlier kubelet ran go on from their checkpoints while the API server is away, and
+nothing found on the node counts as unwanted before every source has been heard.
+
+A kubelet owns the runtime behind its socket, as in Kubernetes: whatever there carries the labels of
+a pod and is wanted by no source is ended and removed.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterable, Callable
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import msgspec
@@ -22,7 +29,14 @@ from kubeletpy.api.status import PodStatus
 from kubeletpy.cri import labels
 from kubeletpy.cri.client import CriError
 from kubeletpy.cri.events import ContainerEvents, EventsUnsupported, Resync
-from kubeletpy.sources.updates import CONFIG_HASH, PodUpdates, pod_key
+from kubeletpy.sources.updates import (
+    API_SOURCE,
+    FILE_SOURCE,
+    PodUpdates,
+    from_api,
+    pod_key,
+    version_of,
+)
 from kubeletpy_common import logs
 from kubeletpy_proto import cri_pb2
 
@@ -59,9 +73,9 @@ def desired_of(pod: Pod, crash_loop: CrashLoop) -> Desired:
     return Desired(pod, frozen(hashes), crash_loop)
 
 
-def version_of(pod: Pod) -> tuple[str, str]:
-    """Return what tells two versions of a pod apart: UID and content hash."""
-    return pod.metadata.uid, pod.metadata.annotations.get(CONFIG_HASH, "")
+def slot_of(pod: Pod) -> str:
+    """Return the place in which one instance at a time may live: source, namespace and name."""
+    return f"{API_SOURCE if from_api(pod) else FILE_SOURCE}:{pod_key(pod)}"
 
 
 @dataclass
@@ -98,18 +112,28 @@ class PodManager:
         self._saved: dict[str, Saved] = {}
         self._listing = Listing()
         self._listed = False
-        self._sourced = False
+        self._expected: frozenset[str] = frozenset({FILE_SOURCE})
+        self._synced: set[str] = set()
+        self._finished: set[str] = set()
+        self._swept = False
         self._adopted = asyncio.Event()
         self._sweeping: asyncio.Task[None] | None = None
         self._relist_bell = asyncio.Event()
         self._closing = False
 
-    async def run(self, source: AsyncIterable[PodUpdates]) -> None:
-        """Run pods until cancelled; then all tasks end, and the pods go on without them."""
+    async def run(self, sources: Mapping[str, AsyncIterable[PodUpdates]]) -> None:
+        """Run pods until cancelled; then all tasks end, and the pods go on without them.
+
+        Args:
+            sources: by name, `FILE_SOURCE` and `API_SOURCE`; the first updates of each say all
+                that it has, even if that is nothing.
+        """
         self._saved = self._tools.checkpoints.load()
+        self._expected = frozenset(sources)
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._follow_source(source), name="pod source")
+                for name, source in sources.items():
+                    group.create_task(self._follow_source(name, source), name=f"pods of {name}")
                 group.create_task(self._follow_runtime(), name="runtime events")
                 group.create_task(self._relist(), name="relist")
         finally:
@@ -126,12 +150,12 @@ class PodManager:
     def pods(self) -> list[Pod]:
         """Return all pods with their statuses, also those that wait for an older instance."""
         found: list[Pod] = []
-        for name in sorted({*self._active, *self._desired}):
-            entries = self._active.get(name, {})
+        for slot in sorted({*self._active, *self._desired}):
+            entries = self._active.get(slot, {})
             for entry in entries.values():
                 pod = msgspec.structs.replace(entry.worker.pod, status=entry.worker.status)
                 found.append(pod)
-            wanted = self._desired.get(name)
+            wanted = self._desired.get(slot)
             if wanted is not None and wanted.metadata.uid not in entries:
                 saved = self._saved.get(wanted.metadata.uid)
                 status = saved.status if saved is not None and saved.status else wanted.status
@@ -143,11 +167,12 @@ class PodManager:
 
         That includes those of an earlier kubelet that have not been taken over yet.
         """
-        self._closing = self._sourced = True
+        self._closing = True
+        self._synced |= self._expected
         self._desired.clear()
         self._adopt()
-        for name in list(self._active):
-            self._reconcile(name)
+        for slot in list(self._active):
+            self._reconcile(slot)
         try:
             async with asyncio.timeout(timeout):
                 await self._adopted.wait()
@@ -178,11 +203,11 @@ class PodManager:
         workers = self._by_uid.values()
         return max((worker.longest_grace for worker in workers), default=0)
 
-    async def _follow_source(self, source: AsyncIterable[PodUpdates]) -> None:
+    async def _follow_source(self, name: str, source: AsyncIterable[PodUpdates]) -> None:
         async for updates in source:
-            self.apply(updates)
+            self.apply(updates, name)
 
-    def apply(self, updates: PodUpdates) -> None:
+    def apply(self, updates: PodUpdates, source: str = FILE_SOURCE) -> None:
         """Take over what changed in a source of pods."""
         if self._closing:
             return
@@ -191,24 +216,49 @@ class PodManager:
         for name, hints in updates.hints:
             logs.event(_log, logging.INFO, "fields without effect", pod=name, fields=list(hints))
         fresh = [*updates.added, *(change.new for change in updates.changed)]
-        for pod in updates.removed:
-            self._desired.pop(pod_key(pod), None)
+        removed = list(updates.removed)
+        if source not in self._synced:
+            self._synced.add(source)
+            removed += self._provisional(source, fresh)
+            # What is found on the node and wanted by none is ended now, but not by an old list.
+            self._relist_bell.set()
+        for pod in removed:
+            wanted = self._desired.get(slot_of(pod))
+            if wanted is not None and wanted.metadata.uid == pod.metadata.uid:
+                del self._desired[slot_of(pod)]
+            self._finished.discard(pod.metadata.uid)
         for pod in fresh:
-            self._desired[pod_key(pod)] = pod
-        self._sourced = True
+            self._desired[slot_of(pod)] = pod
         if not self._adopted.is_set():
             self._adopt()
             return
-        for pod in (*updates.removed, *fresh):
-            self._reconcile(pod_key(pod))
+        for slot in {slot_of(pod): None for pod in (*removed, *fresh)}:
+            self._reconcile(slot)
+
+    def _provisional(self, source: str, fresh: Iterable[Pod]) -> list[Pod]:
+        """Return the pods that went on from their checkpoints and are not wanted any more."""
+        named = {pod.metadata.uid for pod in fresh}
+        return [
+            pod
+            for pod in self._desired.values()
+            if from_api(pod) == (source == API_SOURCE) and pod.metadata.uid not in named
+        ]
 
     def _adopt(self) -> None:
-        """Once the pods that shall be and those that are are known: match them."""
-        if not (self._listed and self._sourced) or self._adopted.is_set():
+        """Once the pods that shall be and those that are are known: match them.
+
+        The API server may be away, and what it wants may be what runs it: only the sources of
+        the node itself are waited for.
+        """
+        heard = self._synced >= self._expected - {API_SOURCE}
+        if not (self._listed and heard) or self._adopted.is_set():
             return
         self._adopted.set()
+        unheard = API_SOURCE in self._expected - self._synced
         for uid, saved in self._saved.items():
-            wanted = self._desired.get(pod_key(saved.pod))
+            if unheard and from_api(saved.pod):
+                self._desired.setdefault(slot_of(saved.pod), saved.pod)
+            wanted = self._desired.get(slot_of(saved.pod))
             keep = wanted is not None and version_of(wanted) == version_of(saved.pod)
             pod = wanted if keep and wanted is not None else saved.pod
             self._start(pod, saved, ending=not keep)
@@ -217,9 +267,18 @@ class PodManager:
                 pod=pod_key(saved.pod), uid=uid,
             )  # fmt: skip
         self._saved = {}
+        self._tidy()
+        for slot in list(self._desired):
+            self._reconcile(slot)
+
+    def _tidy(self) -> None:
+        """End and remove what nobody wants; only once every source has said what it wants."""
+        if not self._adopted.is_set() or not self._synced >= self._expected:
+            return
         self._end_orphans()
-        for name in list(self._desired):
-            self._reconcile(name)
+        if self._swept:
+            return
+        self._swept = True
         waiting = {pod.metadata.uid for pod in self._desired.values()}
         known = frozenset(waiting | self._by_uid.keys())
         self._sweeping = asyncio.create_task(self._tools.environment.sweep(known), name="sweep")
@@ -235,37 +294,48 @@ class PodManager:
             )  # fmt: skip
             self._start(_stranger(identity), None, ending=True)
 
-    def _reconcile(self, name: str) -> None:
+    def _reconcile(self, slot: str) -> None:
         """Bring the instances of one pod to what is wanted: at most one, of the right version."""
-        wanted = self._desired.get(name)
-        entries = self._active.get(name, {})
+        wanted = self._desired.get(slot)
+        entries = self._active.get(slot, {})
         for entry in entries.values():
             if wanted is None or version_of(entry.worker.pod) != version_of(wanted):
                 entry.worker.terminate()
-        if not entries and wanted is not None:
+            else:
+                self._lead(entry.worker, wanted)
+        if not entries and wanted is not None and wanted.metadata.uid not in self._finished:
             self._start(wanted, None)
+
+    def _lead(self, worker: PodWorker, wanted: Pod) -> None:
+        """Tell a worker what its pod is to be now."""
+        if wanted != worker.pod:
+            worker.update(desired_of(wanted, self._crash_loop))
+        if wanted.metadata.deletion_timestamp is not None:
+            worker.terminate(wanted.metadata.deletion_grace_period_seconds)
 
     def _start(self, pod: Pod, saved: Saved | None, *, ending: bool = False) -> None:
         desired = desired_of(pod, self._crash_loop)
         worker = PodWorker(desired, self._tools, saved, self._published)
         if ending:
             worker.terminate()
-        name, uid = pod_key(pod), pod.metadata.uid
-        task = asyncio.create_task(worker.run(), name=f"pod {name}")
-        self._active.setdefault(name, {})[uid] = _Entry(worker, task)
+        else:
+            self._lead(worker, pod)
+        slot, uid = slot_of(pod), pod.metadata.uid
+        task = asyncio.create_task(worker.run(), name=f"pod {pod_key(pod)}")
+        self._active.setdefault(slot, {})[uid] = _Entry(worker, task)
         self._by_uid[uid] = worker
-        task.add_done_callback(lambda task: self._ended(name, uid, task))
+        task.add_done_callback(lambda task: self._ended(slot, uid, task))
 
-    def _ended(self, name: str, uid: str, task: asyncio.Task[None]) -> None:
-        entries = self._active.get(name, {})
+    def _ended(self, slot: str, uid: str, task: asyncio.Task[None]) -> None:
+        entries = self._active.get(slot, {})
         entry = entries.pop(uid, None)
         if not entries:
-            self._active.pop(name, None)
+            self._active.pop(slot, None)
         self._by_uid.pop(uid, None)
         if not task.cancelled() and task.exception() is not None:
             logs.event(
                 _log, logging.ERROR, "pod worker broke; it is started again",
-                pod=name, reason=repr(task.exception()),
+                pod=slot, reason=repr(task.exception()),
             )  # fmt: skip
             if entry is not None:
                 ending = entry.worker.ending
@@ -276,9 +346,13 @@ class PodManager:
                 )
                 return
         if not task.cancelled():
+            wanted = self._desired.get(slot)
+            if wanted is not None and from_api(wanted) and wanted.metadata.uid == uid:
+                # It goes on to exist while somebody's finalizer holds it, but not here.
+                self._finished.add(uid)
             if entry is not None and self._gone is not None:
                 self._gone(entry.worker.pod)
-            self._reconcile(name)
+            self._reconcile(slot)
 
     async def _follow_runtime(self) -> None:
         try:
@@ -339,7 +413,7 @@ class PodManager:
                 worker.refresh()
         self._listed = True
         if self._adopted.is_set():
-            self._end_orphans()
+            self._tidy()
         else:
             self._adopt()
         return True

@@ -116,6 +116,7 @@ class Actions:
         waiting: by container name, why it does not run.
         terminal: set once the pod is at its end.
         initialized: whether all init containers have done their work.
+        ended: whether the pod was terminated and nothing of it lives any more.
         wake_at: when to decide again even if nothing happens.
     """
 
@@ -130,6 +131,7 @@ class Actions:
     waiting: Mapping[str, Waiting] = field(default_factory=frozen)
     terminal: Terminal | None = None
     initialized: bool = False
+    ended: bool = False
     wake_at: float | None = None
 
     @property
@@ -159,6 +161,7 @@ class Plan:
         self.terminal: Terminal | None = None
         self.initialized = False
         self.reset: list[ResetContainer] = []
+        self.ended = False
         self.waiting: dict[str, Waiting] = {}
         self._kill: list[KillContainer] = []
         self._pull: list[str] = []
@@ -305,5 +308,6 @@ class Plan:
             waiting=frozen(self.waiting),
             terminal=self.terminal,
             initialized=self.initialized,
+            ended=self.ended,
             wake_at=min(self._wake) if self._wake else None,
         )

@@ -7,10 +7,13 @@ from kubeletpy.api.status import PodStatus
 
 from .state import Outcome, ProbeResults, Terminal
 
+TERMINAL = ("Succeeded", "Failed")
+"""Phases that a pod never leaves."""
+
 
 def terminal_of(status: PodStatus) -> Terminal | None:
     """Return the end that a pod had come to, if it had."""
-    if status.phase not in ("Succeeded", "Failed"):
+    if status.phase not in TERMINAL:
         return None
     return Terminal(status.phase, status.reason, status.message)
 

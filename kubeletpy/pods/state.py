@@ -176,6 +176,7 @@ class Observed:
         started_at: when this kubelet (or the one before it) first saw the pod.
         concluded: the end the pod came to earlier; it is for good.
         attempts: by container name, the highest number that one ever had.
+        ending: whether the pod is being terminated: nothing of it starts any more.
     """
 
     sandboxes: tuple[SandboxRecord, ...] = ()
@@ -187,6 +188,7 @@ class Observed:
     started_at: float = 0.0
     concluded: Terminal | None = None
     attempts: Mapping[str, int] = field(default_factory=frozen)
+    ending: bool = False
 
     @property
     def sandbox(self) -> SandboxRecord | None:

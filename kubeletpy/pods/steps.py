@@ -9,14 +9,14 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 
 from kubeletpy.api.container import Container, EphemeralContainer
 from kubeletpy.api.pod import Pod
 from kubeletpy.cri.client import CriClient, CriError
 from kubeletpy.events import Recorder
-from kubeletpy.hooks.runner import HookError, Hooks
+from kubeletpy.hooks.runner import HookError, Hooks, describe
 from kubeletpy.images.pulls import Images, reason_of
 from kubeletpy.probes.worker import Check
 from kubeletpy.status.generate import Node
@@ -27,19 +27,25 @@ from .checkpoint import Checkpoints
 from .environment import ContainerFault, Environment, EnvironmentFault, ImageFault
 from .observe import BACKOFF, Observer, PodView
 from .plan import ResetContainer, StartContainer
-from .restarts import every_container, is_sidecar
+from .restarts import every_container
 from .state import ContainerPhase, ContainerRecord, ImageState, SandboxRecord
+from .turns import Turns
 
 _log = logging.getLogger(__name__)
 SHORTEST_GRACE = 2
-"""Seconds that a container has at least between SIGTERM and SIGKILL, unless its grace is 0."""
+"""Seconds that a container has at least between SIGTERM and SIGKILL, as in the Go kubelet."""
 HOOK_LIMIT = 3600.0
 """Seconds that a postStart hook may take; the Go kubelet sets no limit of its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tools:
-    """What all workers share."""
+    """What all workers share.
+
+    Attributes:
+        farewells: awaited with a pod that has ended and of which nothing lives or is mounted any
+            more, before its last traces are removed.
+    """
 
     cri: CriClient
     observer: Observer
@@ -51,6 +57,7 @@ class Tools:
     checkpoints: Checkpoints
     node: Node
     clock: Callable[[], float] = time.time
+    farewells: list[Callable[[Pod], Awaitable[None]]] = field(default_factory=list)
 
 
 class StepError(Exception):
@@ -78,6 +85,7 @@ class Steps:
 
     def __init__(self, pod: Pod, tools: Tools) -> None:
         self._tools = tools
+        self._hooked: set[str] = set()
         self.update(pod)
 
     def update(self, pod: Pod) -> None:
@@ -192,17 +200,27 @@ class Steps:
             if not hook.done():
                 return
             try:
-                hook.result()
+                self._note_hook(container, hook.result())
             except HookError as error:
                 message = f"PostStartHook failed: {error}"
                 self._tools.recorder.warning(
                     self._pod, "FailedPostStartHook", message, container.name
+                )
+                meta = self._pod.metadata
+                message = (
+                    f'{describe(handler)} for Container "{container.name}" in Pod '
+                    f'"{meta.name}_{meta.namespace}({meta.uid})" failed - error: {error}'
                 )
                 raise StepError("PostStartHookError", message) from error
         finally:
             for task in (hook, stop):
                 task.cancel()
             await asyncio.gather(hook, stop, return_exceptions=True)
+
+    def _note_hook(self, container: Container, note: str) -> None:
+        if note:
+            recorder = self._tools.recorder
+            recorder.warning(self._pod, "LifecycleHTTPFallback", note, container.name)
 
     def address(self, sandbox: SandboxRecord | None) -> str:
         """Return the address at which the pod's containers are asked."""
@@ -220,8 +238,17 @@ class Steps:
         sandbox: SandboxRecord | None,
         *,
         hook: bool = True,
+        turns: Turns | None = None,
     ) -> None:
-        """End a container: preStop hook, stop signal, SIGKILL, all within ``grace`` seconds.
+        """End a container: preStop hook, its turn, stop signal, SIGKILL, within ``grace`` seconds.
+
+        Args:
+            container_id, name: which one.
+            message: of the event.
+            grace: seconds.
+            sandbox: its own, for the address that hooks ask.
+            hook: whether to run its preStop hook.
+            turns: the order among the containers of a pod that ends.
 
         Raises:
             StepError: it may still run.
@@ -231,17 +258,23 @@ class Steps:
         tools.recorder.normal(self._pod, "Killing", message, name)
         container = self.containers.get(name)
         lifecycle = container.lifecycle if container else None
+        # A hook runs once, also if the end of its container is hurried or tried again.
+        hook = hook and container_id not in self._hooked
         if grace > 0 and hook and container and lifecycle and lifecycle.pre_stop:
+            self._hooked.add(container_id)
             address = self.address(sandbox)
             try:
-                await tools.hooks.run(lifecycle.pre_stop, container, container_id, address, grace)
+                pre_stop = lifecycle.pre_stop
+                self._note_hook(
+                    container,
+                    await tools.hooks.run(pre_stop, container, container_id, address, grace),
+                )
             except HookError as error:
                 text = f"PreStopHook failed: {error}"
                 tools.recorder.warning(self._pod, "FailedPreStopHook", text, name)
-        remaining = 0
-        if grace > 0:
-            elapsed = max(tools.clock() - begun, 0.0)
-            remaining = max(round(grace - elapsed), SHORTEST_GRACE)
+        if turns is not None:
+            await turns.wait(name, grace - max(tools.clock() - begun, 0.0))
+        remaining = max(round(grace - max(tools.clock() - begun, 0.0)), SHORTEST_GRACE)
         try:
             await tools.cri.stop_container(container_id, remaining)
         except CriError as error:
@@ -249,32 +282,25 @@ class Steps:
                 text = f"error killing container {name}: {reason_of(error)}"
                 tools.recorder.warning(self._pod, "FailedKillPod", text, name)
                 raise StepError("FailedKillPod", text) from error
+        if turns is not None:
+            turns.ended(name)
 
     async def kill_all(
         self, view: PodView, grace: float, hooked: frozenset[str] = frozenset()
     ) -> None:
-        """End all that lives of the pod: regular containers, then sidecars, then sandboxes.
+        """End all that lives of the pod: its containers in the order of `Turns`, then sandboxes.
 
-        Sidecars go one after the other in the reverse of their order (KEP-753), within what is
-        left of ``grace`` seconds. The containers ``hooked`` have their preStop hook running or
-        behind them already.
+        The containers ``hooked`` have their preStop hook running or behind them already.
 
         Raises:
             StepError: something may still live.
         """
-        begun = self._tools.clock()
         alive = [
             record
             for record in view.containers
             if record.phase in (ContainerPhase.RUNNING, ContainerPhase.UNKNOWN)
         ]
-        sidecars = [one.name for one in reversed(self._pod.spec.init_containers) if is_sidecar(one)]
-        await self._kill_some(
-            (record for record in alive if record.name not in sidecars), view, grace, hooked
-        )
-        for name in sidecars:
-            left = grace if grace <= 0 else max(grace - (self._tools.clock() - begun), 1.0)
-            await self._kill_some((one for one in alive if one.name == name), view, left, hooked)
+        await self._kill_some(alive, view, grace, hooked)
         for box in view.sandboxes:
             if not box.ready and not alive:
                 continue
@@ -312,6 +338,8 @@ class Steps:
         hooked: frozenset[str],
     ) -> None:
         boxes = {box.id: box for box in view.sandboxes}
+        records = list(records)
+        turns = Turns(self._pod, {record.name for record in records})
         ended = await asyncio.gather(
             *(
                 self.kill(
@@ -321,6 +349,7 @@ class Steps:
                     grace,
                     boxes.get(record.sandbox_id),
                     hook=record.id not in hooked,
+                    turns=turns,
                 )
                 for record in records
             ),
@@ -370,6 +399,14 @@ class Steps:
         except EnvironmentFault as error:
             self._tools.recorder.warning(self._pod, error.reason, str(error))
             raise StepError(error.reason, str(error)) from error
+
+    async def farewell(self) -> None:
+        """Let all who have to see the end of the pod off do so: its last status is told.
+
+        May take as long as the API server is away; what is left of the pod waits for it.
+        """
+        for each in self._tools.farewells:
+            await each(self._pod)
 
     async def purge(self, view: PodView) -> None:
         """Remove sandboxes, containers, logs, directories and the checkpoint.

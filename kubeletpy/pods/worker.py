@@ -22,9 +22,10 @@ from functools import partial
 from typing import Any
 
 from kubeletpy.api.pod import Pod
-from kubeletpy.api.status import PodStatus
+from kubeletpy.api.status import PodCondition, PodStatus
 from kubeletpy.cri.client import CriError
 from kubeletpy.probes.worker import PodProbes
+from kubeletpy.sources.updates import from_api
 from kubeletpy.status.generate import pod_status
 from kubeletpy_common import logs
 
@@ -34,7 +35,7 @@ from .backoff import STEP
 from .checkpoint import Saved
 from .observe import PodView
 from .plan import Actions, Desired, KillContainer, StartContainer
-from .restore import attempts_of, seeds, terminal_of
+from .restore import TERMINAL, attempts_of, seeds, terminal_of
 from .state import (
     KILL_STEP,
     RESET_STEP,
@@ -55,6 +56,8 @@ READ_TIMEOUT = 20.0
 """Seconds that reading the state of one pod may take."""
 READ_RETRY = 1.0
 LONGEST_SLEEP = 3600.0
+_SHORTER = 0.5
+"""Seconds by which a grace has to be shorter than what is left to hurry a termination."""
 _BY_OBJECTS = frozenset({"FailedMount", "CreateContainerConfigError"})
 """Failures that may be over when a ConfigMap or Secret changes."""
 STEP_CANCEL_WAIT = 10.0
@@ -98,14 +101,21 @@ class PodWorker:
         self._ending = asyncio.Event()
         self._grace: int | None = None
         self._deadline: float | None = None
+        self._hurried = False
+        self._disruption: PodCondition | None = None
+        self._told = False
         self._gone = False
         self._step: asyncio.Task[None] | None = None
         self._ending_step = False
         self._starting: set[str] = set()
         self._torn_down = False
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        if saved is None and from_api(desired.pod) and desired.pod.status.start_time is not None:
+            # What a kubelet before told the API server is all that is known of the pod's past.
+            saved = Saved(desired.pod, desired.pod.status)
         if saved is not None:
             self._restore(saved)
+        self._follow_end()
 
     @property
     def pod(self) -> Pod:
@@ -124,11 +134,55 @@ class PodWorker:
 
     def update(self, desired: Desired) -> None:
         """Take over a changed specification of the same pod: an image, an ephemeral container."""
+        before, pod = self.desired.pod, desired.pod
         self.desired = desired
-        self._steps.update(desired.pod)
-        self._probes.update(desired.pod)
-        self._save(lambda: self._tools.checkpoints.save_pod(desired.pod))
+        self._steps.update(pod)
+        self._probes.update(pod)
+        self._forget_images(before)
+        self._follow_end()
+        if before.spec != pod.spec or before.metadata != pod.metadata:
+            self._save(lambda: self._tools.checkpoints.save_pod(pod))
+            self._tools.environment.changed(pod)
         self.wake()
+
+    def _forget_images(self, before: Pod) -> None:
+        """Ask anew for the image of each container that names another one now."""
+        for container in (*before.spec.init_containers, *before.spec.containers):
+            now = self._steps.containers.get(container.name)
+            image = self._images.get(container.name)
+            if now is None or now.image == container.image or image is None:
+                continue
+            if image.phase is not ImagePhase.PULLING:
+                del self._images[container.name]
+
+    def _follow_end(self) -> None:
+        """End the pod if the API server says that it has come to its end, whoever wrote that."""
+        status = self.pod.status
+        if from_api(self.pod) and self.status.phase not in TERMINAL:
+            ended = terminal_of(status)
+            if ended is not None:
+                self.conclude(ended)
+
+    def conclude(
+        self,
+        terminal: Terminal,
+        *,
+        grace: int | None = None,
+        disruption: PodCondition | None = None,
+    ) -> None:
+        """End all containers of the pod for good; what is left of it stays until it is deleted.
+
+        Args:
+            terminal: phase, reason and message, told once nothing runs any more.
+            grace: seconds that the containers get; None: the pod's own.
+            disruption: the condition DisruptionTarget, if it is not the pod's own doing.
+        """
+        if self._concluded is not None:
+            return
+        self._concluded, self._disruption = terminal, disruption
+        if grace is not None:
+            self._grace = grace if self._grace is None else min(self._grace, grace)
+        self._bell.set()
 
     def wake(self) -> None:
         """Decide again: something changed that the runtime does not know of."""
@@ -151,6 +205,9 @@ class PodWorker:
         """End the pod and remove all of it; ``grace`` in seconds, None: the pod's own."""
         if grace is not None:
             self._grace = grace if self._grace is None else min(self._grace, grace)
+            until = self._tools.clock() + grace
+            if self._deadline is not None and until < self._deadline - _SHORTER:
+                self._deadline, self._hurried = until, True
         self._ending.set()
         self._bell.set()
 
@@ -268,17 +325,22 @@ class PodWorker:
             started_at=self._started_at,
             concluded=self._concluded,
             attempts=frozen(self._attempts),
+            ending=self.ending,
         )
 
     def _publish(self, observed: Observed, actions: Actions, now: float) -> None:
         status = pod_status(
             self.desired, observed, actions, node=self._tools.node, now=now, previous=self.status
         )
-        if status == self.status:
+        if self._disruption is not None and status.phase in TERMINAL:
+            _set_condition(status, self._disruption)
+        if status == self.status and self._told:
             return
+        if status != self.status:
+            uid = self.pod.metadata.uid
+            self._save(lambda: self._tools.checkpoints.save_status(uid, status))
         self.status = status
-        uid = self.pod.metadata.uid
-        self._save(lambda: self._tools.checkpoints.save_status(uid, status))
+        self._told = True
         if self._published is not None:
             self._published(self.pod, status)
 
@@ -452,7 +514,8 @@ class PodWorker:
         for record in self._view.containers:
             if not record.exited:
                 self._mark(record.id, KillReason.POD)
-        await self._try(KILL_STEP, self._steps.kill_all(self._view, grace_of(self.pod)))
+        grace = grace_of(self.pod) if self._grace is None else self._grace
+        await self._try(KILL_STEP, self._steps.kill_all(self._view, grace))
 
     def _may_retire(self, actions: Actions) -> bool:
         """Whether what an ended pod held on the node is to be given back now."""
@@ -473,8 +536,16 @@ class PodWorker:
             self._deadline = deadline = now + grace
             uid = self.pod.metadata.uid
             self._save(lambda: self._tools.checkpoints.save_ending(uid, deadline))
+        if self._hurried and self._ending_step and self._step is not None:
+            # Whatever is waited for with the longer grace is asked again with the shorter one.
+            self._step.cancel()
+            return None
         if self._ending_step:
             return None
+        if self._hurried:
+            self._hurried = False
+            uid, deadline = self.pod.metadata.uid, self._deadline
+            self._save(lambda: self._tools.checkpoints.save_ending(uid, deadline))
         failure = self._failures.get(KILL_STEP)
         if failure is not None and now < failure.retry_at:
             return failure.retry_at
@@ -516,5 +587,27 @@ class PodWorker:
                 view = await self._tools.observer.pod(uid)
         except CriError as error:
             raise StepError("FailedKillPod", str(error)) from error
+        self._tell_end(view)
         await self._steps.teardown()
+        await self._steps.farewell()
         await self._steps.purge(view)
+
+    def _tell_end(self, view: PodView) -> None:
+        """Publish the last status, now that nothing lives any more."""
+        self._view, self._stale = view, False
+        now = self._tools.clock()
+        observed = self._observed()
+        actions = decide(self.desired, observed, now)
+        if actions.terminal is not None:
+            self._concluded = actions.terminal
+        self._publish(observed, actions, now)
+
+
+def _set_condition(status: PodStatus, condition: PodCondition) -> None:
+    """Put ``condition`` in the place of the one of its type, with the time of its change."""
+    before = next((one for one in status.conditions if one.type == condition.type), None)
+    if before is not None and before.status == condition.status:
+        condition.last_transition_time = before.last_transition_time
+    status.conditions = [
+        *(one for one in status.conditions if one.type != condition.type), condition
+    ]  # fmt: skip

@@ -18,6 +18,7 @@ import grpc.aio
 from kubeletpy.api.base import IntOrString
 from kubeletpy.api.container import Container, GRPCAction, HTTPGetAction, Probe, TCPSocketAction
 from kubeletpy.cri.client import CriError
+from kubeletpy.cri.environment import expand_all
 from kubeletpy.pods.state import Outcome
 from kubeletpy_proto import cri_pb2
 
@@ -26,6 +27,7 @@ from .http import HttpClient, headers_of, url_of
 LONGEST_OUTPUT = 1024
 """Characters of a probe's output that are kept for its event."""
 _SERVING = 1
+_HEALTH = ("UNKNOWN", "SERVING", "NOT_SERVING", "SERVICE_UNKNOWN")
 
 
 class ExecService(Protocol):
@@ -39,10 +41,14 @@ class ExecService(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """Outcome of one run; UNKNOWN means that it could not be run, and is not counted."""
+    """Outcome of one run; UNKNOWN means that it could not be run, and is not counted.
+
+    ``warning``: it counts as a success, and something about it is worth an event.
+    """
 
     outcome: Outcome
     output: str = ""
+    warning: bool = False
 
 
 def port_of(port: IntOrString, container: Container) -> int:
@@ -60,6 +66,11 @@ def port_of(port: IntOrString, container: Container) -> int:
     if not 0 < number < 65536:
         raise ValueError(f"port {number} is not between 1 and 65535")
     return number
+
+
+def static_command(command: Sequence[str], container: Container) -> list[str]:
+    """Expand ``$(NAME)`` by those variables of the container that are written out in it."""
+    return expand_all(command, {variable.name: variable.value for variable in container.env})
 
 
 class Checker:
@@ -83,7 +94,8 @@ class Checker:
         timeout = max(probe.timeout_seconds, 1)
         try:
             if probe.exec is not None:
-                return await self._exec(probe.exec.command, container_id, timeout)
+                command = static_command(probe.exec.command, container)
+                return await self._exec(command, container_id, timeout)
             if probe.http_get is not None:
                 return await self._get(probe.http_get, container, address, timeout)
             if probe.tcp_socket is not None:
@@ -99,7 +111,8 @@ class Checker:
             answer = await self._service.exec_sync(container_id, command, timeout)
         except CriError as error:
             if error.timed_out:
-                return Result(Outcome.FAILURE, f"command timed out: {' '.join(command)!r}")
+                text = f'command timed out: "{" ".join(command)}" timed out after {timeout}s'
+                return Result(Outcome.FAILURE, text)
             return Result(Outcome.UNKNOWN, str(error))
         output = (answer.stdout + answer.stderr)[:LONGEST_OUTPUT].decode(errors="replace")
         outcome = Outcome.SUCCESS if answer.exit_code == 0 else Outcome.FAILURE
@@ -112,13 +125,16 @@ class Checker:
         try:
             answer = await self._http.get(url, headers_of(action.http_headers), timeout)
         except TimeoutError:
-            return Result(Outcome.FAILURE, f'Get "{url}": no answer within {timeout:g} s')
+            cause = f"no answer within {timeout:g} s: context deadline exceeded"
+            return Result(Outcome.FAILURE, f'Get "{url}": {cause}')
         except (aiohttp.ClientError, OSError, ValueError) as error:
             return Result(Outcome.FAILURE, f'Get "{url}": {error}'[:LONGEST_OUTPUT])
-        if 200 <= answer.status < 400:
-            where = "Probe terminated redirects, " if answer.elsewhere else ""
-            body = answer.body[:LONGEST_OUTPUT].decode(errors="replace")
-            return Result(Outcome.SUCCESS, where + body)
+        body = answer.body[:LONGEST_OUTPUT].decode(errors="replace")
+        if 300 <= answer.status < 400:
+            text = f"Probe terminated redirects, Response body: {body}"
+            return Result(Outcome.SUCCESS, text, warning=True)
+        if 200 <= answer.status < 300:
+            return Result(Outcome.SUCCESS, body)
         return Result(Outcome.FAILURE, f"HTTP probe failed with statuscode: {answer.status}")
 
 
@@ -163,11 +179,26 @@ async def check_grpc(action: GRPCAction, address: str, timeout: float) -> Result
         try:
             answer: bytes = await call(request, timeout=timeout)
         except grpc.aio.AioRpcError as error:
-            text = f"gRPC health check of {host}:{action.port}: {error.code().name}"
-            return Result(Outcome.FAILURE, f"{text}: {error.details()}"[:LONGEST_OUTPUT])
-    if answer[:2] == bytes((0x08, _SERVING)):
-        return Result(Outcome.SUCCESS)
-    return Result(Outcome.FAILURE, f'service "{action.service or ""}" is not SERVING')
+            text = _grpc_fault(error, f"{host}:{action.port}", timeout)
+            return Result(Outcome.FAILURE, text[:LONGEST_OUTPUT])
+    number = answer[1] if answer[:1] == b"\x08" and len(answer) > 1 else 0
+    if number == _SERVING:
+        return Result(Outcome.SUCCESS, "service healthy")
+    word = _HEALTH[number] if number < len(_HEALTH) else str(number)
+    return Result(Outcome.FAILURE, f'service unhealthy (responded with "{word}")')
+
+
+def _grpc_fault(error: grpc.aio.AioRpcError, address: str, timeout: float) -> str:
+    """Return what went wrong, as the Go kubelet puts it."""
+    code, details = error.code(), error.details() or ""
+    if code is grpc.StatusCode.UNIMPLEMENTED:
+        what = "this server does not implement the grpc health protocol (grpc.health.v1.Health)"
+        return f"error: {what}: {details}"
+    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return f"timeout: health rpc did not complete within {timeout:g}s"
+    if code is grpc.StatusCode.UNAVAILABLE:
+        return f'error: failed to connect service at "{address}": {details}'
+    return f"error: health rpc probe failed: {code.name}: {details}"
 
 
 def _varint(number: int) -> bytes:

@@ -8,6 +8,7 @@ only to the same host, as the Go kubelet does; with another host it ends there (
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -18,17 +19,18 @@ from kubeletpy.api.container import HTTPGetAction, HTTPHeader
 
 LARGEST_BODY = 10 * 1024
 MOST_REDIRECTS = 10
-USER_AGENT = "kube-probe/1.36"
+PROBE_AGENT, HOOK_AGENT = "kube-probe/1.36", "kube-lifecycle/1.36"
+# What versions of OpenSSL say of "HTTP/1.1 400 ..." where a record of TLS should be.
+_PLAIN_ANSWERS = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST"})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """An answer: its status, the begin of its body, and whether it redirects to another host."""
+    """An answer: its status and the begin of its body."""
 
     status: int
     body: bytes
-    elsewhere: bool = False
 
 
 def url_of(action: HTTPGetAction, address: str, port: int) -> URL:
@@ -44,19 +46,30 @@ def url_of(action: HTTPGetAction, address: str, port: int) -> URL:
     return URL(f"{(action.scheme or 'HTTP').lower()}://{host}:{port}{path}", encoded=True)
 
 
-def headers_of(headers: Sequence[HTTPHeader]) -> list[tuple[str, str]]:
+def headers_of(headers: Sequence[HTTPHeader], agent: str = PROBE_AGENT) -> list[tuple[str, str]]:
     """Return all headers to send: those of the specification over the kubelet's own.
 
     A header with an empty value replaces the default by nothing, as in the Go kubelet.
     """
     given = {header.name.lower() for header in headers}
-    defaults = {"User-Agent": USER_AGENT, "Accept": "*/*"}
+    defaults = {"User-Agent": agent, "Accept": "*/*"}
     result = [(name, value) for name, value in defaults.items() if name.lower() not in given]
     dropped = {"user-agent", "accept"}
     for header in headers:
         if header.value or header.name.lower() not in dropped:
             result.append((header.name, header.value))
     return result
+
+
+def speaks_plain(error: Exception) -> bool:
+    """Whether a server that was asked by HTTPS answered in plain HTTP."""
+    cause: BaseException | None = error
+    while cause is not None:
+        # aiohttp's own errors are SSLErrors too, but have no reason.
+        if isinstance(cause, ssl.SSLError) and getattr(cause, "reason", "") in _PLAIN_ANSWERS:
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False
 
 
 class HttpClient:
@@ -97,10 +110,9 @@ class HttpClient:
             async with self._session.get(url, headers=headers, allow_redirects=False) as answer:
                 body = await _read(answer.content)
                 target = _target(url, answer.status, answer.headers) if follow else None
-                if target is None:
+                here = target is not None and target.host == first.host
+                if target is None or not here or target.scheme not in ("http", "https"):
                     return Response(answer.status, body)
-                if target.host != first.host or target.scheme not in ("http", "https"):
-                    return Response(answer.status, body, elsewhere=True)
                 url = target
         raise ValueError(f"stopped after {MOST_REDIRECTS} redirects")
 

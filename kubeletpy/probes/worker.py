@@ -2,8 +2,8 @@
 
 Rules of the Go kubelet's prober: a startup probe runs alone until it succeeds, then never again;
 an outcome counts once it came ``successThreshold`` or ``failureThreshold`` times in a row; a run
-that could not be made (the runtime is away) does not count; a failed liveness or startup probe is
-not asked again, since the container is about to be ended.
+that could not be made (the runtime is away) is tried three times and then does not count; a failed
+liveness or startup probe is not asked again, since the container is about to be ended.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from kubeletpy.api.container import Container, Probe
 from kubeletpy.api.pod import Pod
@@ -26,6 +26,8 @@ from kubeletpy_common import logs
 from .checks import Result
 
 _log = logging.getLogger(__name__)
+MOST_TRIES = 3
+"""Runs in a row of a probe that cannot be made."""
 
 
 class Kind(StrEnum):
@@ -34,6 +36,10 @@ class Kind(StrEnum):
     STARTUP = "Startup"
     LIVENESS = "Liveness"
     READINESS = "Readiness"
+
+
+Counted: TypeAlias = Callable[[Pod, Container, Kind, Result, float], None]
+"""Counts a run of a probe, for metrics; see `PodProbes`."""
 
 
 class Check(Protocol):
@@ -100,11 +106,18 @@ class PodProbes:
         check: runs a probe.
         recorder: where failed runs are told (event Unhealthy).
         changed: called after a result changed.
+        counted: called with each run and the seconds that it took.
     """
 
     def __init__(
-        self, pod: Pod, check: Check, recorder: Recorder, changed: Callable[[], None]
+        self,
+        pod: Pod,
+        check: Check,
+        recorder: Recorder,
+        changed: Callable[[], None],
+        counted: Counted = lambda *_: None,
     ) -> None:
+        self._counted = counted
         self._check = check
         self._recorder = recorder
         self._changed = changed
@@ -173,13 +186,12 @@ class PodProbes:
         loop = asyncio.get_running_loop()
         tick = loop.time()
         while True:
-            try:
-                result = await self._check.check(probe, container, record.id, address)
-            except Exception as error:  # a defect in a probe must not end its probing silently
-                logs.event(
-                    _log, logging.ERROR, "probe broke", container=record.name, error=repr(error)
-                )
-                result = Result(Outcome.UNKNOWN, repr(error))
+            begun = loop.time()
+            for _ in range(MOST_TRIES):
+                result = await self._once(probe, container, record, address)
+                if result.outcome is not Outcome.UNKNOWN:
+                    break
+            self._counted(self._pod, container, kind, result, loop.time() - begun)
             self._tell(kind, container, result)
             outcome = threshold.feed(result.outcome)
             if outcome is not None:
@@ -187,6 +199,15 @@ class PodProbes:
             # After a slow run the missed ticks are skipped, not made up for.
             tick = max(tick + period, loop.time())
             await asyncio.sleep(tick - loop.time())
+
+    async def _once(
+        self, probe: Probe, container: Container, record: ContainerRecord, address: str
+    ) -> Result:
+        try:
+            return await self._check.check(probe, container, record.id, address)
+        except Exception as error:  # a defect in a probe must not end its probing silently
+            logs.event(_log, logging.ERROR, "probe broke", container=record.name, error=repr(error))
+            return Result(Outcome.UNKNOWN, repr(error))
 
     def _first_delay(self, probe: Probe, record: ContainerRecord, period: int) -> float:
         if record.id in self._seeded:
@@ -196,9 +217,13 @@ class PodProbes:
         return max(probe.initial_delay_seconds - age, 0.0)
 
     def _tell(self, kind: Kind, container: Container, result: Result) -> None:
+        if result.warning:
+            text = f"{kind.value} probe warning: {result.output}"
+            self._recorder.warning(self._pod, "ProbeWarning", text, container.name)
         if result.outcome is Outcome.SUCCESS:
             return
-        what = "errored" if result.outcome is Outcome.UNKNOWN else "failed"
+        errored = result.outcome is Outcome.UNKNOWN
+        what = "errored and resulted in unknown state" if errored else "failed"
         message = f"{kind.value} probe {what}: {result.output}"
         self._recorder.warning(self._pod, "Unhealthy", message, container.name)
 

@@ -16,9 +16,8 @@ from kubeletpy.api.support import unsupported, without_effect
 from kubeletpy.api.validation import validate
 
 from .documents import DocumentError, parse
-from .updates import CONFIG_HASH, CONFIG_SEEN, CONFIG_SOURCE
+from .updates import CONFIG_HASH, CONFIG_SEEN, CONFIG_SOURCE, FILE_SOURCE
 
-FILE_SOURCE = "file"
 _UID_LENGTH = 32
 
 

@@ -11,6 +11,10 @@ from kubeletpy.api.pod import Pod
 CONFIG_HASH = "kubernetes.io/config.hash"
 CONFIG_SOURCE = "kubernetes.io/config.source"
 CONFIG_SEEN = "kubernetes.io/config.seen"
+CONFIG_MIRROR = "kubernetes.io/config.mirror"
+
+FILE_SOURCE, API_SOURCE = "file", "api"
+"""Where pods come from; the Go kubelet's names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +76,21 @@ def pod_key(pod: Pod) -> str:
     return f"{pod.metadata.namespace}/{pod.metadata.name}"
 
 
+def from_api(pod: Pod) -> bool:
+    """Whether a pod is of the API server; all others are static pods."""
+    return pod.metadata.annotations.get(CONFIG_SOURCE) == API_SOURCE
+
+
+def version_of(pod: Pod) -> tuple[str, str]:
+    """Return what tells two versions of a pod apart that cannot be one instance.
+
+    A pod of the API server is one instance as long as its UID is the same, whatever of it is
+    changed; a static pod with other content is another one.
+    """
+    content = "" if from_api(pod) else pod.metadata.annotations.get(CONFIG_HASH, "")
+    return pod.metadata.uid, content
+
+
 def diff(before: Mapping[str, Pod], after: Mapping[str, Pod]) -> PodUpdates:
     """Return the difference between two sets of pods by namespace/name, in the order of names.
 
@@ -83,10 +102,6 @@ def diff(before: Mapping[str, Pod], after: Mapping[str, Pod]) -> PodUpdates:
     changed = tuple(
         PodChange(before[key], after[key])
         for key in sorted(before.keys() & after.keys())
-        if _version(before[key]) != _version(after[key])
+        if version_of(before[key]) != version_of(after[key])
     )
     return PodUpdates(added, changed, removed)
-
-
-def _version(pod: Pod) -> tuple[str, str]:
-    return pod.metadata.uid, pod.metadata.annotations.get(CONFIG_HASH, "")

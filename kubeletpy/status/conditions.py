@@ -12,13 +12,14 @@ from kubeletpy.api.pod import Pod
 from kubeletpy.api.status import ContainerStatus, PodCondition
 from kubeletpy.pods.restarts import could_restart_all, is_sidecar
 
+from .ownership import foreign
+
 READY_TO_START = "PodReadyToStartContainers"
 INITIALIZED = "Initialized"
 READY = "Ready"
 CONTAINERS_READY = "ContainersReady"
 SCHEDULED = "PodScheduled"
 RESTARTING = "AllContainersRestarting"
-_OWN = (READY_TO_START, INITIALIZED, READY, CONTAINERS_READY, SCHEDULED, RESTARTING)
 
 
 def conditions(
@@ -61,7 +62,7 @@ def conditions(
         condition.last_transition_time = (
             last.last_transition_time if same and last is not None else now
         )
-    return fresh + [condition for condition in previous if condition.type not in _OWN]
+    return fresh + foreign(previous)
 
 
 def _restarting(phase: str, restarting: bool) -> PodCondition:

@@ -7,13 +7,16 @@ from dataclasses import dataclass
 
 from kubeletpy.api.container import Container
 from kubeletpy.api.pod import Pod
-from kubeletpy.api.status import ContainerStatus, HostIP, PodIP, PodStatus
+from kubeletpy.api.status import ContainerStatus, HostIP, PodCondition, PodIP, PodStatus
 from kubeletpy.pods.plan import Actions, Desired
 from kubeletpy.pods.state import ContainerPhase, Observed
 from kubeletpy.resources.qos import qos_class
+from kubeletpy.sources.updates import from_api
 
 from .conditions import conditions
 from .containers import Kind, Setting, container_status, instant
+from .ended import close, remembered
+from .ownership import foreign, own
 
 PENDING, RUNNING, SUCCEEDED, FAILED = "Pending", "Running", "Succeeded", "Failed"
 
@@ -86,6 +89,11 @@ def pod_status(
         ]
         for kind, containers, before in _groups(pod, previous or PodStatus())
     )  # fmt: skip
+    if previous is not None and (actions.ended or actions.terminal is not None):
+        init_statuses = remembered(init_statuses, previous.init_container_statuses, observed)
+        statuses = remembered(statuses, previous.container_statuses, observed)
+    if actions.ended:
+        close(pod, init_statuses, statuses)
     sandbox = observed.sandbox
     ready = sandbox is not None and sandbox.ready and bool(sandbox.ips or pod.spec.host_network)
     time = instant(now)
@@ -100,7 +108,7 @@ def pod_status(
             statuses,
             sandbox_ready=ready,
             restarting=bool(actions.reset),
-            previous=previous.conditions if previous else [],
+            previous=known_conditions(pod, previous),
             now=time,
         ),
         host_ip=node.ips[0] if node.ips else "",
@@ -129,6 +137,19 @@ def _groups(
 
 def _named(statuses: list[ContainerStatus], name: str) -> ContainerStatus | None:
     return next((status for status in statuses if status.name == name), None)
+
+
+def known_conditions(pod: Pod, previous: PodStatus | None) -> list[PodCondition]:
+    """Return the conditions before: the kubelet's as it wrote them, others' as they are now.
+
+    Args:
+        pod: of the API server: its status there has the latest word of others.
+        previous: the status before.
+    """
+    before = previous.conditions if previous is not None else []
+    if not from_api(pod):
+        return before
+    return [*own(before), *foreign(pod.status.conditions)]
 
 
 def _addresses(

@@ -1,7 +1,7 @@
 """The CRI log format: ``<RFC 3339 time> <stream> <P|F> <text>``, one line of text each.
 
 Source: Kubernetes, design proposal "CRI: Log management for container stdout/stderr streams".
-``P`` marks a part of a line that goes on in the next entry, ``F`` its last or only part.
+``P`` marks a part of a line without its line feed, ``F`` its last or only part.
 """
 
 from __future__ import annotations
@@ -57,11 +57,14 @@ class LineCutter:
         return b"".join(out)
 
     def finish(self, now_ns: int) -> bytes:
-        """Return what is left of a last line without a line feed."""
+        """Return what is left of a last line without a line feed.
+
+        It is marked as a part, as no line feed was written: a reader must not make one up.
+        """
         if not self._rest:
             return b""
         line, self._rest = self._rest, b""
-        return timestamp(now_ns).encode() + self._full + line + b"\n"
+        return timestamp(now_ns).encode() + self._part + line + b"\n"
 
     def _split(self, out: list[bytes], stamp: bytes, line: bytes) -> bytes:
         while len(line) > self._max_line:

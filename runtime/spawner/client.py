@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
 import fcntl
 import itertools
 import json
@@ -12,6 +14,8 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -26,9 +30,11 @@ _log = logging.getLogger(__name__)
 
 _ANSWER_SIZE: Final = 64 << 10
 _STOP_TIMEOUT: Final = 5.0
+_PREDECESSOR_TIMEOUT: Final = 30.0
+"""Seconds that the spawner of a killed daemon gets to end: it may be within a slow mount."""
 _BOOT: Final = (
-    "import sys; sys.path[:0] = sys.argv[2:]; "
-    "from runtime.spawner.main import main; main(int(sys.argv[1]))"
+    "import sys; sys.path[:0] = sys.argv[3:]; "
+    "from runtime.spawner.main import main; main(int(sys.argv[1]), int(sys.argv[2]))"
 )
 
 
@@ -53,9 +59,16 @@ class SpawnError(Exception):
 
 
 class Spawner:
-    """Owns the spawner process."""
+    """Owns the spawner process.
 
-    def __init__(self) -> None:
+    Args:
+        lock: file that the spawner, and what it forks until it listens, holds locked. A daemon
+            that was killed may leave a spawner that is still at work for a moment: its successor
+            waits for the end of that before it looks at what there is.
+    """
+
+    def __init__(self, lock: Path | None = None) -> None:
+        self._lock_path = lock
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
         self._ids = itertools.count(1)
@@ -77,10 +90,45 @@ class Spawner:
                 socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC
             )
             ours.setblocking(False)
-            self._process = _boot(theirs)
-            theirs.close()
+            lock = -1
+            try:
+                lock = await self._locked()
+                self._process = _boot(theirs, lock)
+            except BaseException:
+                ours.close()
+                raise
+            finally:
+                theirs.close()
+                if lock >= 0:
+                    os.close(lock)
             self._socket = ours
             asyncio.get_running_loop().add_reader(ours.fileno(), self._receive)
+
+    async def _locked(self) -> int:
+        """Return a descriptor of the locked file; -1 if there is none."""
+        if self._lock_path is None:
+            return -1
+        descriptor = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                event(_log, logging.INFO, "waiting for the spawner of an earlier runtime to end",
+                      lock=str(self._lock_path), at_most_s=_PREDECESSOR_TIMEOUT)  # fmt: skip
+                async with asyncio.timeout(_PREDECESSOR_TIMEOUT):
+                    await _in_daemon_thread(lambda: fcntl.flock(descriptor, fcntl.LOCK_EX))
+        except TimeoutError:
+            # The thread still waits on the descriptor: it is not closed, for another file could
+            # get its number.
+            raise OSError(
+                errno.EBUSY,
+                f"an earlier runtime's spawner is still at work after {_PREDECESSOR_TIMEOUT:g} s; "
+                f"find it by `fuser {self._lock_path}`",
+            ) from None
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return descriptor
 
     async def spawn_sandbox(self, spec: SandboxSpec, *, timeout: float = 30) -> SandboxProcess:
         """Fork a shim and pin the sandbox's namespaces.
@@ -187,7 +235,21 @@ class Spawner:
             self._process = None
 
 
-def _boot(channel: socket.socket) -> subprocess.Popen[bytes]:
+async def _in_daemon_thread(call: Callable[[], None]) -> None:
+    """Run ``call`` in a thread that holds up neither this task's cancelling nor the exit."""
+    loop = asyncio.get_running_loop()
+    done = asyncio.Event()
+
+    def work() -> None:
+        call()
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(done.set)
+
+    threading.Thread(target=work, daemon=True, name="lock of the spawner").start()
+    await done.wait()
+
+
+def _boot(channel: socket.socket, lock: int) -> subprocess.Popen[bytes]:
     """Start the interpreter from a sealed copy in memory.
 
     A container that gets hold of the file its processes were forked from, through
@@ -199,9 +261,18 @@ def _boot(channel: socket.socket) -> subprocess.Popen[bytes]:
     try:
         return subprocess.Popen(
             # -I -S: nothing of the user's environment or site-packages is loaded.
-            [sys.executable, "-I", "-S", "-c", _BOOT, str(channel.fileno()), *sorted(roots)],
+            [
+                sys.executable,
+                "-I",
+                "-S",
+                "-c",
+                _BOOT,
+                str(channel.fileno()),
+                str(lock),
+                *sorted(roots),
+            ],
             executable=f"/proc/self/fd/{image}",
-            pass_fds=(channel.fileno(), image),
+            pass_fds=(channel.fileno(), image, *([lock] if lock >= 0 else [])),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             env={"LC_ALL": "C.UTF-8"},

@@ -26,14 +26,17 @@ if TYPE_CHECKING:
 _REQUEST_SIZE: Final = 64 << 10
 
 
-def main(descriptor: int) -> None:
+def main(descriptor: int, lock: int) -> None:
     """Serve the daemon on the socket ``descriptor`` until it closes.
+
+    ``lock`` is a locked file, or -1: its lock lasts as long as this process, and as long as what it
+    forks has not answered; a later daemon waits for it.
 
     Each message is one JSON object. A request ``{"id", "spec"}`` is answered by the shim itself,
     with ``{"id", "pid", "namespaces"}`` or ``{"id", "error"}``; the spawner adds
     ``{"event": "forked", "id", "pid"}`` before and ``{"event": "ended", "pid", "status"}`` after.
     """
-    processes.close_from(3, keep=(descriptor,))
+    processes.close_from(3, keep=(descriptor, lock) if lock >= 0 else (descriptor,))
     os.setsid()
     os.chdir("/")
     os.umask(0o022)
@@ -50,6 +53,8 @@ def main(descriptor: int) -> None:
     program = open_program()
     channel = socket.socket(fileno=descriptor)
     channel.set_inheritable(False)
+    if lock >= 0:
+        os.set_inheritable(lock, False)
     wake_read, wake_write = os.pipe()
     for end in (wake_read, wake_write):
         os.set_blocking(end, False)
@@ -58,11 +63,15 @@ def main(descriptor: int) -> None:
     gc.collect()
     # The collector would otherwise write into every page that the shims share with this process.
     gc.freeze()
-    _serve(channel, (wake_read, wake_write), room, program)
+    _serve(channel, (wake_read, wake_write), room, program, lock)
 
 
 def _serve(
-    channel: socket.socket, wake: tuple[int, int], room: tuple[int, int], program: int
+    channel: socket.socket,
+    wake: tuple[int, int],
+    room: tuple[int, int],
+    program: int,
+    lock: int,
 ) -> None:
     wake_read = wake[0]
     poller = select.poll()
@@ -89,15 +98,21 @@ def _serve(
             signal.set_wakeup_fd(-1)
             for end in wake:
                 os.close(end)
-            _become_shim(channel, request, room, program)
+            _become_shim(channel, request, room, program, lock)
 
 
 def _become_shim(
-    channel: socket.socket, request: dict[str, Any], room: tuple[int, int], program: int
+    channel: socket.socket,
+    request: dict[str, Any],
+    room: tuple[int, int],
+    program: int,
+    lock: int,
 ) -> NoReturn:
     def ready(namespaces: dict[str, str]) -> None:
         _send(channel, {"id": request["id"], "pid": os.getpid(), "namespaces": namespaces})
         channel.close()
+        if lock >= 0:
+            os.close(lock)
 
     try:
         run_shim(request["spec"], room, program, ready)

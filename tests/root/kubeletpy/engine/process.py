@@ -50,11 +50,12 @@ class KubeletProcess:
         self.cgroup_root = f"{place.cgroup}-kubelet"
         self.log_path = directory / "kubelet.log"
         self.manifests.mkdir(parents=True)
+        self.flags: tuple[str, ...] = ()
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self, *, terminate: bool = True) -> None:
         """Start it and wait until it answers; ``terminate``: it ends its pods when stopped."""
-        flags = ["--terminate-pods-on-exit"] if terminate else []
+        flags = [*self.flags, *(["--terminate-pods-on-exit"] if terminate else [])]
         with open(self.log_path, "ab") as log:
             self._process = subprocess.Popen(
                 ["nsenter", f"--net={self.place.netns}", sys.executable, "-m",

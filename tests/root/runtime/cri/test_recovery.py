@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 from contextlib import closing
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import pytest
 from kubeletpy_common.cgroups import detect
 from kubeletpy_proto import cri_pb2 as cri
 from tests.root.runtime.cri.node import SLEEP, Node, Place, wait_process_end, wait_until
+from tests.root.runtime.durability import reality
 
 pytestmark = pytest.mark.root
 
@@ -272,3 +274,24 @@ def test_sockets_and_directories_are_roots_alone(node: Node) -> None:
             assert path.stat().st_mode & 0o777 == 0o600
         for path in (node.place.root, node.place.state, directory):
             assert path.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_daemon_waits_for_the_spawner_of_the_one_before(node: Node) -> None:
+    """It could fork a shim that nobody knows of, after the new daemon has looked what there is."""
+    old = reality.spawner(node.daemon.pid)
+    old.suspend()
+    try:
+        node.daemon.kill()
+        position = len(node.daemon.log())
+        starting = threading.Thread(target=node.daemon.start)
+        starting.start()
+        waiting = "waiting for the spawner of an earlier runtime"
+        wait_until(lambda: waiting in node.daemon.log()[position:], "the daemon to wait", 20)
+        assert '"msg": "ready"' not in node.daemon.log()[position:]
+    finally:
+        old.resume()
+    starting.join(30)
+    assert node.daemon.running
+    node.connect()
+    with node.pod():
+        pass

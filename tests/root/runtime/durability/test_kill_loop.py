@@ -22,6 +22,7 @@ from tests.root.runtime.cri.node import Node, wait_until
 from tests.root.runtime.durability import reality
 from tests.root.runtime.durability.promises import Lists, broken, disagreements, lines
 from tests.root.runtime.durability.turmoil import Client, ContainerFact, Puller
+from tests.root.runtime.durability.warm_daemon import WarmDaemon
 from tests.support.ociimage import File
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(1500)]
@@ -33,6 +34,8 @@ LONGEST = 0.3
 """Seconds of work before a kill, at most."""
 SPAWNER_SHARE = 0.2
 """Of the rounds: the spawner is killed first, and the daemon goes on for a while without it."""
+EACH_COLD = 10
+"""Of so many rounds one starts the daemon as its users do."""
 SETTLE = 10.0
 """Seconds within which a restarted daemon's lists and the machine must agree."""
 
@@ -56,6 +59,8 @@ class Loop:
 
     def __init__(self, node: Node, seed: str) -> None:
         self.node = node
+        self.cold = node.daemon
+        self.warm = WarmDaemon(node.place)
         self.random = random.Random(seed)
         logs = node.place.directory / "logs"
         self.keeper = Client("witness", self._fork(), node.image, logs, range(0))
@@ -95,9 +100,11 @@ class Loop:
     def _processes(self, container: ContainerFact) -> set[int]:
         return reality.look(self.node.place).processes.get(container.id, set())
 
-    async def round(self) -> None:
+    async def round(self, number: int) -> None:
         """Work, kill at some moment, start again, compare."""
         await self._work_until_killed()
+        # Most of a start is imports, which the rounds would spend most of their time with.
+        self.node.daemon = self.cold if number % EACH_COLD == 0 else self.warm
         await asyncio.to_thread(self.node.daemon.start)
         async with self._connected():
             await self._check()
@@ -172,6 +179,13 @@ class Loop:
                 request = cri.RemoveImageRequest(image=cri.ImageSpec(image=reference))
                 await self.puller.images.RemoveImage(request)
 
+    def end_warm(self) -> None:
+        """Go on with a daemon that was started as its users do."""
+        self.warm.close()
+        if not self.cold.running:
+            self.cold.start()
+        self.node.daemon = self.cold
+
     def _connected(self) -> _Connection:
         return _Connection(self)
 
@@ -203,16 +217,14 @@ async def test_a_daemon_killed_at_any_point_harms_and_loses_nothing(node: Node) 
     await loop.begin()
     for number in range(ROUNDS):
         try:
-            await loop.round()
+            await loop.round(number)
         except BaseException as error:
-            if not node.daemon.running:
-                # What it made is to be removed behind the test.
-                node.daemon.start()
+            # What it made is to be removed behind the test.
+            loop.end_warm()
             node.connect()
             error.add_note(f"in round {number}; again with KUBELETPY_KILL_SEED={seed}")
             raise
     await loop.end()
-    node.connect()
     # Links are removed behind the calls, and addresses with them.
     wait_until(lambda: reality.look(node.place).links == {"lo", node.place.bridge},
                "the links to go", 10)  # fmt: skip
@@ -223,3 +235,5 @@ async def test_a_daemon_killed_at_any_point_harms_and_loses_nothing(node: Node) 
     assert not any(left.directories.values())
     # A daemon that has started without host ports has made no rules for them.
     assert set(reality.rules(node.place)) <= set(before)
+    await asyncio.to_thread(loop.end_warm)
+    node.connect()

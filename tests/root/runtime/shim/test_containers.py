@@ -25,7 +25,7 @@ async def test_output_goes_to_the_log_in_cri_format(pod: Pod) -> None:
     entries = pod.log("c")
     assert ("stdout", "F", "out") in entries
     assert ("stderr", "F", "err") in entries
-    assert ("stdout", "F", "unfinished") in entries
+    assert ("stdout", "P", "unfinished") in entries
 
 
 @pytest.mark.parametrize("code", [0, 7, 255])

@@ -10,6 +10,7 @@ from kubeletpy.api.container import (
     Container,
     ExecAction,
     HTTPGetAction,
+    HTTPHeader,
     LifecycleHandler,
     SleepAction,
     TCPSocketAction,
@@ -97,3 +98,30 @@ async def test_any_http_answer_is_a_success(http: HttpClient) -> None:
     ):
         with pytest.raises(HookError):
             await run(http, handler)
+
+
+async def test_https_that_is_answered_in_plain_http_is_sent_again_so(http: HttpClient) -> None:
+    asked: list[bytes] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.read(4)
+        if head == b"GET ":
+            asked.append(head + await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(answer, HOST, 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        headers = [HTTPHeader(name="Authorization", value="x"), HTTPHeader(name="X-A", value="1")]
+        action = HTTPGetAction(path="/bye", port=port, scheme="HTTPS", http_headers=headers)
+        handler = LifecycleHandler(http_get=action)
+        note = await Hooks(Execs(), http).run(handler, Container(name="c"), "id", HOST, 5)
+    assert note == (
+        f"request to HTTPS lifecycle hook {HOST}:{port} got HTTP response, "
+        "retry with HTTP succeeded"
+    )
+    assert len(asked) == 1
+    assert b"X-A: 1" in asked[0]
+    assert b"kube-lifecycle/" in asked[0]
+    assert b"uthorization" not in asked[0]

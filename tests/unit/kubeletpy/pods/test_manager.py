@@ -50,7 +50,7 @@ class Bench:
         self.manager = PodManager(
             tools(self.runtime, MemoryEnvironment(), self.directory, self.http)
         )
-        self.task = asyncio.create_task(self.manager.run(self.source))
+        self.task = asyncio.create_task(self.manager.run({"file": self.source}))
 
     async def stop(self) -> None:
         if self.task is not None:

@@ -14,6 +14,7 @@ from aiohttp import web
 from kubeletpy.api.container import (
     Container,
     ContainerPort,
+    EnvVar,
     ExecAction,
     GRPCAction,
     HTTPGetAction,
@@ -35,10 +36,12 @@ class Execs:
 
     def __init__(self, answer: cri_pb2.ExecSyncResponse | CriError) -> None:
         self.answer = answer
+        self.command: list[str] = []
 
     async def exec_sync(
         self, container_id: str, command: Sequence[str], timeout: int
     ) -> cri_pb2.ExecSyncResponse:
+        self.command = list(command)
         if isinstance(self.answer, CriError):
             raise self.answer
         return self.answer
@@ -91,7 +94,7 @@ async def check(http: HttpClient, probe: Probe, execs: Any = None) -> tuple[Outc
     ("path", "outcome", "text"),
     [
         ("/status/200", Outcome.SUCCESS, "body"),
-        ("/status/399", Outcome.SUCCESS, "body"),
+        ("/status/399", Outcome.SUCCESS, "Probe terminated redirects, Response body: body"),
         ("/status/400", Outcome.FAILURE, "HTTP probe failed with statuscode: 400"),
         ("/status/500", Outcome.FAILURE, "HTTP probe failed with statuscode: 500"),
         ("/here", Outcome.SUCCESS, "body"),
@@ -106,6 +109,13 @@ async def test_http(
     found, output = await check(http, Probe(http_get=HTTPGetAction(path=path, port=server[0])))
     assert found is outcome
     assert text in output
+
+
+async def test_a_redirect_elsewhere_is_a_warning(http: HttpClient, server: tuple[int, Any]) -> None:
+    for path, warning in (("/away", True), ("/here", False)):
+        probe = Probe(http_get=HTTPGetAction(path=path, port=server[0]))
+        result = await Checker(None, http).check(probe, Container(name="c"), "id", HOST)  # type: ignore[arg-type]
+        assert (result.outcome, result.warning) == (Outcome.SUCCESS, warning)
 
 
 async def test_http_body_is_read_to_a_bound(http: HttpClient, server: tuple[int, Any]) -> None:
@@ -183,11 +193,37 @@ async def test_exec(
     assert text in output
 
 
+async def test_exec_knows_the_variables_that_are_written_out(http: HttpClient) -> None:
+    execs = Execs(cri_pb2.ExecSyncResponse())
+    one = Container(name="c", env=[EnvVar(name="A", value="1")])
+    probe = Probe(exec=ExecAction(command=["x", "$(A)", "$(B)", "$$(A)"]))
+    await Checker(execs, http).check(probe, one, "id", HOST)
+    assert execs.command == ["x", "1", "$(B)", "$(A)"]
+
+
+async def test_grpc_refused(http: HttpClient) -> None:
+    server = grpc.aio.server()
+    port = server.add_insecure_port(f"{HOST}:0")
+    await server.start()
+    try:
+        _, unknown = await check(http, Probe(grpc=GRPCAction(port=port)))
+    finally:
+        await server.stop(None)
+    assert "does not implement the grpc health protocol (grpc.health.v1.Health)" in unknown
+    outcome, away = await check(http, Probe(grpc=GRPCAction(port=port)))
+    assert outcome is Outcome.FAILURE
+    assert away.startswith(f'error: failed to connect service at "{HOST}:{port}"')
+
+
 @pytest.mark.parametrize(
-    ("answer", "outcome"),
-    [(b"\x08\x01", Outcome.SUCCESS), (b"\x08\x02", Outcome.FAILURE), (b"", Outcome.FAILURE)],
+    ("answer", "outcome", "text"),
+    [
+        (b"\x08\x01", Outcome.SUCCESS, "service healthy"),
+        (b"\x08\x02", Outcome.FAILURE, 'service unhealthy (responded with "NOT_SERVING")'),
+        (b"", Outcome.FAILURE, 'service unhealthy (responded with "UNKNOWN")'),
+    ],
 )
-async def test_grpc(http: HttpClient, answer: bytes, outcome: Outcome) -> None:
+async def test_grpc(http: HttpClient, answer: bytes, outcome: Outcome, text: str) -> None:
     asked: list[bytes] = []
 
     async def health(request: bytes, _: Any) -> bytes:
@@ -203,11 +239,11 @@ async def test_grpc(http: HttpClient, answer: bytes, outcome: Outcome) -> None:
     port = server.add_insecure_port(f"{HOST}:0")
     await server.start()
     try:
-        found, _ = await check(http, Probe(grpc=GRPCAction(port=port, service="db")))
-        refused, _ = await check(http, Probe(grpc=GRPCAction(port=port)))
+        found = await check(http, Probe(grpc=GRPCAction(port=port, service="db")))
+        unnamed = await check(http, Probe(grpc=GRPCAction(port=port)))
     finally:
         await server.stop(None)
-    assert (found, refused) == (outcome, outcome)
+    assert (found, unnamed) == ((outcome, text), (outcome, text))
     assert asked == [b"\n\x02db", b""]
 
 

@@ -12,7 +12,7 @@ from kubeletpy.api.pod import Pod
 from kubeletpy.events import Recorder
 from kubeletpy.pods.state import ContainerRecord, Outcome, ProbeResults
 from kubeletpy.probes.checks import Result
-from kubeletpy.probes.worker import Kind, PodProbes, Threshold, due
+from kubeletpy.probes.worker import MOST_TRIES, Kind, PodProbes, Threshold, due
 from tests.unit.kubeletpy.pods.build import container, pod, record
 
 S, F, U = Outcome.SUCCESS, Outcome.FAILURE, Outcome.UNKNOWN
@@ -163,7 +163,7 @@ async def test_probe_that_breaks_goes_on(harnesses: list[Harness]) -> None:
             self, probe: Probe, container: Container, container_id: str, address: str
         ) -> Result:
             self.asked += 1
-            if self.asked == 1:
+            if self.asked <= MOST_TRIES:
                 raise RuntimeError("defect")
             return Result(S)
 
@@ -171,4 +171,30 @@ async def test_probe_that_breaks_goes_on(harnesses: list[Harness]) -> None:
     harnesses.append(harness)
     harness.probes.sync([running()], "10.0.0.1")
     assert (await harness.change()).readiness is S
-    assert "errored" in harness.recorder.events()[0].message
+    assert [event.message for event in harness.recorder.events()] == [
+        "Readiness probe errored and resulted in unknown state: RuntimeError('defect')"
+    ]
+
+
+async def test_a_run_that_cannot_be_made_is_tried_again_at_once(harnesses: list[Harness]) -> None:
+    slow = probe(period_seconds=100)
+    harness = Harness(pod(container("a", readiness_probe=slow)), Script(U, U, S))
+    harnesses.append(harness)
+    harness.probes.sync([running()], "10.0.0.1")
+    assert (await harness.change()).readiness is S
+    assert harness.recorder.events() == []
+
+
+async def test_a_warning_is_an_event_and_a_success(harnesses: list[Harness]) -> None:
+    class Warns(Script):
+        async def check(self, *_: Any) -> Result:
+            return Result(S, "Probe terminated redirects", warning=True)
+
+    harness = Harness(pod(container("a", readiness_probe=probe())), Warns())
+    harnesses.append(harness)
+    harness.probes.sync([running()], "10.0.0.1")
+    assert (await harness.change()).readiness is S
+    event = harness.recorder.events()[0]
+    assert (event.reason, event.message) == (
+        "ProbeWarning", "Readiness probe warning: Probe terminated redirects",
+    )  # fmt: skip

@@ -32,10 +32,10 @@ def test_a_line_is_one_entry() -> None:
     assert cutter.finish(NOW) == b""
 
 
-def test_a_last_line_without_a_line_feed_is_not_lost() -> None:
+def test_a_last_line_without_a_line_feed_is_not_lost_and_gets_none() -> None:
     cutter = LineCutter("stderr")
     assert cutter.feed(b"half", NOW) == b""
-    assert entries(cutter.finish(NOW)) == [(b"stderr", b"F", b"half")]
+    assert entries(cutter.finish(NOW)) == [(b"stderr", b"P", b"half")]
 
 
 def test_long_lines_are_split() -> None:
@@ -54,9 +54,7 @@ def test_no_byte_is_lost_or_made_up(pieces: list[bytes], limit: int) -> None:
     cutter = LineCutter("stdout", max_line=limit)
     out = b"".join(cutter.feed(piece, NOW) for piece in pieces) + cutter.finish(NOW)
     text = b"".join(part + (b"\n" if tag == b"F" else b"") for _, tag, part in entries(out))
-    sent = b"".join(pieces)
-    # The last line gets a line feed if it had none.
-    assert text == (sent if sent.endswith(b"\n") or not sent else sent + b"\n")
+    assert text == b"".join(pieces)
     assert all(len(part) <= limit for _, _, part in entries(out))
 
 

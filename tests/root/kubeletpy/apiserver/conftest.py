@@ -1,0 +1,50 @@
+"""An API server and a runtime a module, a kubelet that has joined a test."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from kubeletpy_common.linux.namespaces import in_namespace
+from tests.root.controlplane.server import api_server
+from tests.root.kubeletpy.engine.conftest import machine_scope, node, place, run
+from tests.root.kubeletpy.engine.process import KubeletProcess
+from tests.root.runtime.cri.node import Node
+from tests.support.machine import Allowances
+
+from .cluster import Api
+
+__all__ = ["machine_scope", "node", "place", "run"]
+
+
+@pytest.fixture(scope="module")
+def api(node: Node, machine_allowances: Allowances, tmp_path_factory: Any) -> Iterator[Api]:
+    """Our API server, in the network of the node."""
+    machine_allowances.allow("processes", "apiserver")
+    directory = tmp_path_factory.mktemp("apiserver")
+    with contextlib.ExitStack() as stack:
+        with in_namespace(node.place.netns):
+            server = stack.enter_context(api_server(directory))
+        yield Api(node.place.netns, server.kubeconfig)
+
+
+@pytest.fixture
+def joined(node: Node, api: Api, machine: None, tmp_path_factory: Any) -> Iterator[KubeletProcess]:
+    """A kubelet of that API server; in the end it ends its pods, and nothing may be left."""
+    process = KubeletProcess(node.place, tmp_path_factory.mktemp("kubelet"))
+    kubeconfig = process.directory / "kubeconfig"
+    kubeconfig.write_text(api.kubeconfig.read_text())
+    process.flags = (f"--kubeconfig={kubeconfig}",)
+    process.start()
+    yield process
+    if process.ended:
+        process.start()
+    path = "/api/v1/namespaces/default/pods"
+    api.must("DELETE", path, {"gracePeriodSeconds": 0})
+    code = process.stop()
+    assert code == 0, process.log()[-3000:]
+    assert {path.name for path in process.root.iterdir()} == {"lock"}
+    assert "broke" not in process.log()
