@@ -5,8 +5,10 @@ from __future__ import annotations
 from kubeletpy.sources import apiserver
 
 from .core import Core
+from .resources.install import install as install_resources
 
 
 def install(core: Core) -> None:
     """Let each part hook in; one line each, in the order in which they are started."""
     apiserver.install(core)
+    install_resources(core)

@@ -31,7 +31,11 @@ from kubeletpy.probes.checks import Checker
 from kubeletpy.probes.http import HttpClient
 from kubeletpy.registration.machine import read_machine
 from kubeletpy.registration.presence import NodePresence
+from kubeletpy.resize.coordinator import Resizes
+from kubeletpy.resize.execute import Executor
 from kubeletpy.resources.cgroups import CgroupError, PodCgroups
+from kubeletpy.resources.install import allocatable, resource_policy, with_swap
+from kubeletpy.resources.layout import SYSTEMD
 from kubeletpy.server.app import Api, Server
 from kubeletpy.server.health import check_loop, check_runtime
 from kubeletpy.sources.static import StaticPodSource
@@ -92,7 +96,7 @@ class Kubelet:
         """
         settings = self._settings
         try:
-            hierarchy = detect()
+            hierarchy = _hierarchy(settings)
         except CgroupError as error:
             raise StartError(str(error)) from error
         problems = host_problems(settings.configuration, settings.given, hierarchy.version)
@@ -102,10 +106,16 @@ class Kubelet:
         self._recorder = Recorder(facts.name)
         async with contextlib.AsyncExitStack() as stack:
             stack.enter_context(_locked(settings.root_dir))
-            cgroups = PodCgroups(hierarchy, settings.cgroup_root, cpu_milli=facts.cpu_milli)
+            policy = resource_policy(settings, hierarchy, facts.memory_bytes)
+            cgroups = PodCgroups(
+                hierarchy, settings.cgroup_root, cpu_milli=facts.cpu_milli, policy=policy,
+                driver=settings.configuration.cgroup_driver,
+            )  # fmt: skip
             try:
                 note_missing(hierarchy, settings.cgroup_root, settings.root_dir)
                 cgroups.set_up()
+                cgroups.policy = with_swap(policy, cgroups)
+                facts = replace(facts, resources=cgroups.policy)
             except (CgroupError, OSError) as error:
                 raise StartError(str(error)) from error
             cri = await stack.enter_async_context(_client(settings))
@@ -233,6 +243,8 @@ class Kubelet:
         volumes, services = PodVolumes(facts, objects, recorder), Services(api)
         images = Images(cri, recorder, parallel=settings.parallel_pulls)
         sources = VariableSources(objects, services)
+        usable = allocatable(settings.configuration, facts.cpu_milli, facts.memory_bytes)
+        resizes = Resizes(lambda: usable, recorder)
         tools = Tools(
             cri=cri,
             observer=Observer(cri),
@@ -243,6 +255,8 @@ class Kubelet:
             recorder=recorder,
             checkpoints=Checkpoints(settings.root_dir / _CHECKPOINTS),
             node=Node(facts.ips, runtime, facts.recursive_read_only),
+            resizes=resizes,
+            executor=Executor(cri=cri, cgroups=cgroups, node=facts),
         )
         manager = PodManager(
             tools,
@@ -250,6 +264,7 @@ class Kubelet:
             lambda pod, status: core.published(pod, status),
             lambda pod: core.gone(pod),
         )
+        resizes.changed = manager.resized
         core = Core(
             settings=settings, facts=facts, hierarchy=hierarchy, cgroups=cgroups, cri=cri,
             api=api, objects=cache,
@@ -317,6 +332,20 @@ class Kubelet:
             with contextlib.suppress(OSError):
                 (root / name).rmdir()
         return True
+
+
+def _hierarchy(settings: Settings) -> Hierarchy:
+    """Return the machine's cgroups by the driver that is set.
+
+    Raises:
+        CgroupError: there are none, or the driver cannot work here.
+    """
+    hierarchy = detect()
+    if settings.configuration.cgroup_driver != SYSTEMD:
+        return hierarchy
+    from kubeletpy_common.cgroups.systemd import open_systemd
+
+    return open_systemd(hierarchy)
 
 
 async def _ended(pods: asyncio.Task[None]) -> None:

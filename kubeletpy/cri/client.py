@@ -267,6 +267,17 @@ class CriClient:
         request = cri_pb2.ContainerStatusRequest(container_id=container_id, verbose=verbose)
         return await self._call("ContainerStatus", self.runtime.ContainerStatus, request)
 
+    async def update_pod_sandbox_resources(
+        self, sandbox_id: str, resources: cri_pb2.LinuxContainerResources
+    ) -> None:
+        """Tell the runtime of new limits of a pod as a whole, whose cgroup is the client's."""
+        request = cri_pb2.UpdatePodSandboxResourcesRequest(
+            pod_sandbox_id=sandbox_id, resources=resources
+        )
+        await self._call(
+            "UpdatePodSandboxResources", self.runtime.UpdatePodSandboxResources, request
+        )
+
     async def update_container_resources(
         self, container_id: str, linux: cri_pb2.LinuxContainerResources
     ) -> None:

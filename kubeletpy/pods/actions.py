@@ -19,6 +19,7 @@ from kubeletpy.sources.updates import from_api
 
 from .collect import garbage
 from .plan import FAILED, SUCCEEDED, Actions, Desired, Plan, ResetContainer
+from .resizing import resize
 from .restarts import (
     NEVER,
     is_sidecar,
@@ -199,6 +200,7 @@ def _in_sandbox(plan: Plan, sandbox: SandboxRecord) -> None:
             container.name
         ):
             plan.start_ephemeral(container)
+    resize(plan, sandbox)
     plan.initialized = _initialize(plan, sandbox)
     if plan.terminal is not None or not plan.initialized:
         return

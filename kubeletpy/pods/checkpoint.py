@@ -6,6 +6,7 @@ A directory a pod, ``<root-dir>/checkpoints/<uid>/``, files written atomically:
                  kubelet was down is ended with its own hooks and grace.
 ``status.json``  the last status: start time, times of transitions, readiness, the end it came to.
 ``ending.json``  when the termination of the pod has to be over.
+``amounts.json`` CPU and memory of containers that were resized in place, by container id.
 
 Restart counts and back-off are kept by the containers themselves (labels and annotations).
 """
@@ -17,7 +18,7 @@ import json
 import logging
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -39,6 +40,7 @@ class Saved:
     pod: Pod
     status: PodStatus | None = None
     ending_deadline: float | None = None
+    amounts: Mapping[str, str] = field(default_factory=dict)
 
 
 class Checkpoints:
@@ -74,6 +76,15 @@ class Checkpoints:
         """
         with contextlib.suppress(FileNotFoundError):
             self._write(self._of(uid) / "ending.json", {"deadline": deadline})
+
+    def save_amounts(self, uid: str, amounts: Mapping[str, str]) -> None:
+        """Write what containers have that were resized in place, by container id.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        with contextlib.suppress(FileNotFoundError):
+            self._write(self._of(uid) / "amounts.json", {"amounts": dict(amounts)})
 
     def remove(self, uid: str) -> None:
         """Forget a pod.
@@ -120,7 +131,7 @@ class Checkpoints:
             deadline = float(str(_read(directory / "ending.json")["deadline"]))
         except (OSError, ValueError, KeyError):
             pass
-        return Saved(pod, status, deadline)
+        return Saved(pod, status, deadline, _amounts(directory / "amounts.json"))
 
     def _set_aside(self, directory: Path, error: Exception) -> None:
         logs.event(
@@ -139,6 +150,15 @@ class Checkpoints:
 
     def _write(self, path: Path, content: Mapping[str, object]) -> None:
         write_atomic(path, msgspec.json.encode({"version": VERSION, **content}))
+
+
+def _amounts(path: Path) -> dict[str, str]:
+    try:
+        found = _read(path)["amounts"]
+    except (OSError, ValueError, KeyError):
+        # What a container has is then taken from its annotation, and set again if it is wrong.
+        return {}
+    return {str(key): str(text) for key, text in found.items()} if isinstance(found, dict) else {}
 
 
 def _read(path: Path) -> dict[str, object]:

@@ -198,6 +198,24 @@ class PodManager:
         if worker is not None:
             worker.wake()
 
+    def resized(self, uid: str) -> None:
+        """Let a pod's worker go on with what the pod was allocated now."""
+        worker, resizes = self._by_uid.get(uid), self._tools.resizes
+        entry = resizes.get(uid) if resizes is not None else None
+        if worker is not None and entry is not None:
+            worker.update(desired_of(entry.pod, self._crash_loop))
+
+    def _allocated(self, pod: Pod, saved: Saved | None = None) -> Pod:
+        """Return a pod with the resources that it may use, which may be less than it wants."""
+        resizes = self._tools.resizes
+        if resizes is None:
+            return pod
+        if resizes.get(pod.metadata.uid) is not None:
+            return resizes.update(pod)
+        if saved is None:
+            return resizes.add(pod).pod
+        return resizes.add(pod, saved.pod, saved.status).pod
+
     def longest_grace(self) -> int:
         """Return the longest grace of any pod in seconds."""
         workers = self._by_uid.values()
@@ -308,13 +326,15 @@ class PodManager:
 
     def _lead(self, worker: PodWorker, wanted: Pod) -> None:
         """Tell a worker what its pod is to be now."""
-        if wanted != worker.pod:
-            worker.update(desired_of(wanted, self._crash_loop))
+        pod = self._allocated(wanted)
+        if pod != worker.pod:
+            worker.update(desired_of(pod, self._crash_loop))
         if wanted.metadata.deletion_timestamp is not None:
             worker.terminate(wanted.metadata.deletion_grace_period_seconds)
 
     def _start(self, pod: Pod, saved: Saved | None, *, ending: bool = False) -> None:
-        desired = desired_of(pod, self._crash_loop)
+        allowed = pod if ending else self._allocated(pod, saved)
+        desired = desired_of(allowed, self._crash_loop)
         worker = PodWorker(desired, self._tools, saved, self._published)
         if ending:
             worker.terminate()
@@ -332,6 +352,8 @@ class PodManager:
         if not entries:
             self._active.pop(slot, None)
         self._by_uid.pop(uid, None)
+        if self._tools.resizes is not None:
+            self._tools.resizes.remove(uid)
         if not task.cancelled() and task.exception() is not None:
             logs.event(
                 _log, logging.ERROR, "pod worker broke; it is started again",

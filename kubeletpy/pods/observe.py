@@ -9,12 +9,14 @@ from typing import Protocol
 
 from kubeletpy.cri import labels
 from kubeletpy.cri.client import CriError
+from kubeletpy.resize.plan import Amounts
 from kubeletpy.status.termination import termination_message
 from kubeletpy_proto import cri_pb2
 
 from .state import (
     ContainerPhase,
     ContainerRecord,
+    RuntimeLimits,
     SandboxRecord,
     frozen,
     newest_first,
@@ -22,6 +24,8 @@ from .state import (
 
 BACKOFF = "kubeletpy.io/back-off-seconds"
 """Annotation of a container: the delay after its end (see `backoff`)."""
+AMOUNTS = "kubeletpy.io/resources"
+"""Annotation of a container: CPU and memory that it was created with (`resize.plan.Amounts`)."""
 
 _PHASES = {
     cri_pb2.CONTAINER_CREATED: ContainerPhase.CREATED,
@@ -220,6 +224,20 @@ def container_record(status: cri_pb2.ContainerStatus, sandbox_id: str) -> Contai
         backoff=float(_count(notes.get(BACKOFF), 0)),
         log_path=status.log_path,
         user=_user(status),
+        amounts=Amounts.parse(notes.get(AMOUNTS, "")),
+        limits=_limits(status),
+    )
+
+
+def _limits(status: cri_pb2.ContainerStatus) -> RuntimeLimits | None:
+    if not status.resources.HasField("linux"):
+        return None
+    linux = status.resources.linux
+    return RuntimeLimits(
+        cpu_shares=linux.cpu_shares,
+        cpu_quota_us=linux.cpu_quota,
+        cpu_period_us=linux.cpu_period,
+        memory_bytes=linux.memory_limit_in_bytes,
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from kubeletpy.api.container import Container, EphemeralContainer
 from kubeletpy.api.pod import Pod
+from kubeletpy.resize.plan import Resize
 
 from .backoff import CrashLoop, go_duration
 from .restarts import ALWAYS
@@ -117,6 +118,8 @@ class Actions:
         terminal: set once the pod is at its end.
         initialized: whether all init containers have done their work.
         ended: whether the pod was terminated and nothing of it lives any more.
+        resize: limits to change while the containers run; None: there is nothing to change now.
+        resizing: whether something that runs has not yet what the pod was allocated.
         wake_at: when to decide again even if nothing happens.
     """
 
@@ -132,6 +135,8 @@ class Actions:
     terminal: Terminal | None = None
     initialized: bool = False
     ended: bool = False
+    resize: Resize | None = None
+    resizing: bool = False
     wake_at: float | None = None
 
     @property
@@ -146,6 +151,7 @@ class Actions:
             or self.start
             or self.remove_containers
             or self.remove_sandboxes
+            or self.resize is not None
         )
 
 
@@ -162,6 +168,8 @@ class Plan:
         self.initialized = False
         self.reset: list[ResetContainer] = []
         self.ended = False
+        self.resize: Resize | None = None
+        self.resizing = False
         self.waiting: dict[str, Waiting] = {}
         self._kill: list[KillContainer] = []
         self._pull: list[str] = []
@@ -244,6 +252,8 @@ class Plan:
     def _crash_delay(self, last: ContainerRecord | None) -> float:
         if last is None or not last.exited:
             return 0.0
+        if self.observed.killed.get(last.id) is KillReason.RESIZE:
+            return 0.0
         if last.spec_hash != self.desired.hashes.get(last.name, last.spec_hash):
             return 0.0
         return self.desired.crash_loop.delay(last.backoff, last.started_at, last.finished_at)
@@ -309,5 +319,7 @@ class Plan:
             terminal=self.terminal,
             initialized=self.initialized,
             ended=self.ended,
+            resize=self.resize,
+            resizing=self.resizing,
             wake_at=min(self._wake) if self._wake else None,
         )

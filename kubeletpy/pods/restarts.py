@@ -59,7 +59,7 @@ def should_restart(
     spec: PodSpec, container: Container, observed: Observed, record: ContainerRecord
 ) -> bool:
     """Whether an ended (or lost) container runs again."""
-    if observed.killed.get(record.id) is KillReason.CHANGED:
+    if observed.killed.get(record.id) in (KillReason.CHANGED, KillReason.RESIZE):
         return True
     if not record.exited:
         # What was lost left no exit code that a rule could match.

@@ -15,6 +15,8 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import TypeVar
 
+from kubeletpy.resize.plan import Actual, Amounts
+
 _K = TypeVar("_K")
 _V = TypeVar("_V")
 
@@ -50,6 +52,17 @@ class KillReason(StrEnum):
     UNKNOWN_STATE = "unknown-state"
     HOOK = "hook"
     POD = "pod"
+    RESIZE = "resize"
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeLimits:
+    """Limits of a container in the kernel's units as the runtime reports them; 0: none."""
+
+    cpu_shares: int = 0
+    cpu_quota_us: int = 0
+    cpu_period_us: int = 0
+    memory_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +74,8 @@ class ContainerRecord:
         spec_hash: hash of the container's specification that it was created from.
         backoff: seconds to wait after its end before it may start again (see `backoff`).
         user: uid, gid and supplemental groups of its first process, if the runtime tells.
+        amounts: CPU and memory that it was created with; None: not known.
+        limits: what the runtime says of its limits; None: nothing.
     """
 
     id: str
@@ -80,6 +95,8 @@ class ContainerRecord:
     backoff: float = 0.0
     log_path: str = ""
     user: tuple[int, int, tuple[int, ...]] | None = None
+    amounts: Amounts | None = None
+    limits: RuntimeLimits | None = None
 
     @property
     def running(self) -> bool:
@@ -177,6 +194,7 @@ class Observed:
         concluded: the end the pod came to earlier; it is for good.
         attempts: by container name, the highest number that one ever had.
         ending: whether the pod is being terminated: nothing of it starts any more.
+        actual: what of CPU and memory its containers and its cgroup have.
     """
 
     sandboxes: tuple[SandboxRecord, ...] = ()
@@ -189,6 +207,7 @@ class Observed:
     concluded: Terminal | None = None
     attempts: Mapping[str, int] = field(default_factory=frozen)
     ending: bool = False
+    actual: Actual = field(default_factory=Actual)
 
     @property
     def sandbox(self) -> SandboxRecord | None:
@@ -235,3 +254,6 @@ KILL_STEP = "\0kill"
 
 RESET_STEP = "\0reset"
 """Key in ``Observed.failures`` of the removal of all containers before they start anew."""
+
+RESIZE_STEP = "\0resize"
+"""Key in ``Observed.failures`` of the change of limits of running containers."""

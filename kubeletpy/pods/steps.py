@@ -19,13 +19,16 @@ from kubeletpy.events import Recorder
 from kubeletpy.hooks.runner import HookError, Hooks, describe
 from kubeletpy.images.pulls import Images, reason_of
 from kubeletpy.probes.worker import Check
+from kubeletpy.resize.coordinator import Resizes
+from kubeletpy.resize.execute import Executor
+from kubeletpy.resize.plan import amounts
 from kubeletpy.status.generate import Node
 from kubeletpy_common import logs
 from kubeletpy_proto import cri_pb2
 
 from .checkpoint import Checkpoints
 from .environment import ContainerFault, Environment, EnvironmentFault, ImageFault
-from .observe import BACKOFF, Observer, PodView
+from .observe import AMOUNTS, BACKOFF, Observer, PodView
 from .plan import ResetContainer, StartContainer
 from .restarts import every_container
 from .state import ContainerPhase, ContainerRecord, ImageState, SandboxRecord
@@ -56,6 +59,8 @@ class Tools:
     recorder: Recorder
     checkpoints: Checkpoints
     node: Node
+    resizes: Resizes | None = None
+    executor: Executor | None = None
     clock: Callable[[], float] = time.time
     farewells: list[Callable[[Pod], Awaitable[None]]] = field(default_factory=list)
 
@@ -162,6 +167,7 @@ class Steps:
         except (ContainerFault, EnvironmentFault) as error:
             raise self._failed(container, "CreateContainerConfigError", str(error)) from error
         config.annotations[BACKOFF] = str(round(action.backoff))
+        config.annotations[AMOUNTS] = amounts(pod, container.resources).text()
         if isinstance(container, EphemeralContainer) and container.target_container_name:
             if not action.target:
                 text = f"unable to find target container {container.target_container_name}"

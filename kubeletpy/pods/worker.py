@@ -25,6 +25,8 @@ from kubeletpy.api.pod import Pod
 from kubeletpy.api.status import PodCondition, PodStatus
 from kubeletpy.cri.client import CriError
 from kubeletpy.probes.worker import PodProbes
+from kubeletpy.resize.plan import Resize
+from kubeletpy.resize.pod import ResizeError, ResizeOfPod
 from kubeletpy.sources.updates import from_api
 from kubeletpy.status.generate import pod_status
 from kubeletpy_common import logs
@@ -39,6 +41,7 @@ from .restore import TERMINAL, attempts_of, seeds, terminal_of
 from .state import (
     KILL_STEP,
     RESET_STEP,
+    RESIZE_STEP,
     SANDBOX_STEP,
     ContainerPhase,
     ImagePhase,
@@ -94,6 +97,14 @@ class PodWorker:
         self._killed_at: dict[str, float] = {}
         self._attempts: dict[str, int] = {}
         self._announcer = Announcer(tools.recorder)
+        self._resize = ResizeOfPod(
+            desired.pod.metadata.uid,
+            tools.resizes,
+            tools.executor,
+            tools.recorder,
+            self._save_amounts,
+            dict(saved.amounts) if saved is not None else {},
+        )
         self._concluded: Terminal | None = None
         self._started_at = tools.clock()
         self._bell = asyncio.Event()
@@ -140,6 +151,8 @@ class PodWorker:
         self._probes.update(pod)
         self._forget_images(before)
         self._follow_end()
+        if before.spec != pod.spec:
+            self._failures.pop(RESIZE_STEP, None)
         if before.spec != pod.spec or before.metadata != pod.metadata:
             self._save(lambda: self._tools.checkpoints.save_pod(pod))
             self._tools.environment.changed(pod)
@@ -265,6 +278,8 @@ class PodWorker:
         now = self._tools.clock()
         observed = self._observed()
         actions = decide(self.desired, observed, now)
+        if self._resize.conditions_of(self.pod, resizing=actions.resizing):
+            observed = self._observed()
         if actions.terminal is not None:
             self._concluded = actions.terminal
         self._publish(observed, actions, now)
@@ -303,7 +318,9 @@ class PodWorker:
             if record.phase is not ContainerPhase.CREATED:
                 highest = max(self._attempts.get(record.name, 0), record.attempt)
                 self._attempts[record.name] = highest
-        names = set(self._steps.containers) | {SANDBOX_STEP, KILL_STEP, RESET_STEP}
+        self._resize.forget(known)
+        steps = {SANDBOX_STEP, KILL_STEP, RESET_STEP, RESIZE_STEP}
+        names = set(self._steps.containers) | steps
         for key in [key for key in self._failures if key not in known | names]:
             del self._failures[key]
         ended = {one.id: one.finished_at for one in self._view.containers if one.exited}
@@ -326,6 +343,9 @@ class PodWorker:
             concluded=self._concluded,
             attempts=frozen(self._attempts),
             ending=self.ending,
+            actual=self._resize.actual(
+                self.pod, running=any(box.ready for box in self._view.sandboxes)
+            ),
         )
 
     def _publish(self, observed: Observed, actions: Actions, now: float) -> None:
@@ -343,6 +363,10 @@ class PodWorker:
         self._told = True
         if self._published is not None:
             self._published(self.pod, status)
+
+    def _save_amounts(self, amounts: dict[str, str]) -> None:
+        uid = self.pod.metadata.uid
+        self._save(lambda: self._tools.checkpoints.save_amounts(uid, amounts))
 
     def _save(self, write: Callable[[], None]) -> None:
         try:
@@ -367,6 +391,7 @@ class PodWorker:
             actions.kill_pod
             or actions.create_sandbox is not None
             or actions.reset
+            or actions.resize is not None
             or actions.start
             or actions.remove_containers
             or actions.remove_sandboxes
@@ -428,6 +453,8 @@ class PodWorker:
         if actions.reset:
             await self._try(RESET_STEP, self._steps.reset(actions.reset, self._view))
             return
+        if actions.resize is not None:
+            await self._try(RESIZE_STEP, self._change_limits(actions.resize))
         for start in actions.start:
             if self.ending:
                 return
@@ -451,7 +478,15 @@ class PodWorker:
         if attempt > 0:
             message = "Pod sandbox changed, it will be killed and re-created."
             self._tools.recorder.normal(self.pod, "SandboxChanged", message)
-        await self._try(SANDBOX_STEP, self._steps.create_sandbox(attempt))
+        if await self._try(SANDBOX_STEP, self._steps.create_sandbox(attempt)):
+            self._resize.made(self.pod)
+
+    async def _change_limits(self, resize: Resize) -> None:
+        try:
+            await self._resize.run(self.pod, self._view.sandboxes[0].id, resize)
+        except ResizeError as error:
+            self._resize.failed(self.pod, str(error))
+            raise StepError("ResizeError", str(error)) from error
 
     async def _start(self, start: StartContainer) -> None:
         image = self._images.pop(start.name, None)

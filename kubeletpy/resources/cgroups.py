@@ -16,6 +16,7 @@ from .layout import CGROUPFS, CLASSES, Layout
 from .limits import MIN_SHARES, UNLIMITED, Limits, cpu_shares, pod_cgroup_limits
 from .policy import TIERED, ResourcePolicy
 from .qos import BEST_EFFORT, BURSTABLE, GUARANTEED, qos_class
+from .reading import read_limits
 from .totals import pod_requests
 
 
@@ -92,6 +93,11 @@ class PodCgroups:
     def change(self, pod: Pod, resources: LinuxResources) -> None:
         """Change limits of the pod's cgroup while its containers run."""
         self._hierarchy.cgroup(self.path(pod)).apply(resources)
+
+    def read(self, pod: Pod, wanted: Limits) -> Limits | None:
+        """Return the limits that the pod's cgroup has, None if it is gone; see `read_limits`."""
+        cgroup = self._hierarchy.cgroup(self.path(pod))
+        return read_limits(cgroup, self._hierarchy.version, wanted)
 
     def usage(self, pod: Pod) -> CgroupStats:
         """Return what the pod uses, all of its containers together."""

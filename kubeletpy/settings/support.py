@@ -27,15 +27,12 @@ UNSUPPORTED = frozenset(
     containerLogMaxSize
     containerLogMaxWorkers
     containerLogMonitorInterval
-    cpuCFSQuota
-    cpuCFSQuotaPeriod
     cpuManagerPolicy
     cpuManagerPolicyOptions
     enableDebuggingHandlers
     enableServer
     enableSystemLogHandler
     enableSystemLogQuery
-    enforceNodeAllocatable
     eventBurst
     eventRecordQPS
     evictionHard
@@ -54,17 +51,12 @@ UNSUPPORTED = frozenset(
     imagePullCredentialsVerificationPolicy
     kubeAPIBurst
     kubeAPIQPS
-    kubeReservedCgroup
     kubeletCgroups
     logging
     memoryManagerPolicy
-    memoryReservationPolicy
-    memorySwap
-    memoryThrottlingFactor
     mergeDefaultEvictionSettings
     oomScoreAdj
     podCIDR
-    podPidsLimit
     preloadedImagesVerificationAllowlist
     protectKernelDefaults
     qosReserved
@@ -78,12 +70,10 @@ UNSUPPORTED = frozenset(
     shutdownGracePeriod
     shutdownGracePeriodByPodPriority
     shutdownGracePeriodCriticalPods
-    singleProcessOOMKill
     staticPodURL
     staticPodURLHeader
     streamingConnectionIdleTimeout
     systemCgroups
-    systemReservedCgroup
     tlsCertFile
     tlsCipherSuites
     tlsCurvePreferences

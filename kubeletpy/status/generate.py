@@ -17,6 +17,7 @@ from .conditions import conditions
 from .containers import Kind, Setting, container_status, instant
 from .ended import close, remembered
 from .ownership import foreign, own
+from .resources import add_resources
 
 PENDING, RUNNING, SUCCEEDED, FAILED = "Pending", "Running", "Succeeded", "Failed"
 
@@ -122,6 +123,7 @@ def pod_status(
     if actions.terminal is not None and phase == actions.terminal.phase:
         status.reason, status.message = actions.terminal.reason, actions.terminal.message
     _addresses(status, desired, observed, node, previous)
+    add_resources(status, desired, observed, previous)
     return status
 
 
