@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kubeletpy.event_sink import sink
 from kubeletpy.sources import apiserver
 
 from .core import Core
@@ -12,3 +13,4 @@ def install(core: Core) -> None:
     """Let each part hook in; one line each, in the order in which they are started."""
     apiserver.install(core)
     install_resources(core)
+    sink.install(core)

@@ -31,15 +31,13 @@ class Recorder:
     Args:
         host: name of the node.
         capacity: how many different events are kept.
-        listener: called with every event, new or counted up (for an API server, later).
     """
 
-    def __init__(
-        self, host: str, capacity: int = 1000, listener: Callable[[Event], None] | None = None
-    ) -> None:
+    def __init__(self, host: str, capacity: int = 1000) -> None:
         self._host = host
         self._capacity = capacity
-        self._listener = listener
+        self.listeners: list[Callable[[Event], None]] = []
+        """Each is called with every event, new or counted up."""
         self._events: OrderedDict[_Key, Event] = OrderedDict()
 
     def normal(self, pod: Pod, reason: str, message: str, container: str = "") -> None:
@@ -80,8 +78,8 @@ class Recorder:
             field=reference.field_path,
             count=event.count,
         )
-        if self._listener is not None:
-            self._listener(event)
+        for listener in self.listeners:
+            listener(event)
 
 
 def _reference(pod: Pod, container: str) -> ObjectReference:

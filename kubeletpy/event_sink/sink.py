@@ -1,0 +1,134 @@
+"""Sends events to the API server, one after the other, within a rate of their own.
+
+Events are told, not promised: a bounded number waits, the oldest goes when there are more, and one
+that the API server does not take after some attempts is dropped, with a line in the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from kubeletpy.api.codec import deep_copy, to_builtins
+from kubeletpy.api.events import Event
+from kubeletpy.apiclient.client import STRATEGIC_PATCH, Throttle, object_path
+from kubeletpy.apiclient.errors import ApiError
+from kubeletpy.status.manager import Client
+from kubeletpy_common import logs
+
+from .correlation import Correlator, Write
+
+if TYPE_CHECKING:
+    from kubeletpy.core import Core
+
+_log = logging.getLogger(__name__)
+WAITING = 1000
+"""Events that wait at most."""
+ATTEMPTS, FIRST_PAUSE, LONGEST_PAUSE = 12, 0.5, 10.0
+"""How often one is tried, and the seconds between: at first, doubled each time, and at most."""
+
+
+class EventSink:
+    """Takes events and sends them.
+
+    Args:
+        client: of the API server.
+        rate, burst: events a second, and at once (``eventRecordQPS``, ``eventBurst``).
+    """
+
+    def __init__(self, client: Client, rate: float = 50.0, burst: int = 100) -> None:
+        self._client = client
+        self._throttle = Throttle(rate, burst)
+        self._correlator = Correlator()
+        self._waiting: deque[Event] = deque(maxlen=WAITING)
+        self._bell = asyncio.Event()
+        self._dropped = 0
+
+    def take(self, event: Event) -> None:
+        """Send an event when there is time."""
+        if len(self._waiting) == WAITING:
+            self._dropped += 1
+        self._waiting.append(deep_copy(event))
+        self._bell.set()
+
+    async def run(self) -> None:
+        """Send what comes, until cancelled."""
+        while True:
+            self._bell.clear()
+            while self._waiting:
+                event = self._waiting.popleft()
+                write = self._correlator.observe(event, time.monotonic())
+                if write is not None:
+                    await self._throttle.take()
+                    await self._send(write)
+            if self._dropped:
+                logs.event(
+                    _log, logging.WARNING, "events not sent, too many waited", count=self._dropped
+                )
+                self._dropped = 0
+            await self._bell.wait()
+
+    async def _send(self, write: Write) -> None:
+        pause = FIRST_PAUSE
+        for _ in range(ATTEMPTS):
+            try:
+                await self._send_once(write)
+                return
+            except ApiError as error:
+                if not error.transient:
+                    # A namespace that is being deleted takes no events, for instance.
+                    self._correlator.missing(write.key)
+                    _log.debug("event not taken: %s", error)
+                    return
+                reason = str(error)
+                await asyncio.sleep(max(pause, error.retry_after or 0.0))
+                pause = min(pause * 2, LONGEST_PAUSE)
+        self._correlator.missing(write.key)
+        logs.event(
+            _log, logging.WARNING, "event dropped", event=write.event.reason, reason=reason
+        )  # fmt: skip
+
+    async def _send_once(self, write: Write) -> None:
+        event = write.event
+        namespace = event.metadata.namespace
+        if write.again:
+            changes = _changes(event)
+            path = object_path("v1", "events", namespace, event.metadata.name)
+            try:
+                await self._client.request(
+                    "PATCH", path, changes, content_type=STRATEGIC_PATCH, urgent=True
+                )
+                return
+            except ApiError as error:
+                # Events live for an hour only.
+                if not error.not_found:
+                    raise
+        try:
+            path = object_path("v1", "events", namespace)
+            await self._client.request("POST", path, to_builtins(event), urgent=True)
+        except ApiError as error:
+            # An attempt whose answer was lost did write it.
+            if error.reason != "AlreadyExists":
+                raise
+
+
+def _changes(event: Event) -> dict[str, Any]:
+    plain = to_builtins(event)
+    return {name: plain[name] for name in ("count", "lastTimestamp", "message")}
+
+
+def install(core: Core) -> None:
+    """Send the events of the kubelet to the API server, if there is one."""
+    if core.api is None:
+        return
+    configuration = core.settings.configuration
+    sink = EventSink(
+        core.api, float(configuration.event_record_qps), configuration.event_burst
+    )  # fmt: skip
+    for event in core.recorder.events():
+        sink.take(event)
+    core.recorder.listeners.append(sink.take)
+    core.background.append(("events", sink.run))
