@@ -116,7 +116,8 @@ class PodManager:
         self._synced: set[str] = set()
         self._finished: set[str] = set()
         self._swept = False
-        self._adopted = asyncio.Event()
+        self.adopted = asyncio.Event()
+        """Set once what runs on the node has been matched with what shall run."""
         self._sweeping: asyncio.Task[None] | None = None
         self._relist_bell = asyncio.Event()
         self._closing = False
@@ -175,7 +176,7 @@ class PodManager:
             self._reconcile(slot)
         try:
             async with asyncio.timeout(timeout):
-                await self._adopted.wait()
+                await self.adopted.wait()
                 while tasks := [
                     entry.task for entries in self._active.values() for entry in entries.values()
                 ]:
@@ -216,6 +217,11 @@ class PodManager:
             return resizes.add(pod).pod
         return resizes.add(pod, saved.pod, saved.status).pod
 
+    def has_static(self, name: str) -> bool:
+        """Whether a static pod of that namespace/name lives or is to live on the node."""
+        slot = f"{FILE_SOURCE}:{name}"
+        return slot in self._desired or slot in self._active
+
     def longest_grace(self) -> int:
         """Return the longest grace of any pod in seconds."""
         workers = self._by_uid.values()
@@ -247,7 +253,7 @@ class PodManager:
             self._finished.discard(pod.metadata.uid)
         for pod in fresh:
             self._desired[slot_of(pod)] = pod
-        if not self._adopted.is_set():
+        if not self.adopted.is_set():
             self._adopt()
             return
         for slot in {slot_of(pod): None for pod in (*removed, *fresh)}:
@@ -269,9 +275,9 @@ class PodManager:
         the node itself are waited for.
         """
         heard = self._synced >= self._expected - {API_SOURCE}
-        if not (self._listed and heard) or self._adopted.is_set():
+        if not (self._listed and heard) or self.adopted.is_set():
             return
-        self._adopted.set()
+        self.adopted.set()
         unheard = API_SOURCE in self._expected - self._synced
         for uid, saved in self._saved.items():
             if unheard and from_api(saved.pod):
@@ -291,7 +297,7 @@ class PodManager:
 
     def _tidy(self) -> None:
         """End and remove what nobody wants; only once every source has said what it wants."""
-        if not self._adopted.is_set() or not self._synced >= self._expected:
+        if not self.adopted.is_set() or not self._synced >= self._expected:
             return
         self._end_orphans()
         if self._swept:
@@ -434,7 +440,7 @@ class PodManager:
             if worker is not None and before.states.get(uid) != listing.states.get(uid):
                 worker.refresh()
         self._listed = True
-        if self._adopted.is_set():
+        if self.adopted.is_set():
             self._tidy()
         else:
             self._adopt()

@@ -22,6 +22,7 @@ from kubeletpy.status.manager import StatusManager
 from kubeletpy.status.ownership import foreign
 from kubeletpy.status.patch import TERMINAL
 
+from .mirrors import Mirrors
 from .updates import (
     API_SOURCE,
     CONFIG_MIRROR,
@@ -73,6 +74,7 @@ class PodTable:
     Args:
         seen: told of every object of a pod, also if nothing of it matters to who runs it.
         mirror: told of every mirror pod in the same way.
+        synced: called once the server has said which pods there are.
         clock: the present.
     """
 
@@ -80,10 +82,12 @@ class PodTable:
         self,
         seen: Seen = lambda uid, item: None,
         mirror: Seen = lambda uid, item: None,
+        synced: Callable[[], None] = lambda: None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._seen = seen
         self._mirror = mirror
+        self._synced = synced
         self._clock = clock
         self._pods: dict[str, Pod] = {}
         self._mirrors: set[str] = set()
@@ -91,7 +95,9 @@ class PodTable:
     def take(self, each: Synced | Changed) -> PodUpdates:
         """Return what changed; pods without any news that matter here are left out."""
         if isinstance(each, Synced):
-            return self._sync(each.items)
+            updates = self._sync(each.items)
+            self._synced()
+            return updates
         uid = _uid(each.object)
         if each.kind == "DELETED":
             return self._drop(uid)
@@ -199,12 +205,20 @@ def install(core: Core) -> None:
     if core.api is None:
         return
     statuses = StatusManager(core.api)
-    table = PodTable(seen=statuses.show)
+    manager = core.manager
+    mirrors = Mirrors(core.api, core.facts.name, statuses.show, manager.has_static)
+
+    async def settle() -> None:
+        await manager.adopted.wait()
+        mirrors.settled()
+
+    core.background.append(("mirrors", settle))
+    table = PodTable(seen=statuses.show, mirror=mirrors.seen, synced=mirrors.synced)
     reflector = Reflector(
         core.api, object_path("v1", "pods"), field_selector=f"spec.nodeName={core.facts.name}"
     )
     core.sources[API_SOURCE] = ApiPodSource(reflector, table)
-    core.on_status.append(statuses.publish)
-    core.on_gone.append(statuses.gone)
+    core.on_status += [statuses.publish, mirrors.published]
+    core.on_gone += [statuses.gone, mirrors.gone]
     core.tools.farewells.append(statuses.finish)
-    core.closers.append(statuses.close)
+    core.closers += [statuses.close, mirrors.close]
