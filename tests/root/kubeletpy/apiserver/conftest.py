@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import subprocess
 from collections.abc import Iterator
 from typing import Any
 
@@ -27,6 +28,15 @@ def api(node: Node, machine_allowances: Allowances, tmp_path_factory: Any) -> It
     directory = tmp_path_factory.mktemp("apiserver")
     with contextlib.ExitStack() as stack:
         with in_namespace(node.place.netns):
+            # A node has an address, and that is the one its default route sends from.
+            for command in (
+                "ip link add uplink type veth peer name beyond",
+                "ip link set beyond up",
+                "ip address add 10.88.0.1/24 dev uplink",
+                "ip link set uplink up",
+                "ip route add default via 10.88.0.2",
+            ):
+                subprocess.run(command.split(), check=True)
             server = stack.enter_context(api_server(directory))
         yield Api(node.place.netns, server.kubeconfig)
 

@@ -7,7 +7,14 @@ from typing import Any
 
 import pytest
 
-from tests.root.kubeletpy.engine.process import KubeletProcess, condition, container
+from tests.root.kubeletpy.engine.process import (
+    NODE,
+    KubeletProcess,
+    condition,
+    container,
+    manifest,
+    wait_for,
+)
 
 from .cluster import Api, bound
 
@@ -31,3 +38,38 @@ def test_a_bound_pod_runs_and_is_deleted(joined: KubeletProcess, api: Api, run: 
     last = container(versions[-1], "a")["state"]
     assert last["terminated"]["exitCode"] == 0
     assert phases[-1] == "Succeeded"
+
+
+def test_events_reach_the_api_server(joined: KubeletProcess, api: Api, run: Run) -> None:
+    api.create(bound("loud", run("a", FOREVER)))
+    api.wait_ready("loud")
+
+    def reasons() -> set[str]:
+        found = api.must("GET", "/api/v1/namespaces/default/events")["items"]
+        return {one["reason"] for one in found if one["involvedObject"]["name"] == "loud"}
+
+    wait_for(lambda: reasons() >= {"Pulled", "Created", "Started"}, "events of the pod")
+    api.delete("loud")
+    api.wait_gone("loud")
+
+
+def test_a_static_pod_has_a_mirror(joined: KubeletProcess, api: Api, run: Run) -> None:
+    joined.write("still", manifest("still", run("a", FOREVER)))
+    first = api.wait_ready(f"still-{NODE}")
+    assert first["metadata"]["ownerReferences"][0]["kind"] == "Node"
+    # A restarted kubelet finds it again; whoever deletes it deletes nothing else.
+    identity = container(first, "a")["containerID"]
+    joined.kill()
+    joined.start()
+    assert api.wait_ready(f"still-{NODE}")["metadata"]["uid"] == first["metadata"]["uid"]
+    api.delete(f"still-{NODE}")
+    again = api.wait(
+        f"still-{NODE}",
+        lambda pod: (
+            pod["metadata"]["uid"] != first["metadata"]["uid"] and condition(pod, "Ready") == "True"
+        ),
+        "made anew",
+    )
+    assert container(again, "a")["containerID"] == identity
+    joined.remove("still")
+    api.wait_gone(f"still-{NODE}")
