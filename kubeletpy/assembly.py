@@ -6,11 +6,13 @@ from kubeletpy.event_sink import sink
 from kubeletpy.sources import apiserver
 
 from .core import Core
+from .plugins import assembly as plugins
 from .resources.install import install as install_resources
 
 
 def install(core: Core) -> None:
     """Let each part hook in; one line each, in the order in which they are started."""
+    plugins.install(core)
     apiserver.install(core)
     install_resources(core)
     sink.install(core)

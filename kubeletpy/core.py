@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterable, Callable, Coroutine
+from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from aiohttp import web
 
+from kubeletpy.affinity.errors import AdmissionError
 from kubeletpy.api.pod import Pod
 from kubeletpy.api.status import PodStatus
 from kubeletpy.apiclient.client import ApiClient
 from kubeletpy.apiclient.objects import ObjectCache
 from kubeletpy.cri.client import CriClient
 from kubeletpy.cri.node import NodeFacts
+from kubeletpy.pods.local import LocalEnvironment
 from kubeletpy.pods.manager import PodManager
 from kubeletpy.pods.steps import Tools
 from kubeletpy.registration.presence import NodePresence
@@ -51,6 +53,7 @@ class Core:
             for a standalone kubelet.
         recorder: takes events.
         volumes: of the pods.
+        environment: files, volumes and cgroups of the pods; other parts add to configurations.
         tools: what the workers of the pods share.
         manager: the pods.
         background: what runs as long as the kubelet, by name; started again if it breaks.
@@ -59,6 +62,8 @@ class Core:
         sources: of pods, by name, besides the directory of static pods.
         on_status: each is called with every new status of a pod.
         on_gone: each is called with a pod of which nothing is left on the node.
+        admitters: each is awaited with a pod that comes to the node, gives it what it asks for,
+            and returns why it cannot be had.
         routes: each adds its handlers to the application of port 10250.
         closers: awaited in reverse order when the kubelet ends.
     """
@@ -73,6 +78,7 @@ class Core:
     presence: NodePresence | None = None
     recorder: Recorder
     volumes: PodVolumes
+    environment: LocalEnvironment
     tools: Tools
     manager: PodManager
     background: list[tuple[str, Background]] = field(default_factory=list)
@@ -81,6 +87,7 @@ class Core:
     sources: dict[str, AsyncIterable[PodUpdates]] = field(default_factory=dict)
     on_status: list[Callable[[Pod, PodStatus], None]] = field(default_factory=list)
     on_gone: list[Callable[[Pod], None]] = field(default_factory=list)
+    admitters: list[Callable[[Pod], Awaitable[AdmissionError | None]]] = field(default_factory=list)
     routes: list[Callable[[web.Application], None]] = field(default_factory=list)
     closers: list[Background] = field(default_factory=list)
 

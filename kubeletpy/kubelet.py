@@ -245,10 +245,11 @@ class Kubelet:
         sources = VariableSources(objects, services)
         usable = allocatable(settings.configuration, facts.cpu_milli, facts.memory_bytes)
         resizes = Resizes(lambda: usable, recorder)
+        environment = LocalEnvironment(facts, cgroups, volumes, sources, images)
         tools = Tools(
             cri=cri,
             observer=Observer(cri),
-            environment=LocalEnvironment(facts, cgroups, volumes, sources, images),
+            environment=environment,
             images=images,
             check=Checker(cri, http),
             hooks=Hooks(cri, http),
@@ -268,7 +269,8 @@ class Kubelet:
         core = Core(
             settings=settings, facts=facts, hierarchy=hierarchy, cgroups=cgroups, cri=cri,
             api=api, objects=cache,
-            recorder=recorder, volumes=volumes, tools=tools, manager=manager,
+            recorder=recorder, volumes=volumes, environment=environment, tools=tools,
+            manager=manager,
         )  # fmt: skip
         if api is not None:
             core.background.append(("services", services.run))

@@ -37,6 +37,9 @@ class Provider(Protocol):
             AllocationError: it cannot be had.
         """
 
+    def holds(self, uid: str) -> bool:
+        """Whether a pod has something."""
+
     def settle(self, pod: Pod) -> None:
         """All containers of a pod have been served, or one could not be."""
 
@@ -63,21 +66,27 @@ class TopologyManager:
         """Give a pod what it asks for; for one that has it already this does nothing.
 
         Returns:
-            Why it cannot be had; then nothing is kept for the pod.
+            Why it cannot be had; then nothing new is kept for the pod.
         """
+        uid = pod.metadata.uid
+        before = [provider for provider in self.providers if provider.holds(uid)]
+        refusal: AdmissionError | None = None
         try:
             async with self._alignment():
                 await self._allocate(pod)
         except AllocationError as error:
-            self.release(pod.metadata.uid)
-            return error.as_admission_error()
+            refusal = error.as_admission_error()
         except AdmissionError as error:
-            self.release(pod.metadata.uid)
-            return error
+            refusal = error
         finally:
             for provider in self.providers:
                 provider.settle(pod)
-        return None
+        if refusal is not None:
+            # What it had before may be in use by containers that run.
+            for provider in self.providers:
+                if provider not in before:
+                    provider.release(uid)
+        return refusal
 
     def release(self, uid: str) -> None:
         """Take back what a pod has, which has ended for good."""

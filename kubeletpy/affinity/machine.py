@@ -96,6 +96,11 @@ class Machine:
     topology: CpuTopology
     nodes: Mapping[int, NumaNode]
 
+    @classmethod
+    def nothing(cls) -> Machine:
+        """Return a machine of which nobody wants to know anything."""
+        return cls(CpuTopology({}), {})
+
     @property
     def distances(self) -> dict[int, tuple[int, ...]]:
         """By node, its distances to the node of each number (0 for numbers without a node)."""

@@ -66,6 +66,10 @@ class CpuProvider:
             self._save()
             self._changed()
 
+    def holds(self, uid: str) -> bool:
+        """Whether a pod has CPUs of its own."""
+        return uid in self.policy.state.entries
+
     def settle(self, pod: Pod) -> None:
         """Forget what could be used again."""
         self.policy.settle(pod.metadata.uid)
@@ -118,6 +122,10 @@ class MemoryProvider:
         """
         if self.policy.allocate(pod, container, hint):
             self._save()
+
+    def holds(self, uid: str) -> bool:
+        """Whether a pod has memory of its own."""
+        return uid in self.policy.state.entries
 
     def settle(self, pod: Pod) -> None:
         """Forget what could be used again."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -37,6 +37,7 @@ from .state import ImagePhase, ImageState, SandboxRecord
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
+Configurer = Callable[[Pod, Container, cri_pb2.ContainerConfig], Awaitable[None]]
 TIMEOUT = 120.0
 """Seconds that making or removing the files and cgroups of a pod may take."""
 
@@ -50,6 +51,12 @@ class LocalEnvironment:
         volumes: the volumes and files of pods.
         sources: what variables come from.
         images: gets the images of image volumes; None: such volumes cannot be had.
+
+    Attributes:
+        configurers: each is awaited with the configuration of a container that is about to be
+            created, and adds to it; raises ContainerFault.
+        released: each is called with the UID of a pod of which nothing runs any more, for good.
+        swept: each is called once with the UIDs of all pods that there are.
     """
 
     def __init__(
@@ -67,6 +74,9 @@ class LocalEnvironment:
         self._volumes = volumes
         self._blocking: Blocking = volumes.context.blocking
         self._admitted: dict[str, Pod] = {}
+        self.configurers: list[Configurer] = []
+        self.released: list[Callable[[str], None]] = []
+        self.swept: list[Callable[[Collection[str]], None]] = []
 
     def admit(self, pod: Pod) -> None:
         """Count the pod among those of the node."""
@@ -87,6 +97,8 @@ class LocalEnvironment:
         Only pods that have a directory below this kubelet's own root count: in the cgroups of
         pods another kubelet of the machine may have its own.
         """
+        for each in self.swept:
+            each(known)
         for uid in await asyncio.to_thread(self._volumes.files.orphans, known):
             meta = ObjectMeta(name=uid, namespace="", uid=uid)
             try:
@@ -229,9 +241,13 @@ class LocalEnvironment:
             return container_config(request)
 
         try:
-            return await self._run(pod, f"making the files of container {container.name}", work)
+            what = f"making the files of container {container.name}"
+            config = await self._run(pod, what, work)
         except ConfigError as error:
             raise ContainerFault(str(error)) from error
+        for each in self.configurers:
+            await each(pod, container, config)
+        return config
 
     async def _image_volumes(
         self, pod: Pod, container: Container, sandbox: SandboxRecord
@@ -277,6 +293,8 @@ class LocalEnvironment:
             raise EnvironmentFault("FailedUnmount", str(error)) from error
         remove = self._cgroups.remove
         await self._run(pod, "removing the cgroup of the pod", lambda: remove(uid))
+        for each in self.released:
+            each(uid)
         self._admitted.pop(uid, None)
         self._weigh()
 

@@ -27,8 +27,6 @@ UNSUPPORTED = frozenset(
     containerLogMaxSize
     containerLogMaxWorkers
     containerLogMonitorInterval
-    cpuManagerPolicy
-    cpuManagerPolicyOptions
     enableDebuggingHandlers
     enableServer
     enableSystemLogHandler
@@ -53,7 +51,6 @@ UNSUPPORTED = frozenset(
     kubeAPIQPS
     kubeletCgroups
     logging
-    memoryManagerPolicy
     mergeDefaultEvictionSettings
     oomScoreAdj
     podCIDR
@@ -63,7 +60,6 @@ UNSUPPORTED = frozenset(
     readOnlyPort
     registryBurst
     registryPullQPS
-    reservedMemory
     rotateCertificates
     serverTLSBootstrap
     showHiddenMetricsForVersion
@@ -79,9 +75,6 @@ UNSUPPORTED = frozenset(
     tlsCurvePreferences
     tlsMinVersion
     tlsPrivateKeyFile
-    topologyManagerPolicy
-    topologyManagerPolicyOptions
-    topologyManagerScope
     tracing
     userNamespaces
     volumeStatsAggPeriod

@@ -1,0 +1,118 @@
+"""Puts plug-ins, devices, CPUs and memory of containers, and pod resources into a kubelet."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from kubeletpy.affinity.errors import AdmissionError, AllocationError
+from kubeletpy.affinity.setup import Affinity, set_up
+from kubeletpy.api.container import Container
+from kubeletpy.api.pod import Pod
+from kubeletpy.core import Core
+from kubeletpy.devices.manager import DeviceManager
+from kubeletpy.devices.needs import add_needs
+from kubeletpy.devices.server import DeviceHandler, RegistrationServer
+from kubeletpy.podresources.server import DIRECTORY as POD_RESOURCES
+from kubeletpy.podresources.server import PodResourcesServer, Resources
+from kubeletpy.pods.environment import ContainerFault
+from kubeletpy_proto import cri_pb2
+
+from .watcher import DEVICE_PLUGIN, DIRECTORY, PluginHandler, PluginWatcher
+
+DEVICE_PLUGINS = "device-plugins"
+
+
+class NodeResources:
+    """What containers get of the node beyond shares: devices, CPUs, memory nodes.
+
+    Args:
+        affinity: the managers.
+        devices: of the node.
+    """
+
+    def __init__(self, affinity: Affinity, devices: DeviceManager) -> None:
+        self.affinity = affinity
+        self.devices = devices
+        self._admitted: set[str] = set()
+        affinity.manager.providers.append(devices)
+
+    async def admit(self, pod: Pod) -> AdmissionError | None:
+        """Give a pod what it asks for; return why it cannot be had."""
+        error = await self.affinity.manager.admit(pod)
+        if error is None:
+            self._admitted.add(pod.metadata.uid)
+        return error
+
+    def release(self, uid: str) -> None:
+        """Take back what a pod has, which has ended for good."""
+        self._admitted.discard(uid)
+        self.affinity.manager.release(uid)
+
+    async def configure(
+        self, pod: Pod, container: Container, config: cri_pb2.ContainerConfig
+    ) -> None:
+        """Put what a container has into its configuration.
+
+        Raises:
+            ContainerFault: a plug-in is not there, or failed.
+        """
+        if pod.metadata.uid not in self._admitted:
+            # A pod of an earlier kubelet: it has everything, unless the state of it was lost.
+            refusal = await self.admit(pod)
+            if refusal is not None:
+                raise ContainerFault(f"{refusal.reason}: {refusal.message}")
+        try:
+            add_needs(config, await self.devices.prepare(pod, container))
+        except AllocationError as error:
+            raise ContainerFault(str(error)) from error
+        if self.affinity.pinning is not None:
+            await self.affinity.pinning.configure(pod, container, config)
+
+    def swept(self, known: Collection[str]) -> None:
+        """Take back what pods have that are not there any more; ``known`` are."""
+        uids = set(self.devices.pods())
+        if self.affinity.cpus is not None:
+            uids |= self.affinity.cpus.state.entries.keys()
+        if self.affinity.memory is not None:
+            uids |= self.affinity.memory.state.entries.keys()
+        for uid in uids - set(known):
+            self.release(uid)
+
+
+def install(core: Core) -> None:
+    """Hook in.
+
+    Raises:
+        ConfigurationError: a policy cannot work here.
+    """
+    root = core.settings.root_dir
+    affinity = set_up(core.settings, core.cri)
+    directory = root / DEVICE_PLUGINS
+    presence = core.presence
+    changed = presence.report if presence is not None else _nobody
+    devices = DeviceManager(directory, affinity.nodes, changed)
+    devices.load()
+    if presence is not None:
+        presence.adders.append(devices.add_to_status)
+    resources = NodeResources(affinity, devices)
+    core.environment.configurers.append(resources.configure)
+    core.environment.released.append(resources.release)
+    core.admitters.append(resources.admit)
+    core.environment.swept.append(resources.swept)
+    registration = RegistrationServer(directory, devices)
+    answers = Resources(core.manager.pods, devices, affinity.cpus, affinity.memory)
+    pod_resources = PodResourcesServer(root / POD_RESOURCES, answers)
+    handlers: dict[str, PluginHandler] = {DEVICE_PLUGIN: DeviceHandler(devices)}
+    watcher = PluginWatcher(root / DIRECTORY, handlers)
+    if affinity.pinning is not None:
+        core.background.append(("CPUs of containers", affinity.pinning.run))
+    core.background += [
+        ("device plug-ins", registration.run),
+        ("pod resources", pod_resources.run),
+        ("plug-ins", watcher.run),
+    ]
+    core.closers.append(devices.close)
+
+
+def _nobody() -> None:
+    """Nobody wants to know of a standalone node's devices."""

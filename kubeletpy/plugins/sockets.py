@@ -1,0 +1,35 @@
+"""gRPC servers on unix sockets that only root may use."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+import grpc.aio
+
+_LONGEST_PATH = 107
+
+
+async def listen(server: grpc.aio.Server, path: Path) -> None:
+    """Start a server on a socket, in place of one that an earlier kubelet left.
+
+    Raises:
+        OSError: it cannot listen there.
+    """
+    if len(os.fsencode(path)) > _LONGEST_PATH:
+        raise OSError(
+            f"{path}: the path of a socket has at most {_LONGEST_PATH} bytes; shorten --root-dir"
+        )
+    with contextlib.suppress(FileNotFoundError):
+        path.unlink()
+    before = os.umask(0o177)
+    try:
+        if server.add_insecure_port(f"unix:{path}") == 0:
+            raise OSError(f"cannot listen on {path}")
+    except RuntimeError as error:
+        raise OSError(f"cannot listen on {path}: {error}") from error
+    finally:
+        os.umask(before)
+    await server.start()
+    path.chmod(0o600)

@@ -1,0 +1,1 @@
+"""The pod-resources API: which devices, CPUs and memory each container has (KEP-606)."""
