@@ -46,7 +46,7 @@ bridge = "bench0"
 subnet_v4 = "10.96.0.0/16"
 """
 # The shell joins before it becomes the daemon: nothing that the daemon starts is outside.
-_JOIN = 'for file in $1; do echo $$ > "$file" || exit 1; done; shift; exec "$@"'
+JOIN = 'for file in $1; do echo $$ > "$file" || exit 1; done; shift; exec "$@"'
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def _running(command: list[str], log: Path, path: Path, cgroup: str) -> Iterator
     files = " ".join(map(str, home.procs_files()))
     with open(log, "wb") as output:
         process = subprocess.Popen(
-            ["sh", "-c", _JOIN, "sh", files, *command],
+            ["sh", "-c", JOIN, "sh", files, *command],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -123,7 +123,7 @@ def _running(command: list[str], log: Path, path: Path, cgroup: str) -> Iterator
         deadline = time.monotonic() + START_SECONDS
         while not _accepts(path):
             if process.poll() is not None or time.monotonic() > deadline:
-                raise SystemExit(f"{command[0]} does not serve; the end of its log:\n{_tail(log)}")
+                raise SystemExit(f"{command[0]} does not serve; the end of its log:\n{tail(log)}")
             time.sleep(0.02)
         yield
     finally:
@@ -144,5 +144,6 @@ def _accepts(path: Path) -> bool:
     return True
 
 
-def _tail(log: Path) -> str:
+def tail(log: Path) -> str:
+    """Return the last lines of a log."""
     return "\n".join(log.read_text(errors="replace").splitlines()[-15:])
