@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kubeletpy.event_sink import sink
+from kubeletpy.server import serving
 from kubeletpy.sources import apiserver
 
 from .core import Core
@@ -16,3 +17,4 @@ def install(core: Core) -> None:
     apiserver.install(core)
     install_resources(core)
     sink.install(core)
+    serving.install(core)

@@ -306,6 +306,18 @@ class CriClient:
         )
         return await self._call("ExecSync", self.runtime.ExecSync, request, self.timeout + timeout)
 
+    async def exec(self, request: cri_pb2.ExecRequest) -> str:
+        """Return the URL at which a command in a container can be talked to, once."""
+        return (await self._call("Exec", self.runtime.Exec, request)).url
+
+    async def attach(self, request: cri_pb2.AttachRequest) -> str:
+        """Return the URL at which the first process of a container can be talked to, once."""
+        return (await self._call("Attach", self.runtime.Attach, request)).url
+
+    async def port_forward(self, request: cri_pb2.PortForwardRequest) -> str:
+        """Return the URL at which ports of a sandbox can be reached, once."""
+        return (await self._call("PortForward", self.runtime.PortForward, request)).url
+
     async def container_stats(self, container_id: str) -> cri_pb2.ContainerStats:
         """CPU, memory and file system use of one container."""
         request = cri_pb2.ContainerStatsRequest(container_id=container_id)

@@ -14,11 +14,11 @@ from typing import BinaryIO
 import click
 from asyncinotify import Inotify, Mask
 
+from kubeletpy.container_logs.format import Entry, parse, tail_offset
 from kubeletpy.cri.client import CriClient, CriError
 from kubeletpy.cri.events import ContainerEvents, EventsUnsupported, Resync
 from kubeletpy.cri_cli import find, lists, text
 from kubeletpy.cri_cli.connection import Connection, runtime_options
-from kubeletpy.cri_cli.logfile import Entry, parse, tail_offset
 from kubeletpy_proto import cri_pb2 as cri
 
 

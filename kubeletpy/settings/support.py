@@ -18,18 +18,12 @@ profiles and encodings, iptables rules of kubelets before 1.27, Flexvolume."""
 
 UNSUPPORTED = frozenset(
     """
-    address
     allowedUnsafeSysctls
-    authentication
-    authorization
     cgroupsPerQOS
     containerLogMaxFiles
     containerLogMaxSize
     containerLogMaxWorkers
     containerLogMonitorInterval
-    enableDebuggingHandlers
-    enableServer
-    enableSystemLogHandler
     enableSystemLogQuery
     eventBurst
     eventRecordQPS
@@ -57,7 +51,6 @@ UNSUPPORTED = frozenset(
     preloadedImagesVerificationAllowlist
     protectKernelDefaults
     qosReserved
-    readOnlyPort
     registryBurst
     registryPullQPS
     rotateCertificates
@@ -70,11 +63,7 @@ UNSUPPORTED = frozenset(
     staticPodURLHeader
     streamingConnectionIdleTimeout
     systemCgroups
-    tlsCertFile
-    tlsCipherSuites
     tlsCurvePreferences
-    tlsMinVersion
-    tlsPrivateKeyFile
     tracing
     userNamespaces
     volumeStatsAggPeriod

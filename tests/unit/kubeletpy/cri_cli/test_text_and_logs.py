@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from kubeletpy.cri_cli.logfile import parse, tail_offset
+from kubeletpy.container_logs.format import parse, tail_offset
 from kubeletpy.cri_cli.logs import LogReader, Printer, Shown
 from kubeletpy.cri_cli.output import printable
 from kubeletpy.cri_cli.text import age, moment, short, size

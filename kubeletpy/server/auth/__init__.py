@@ -1,0 +1,1 @@
+"""Who asks the kubelet's API, and whether they may."""
