@@ -88,6 +88,7 @@ class LocalEnvironment:
         """Take over what changed of an admitted pod."""
         before = self._admitted.get(pod.metadata.uid)
         self._admitted[pod.metadata.uid] = pod
+        self._volumes.track(pod)
         if before is None or before.spec != pod.spec:
             self._weigh()
 

@@ -47,7 +47,7 @@ def joined(node: Node, api: Api, machine: None, tmp_path_factory: Any) -> Iterat
     process = KubeletProcess(node.place, tmp_path_factory.mktemp("kubelet"))
     kubeconfig = process.directory / "kubeconfig"
     kubeconfig.write_text(api.kubeconfig.read_text())
-    process.flags = (f"--kubeconfig={kubeconfig}",)
+    process.flags = (f"--kubeconfig={kubeconfig}", "--node-ip=127.0.0.1")
     process.start()
     yield process
     if process.ended:
