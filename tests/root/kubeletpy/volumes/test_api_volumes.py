@@ -42,7 +42,7 @@ def volume_of(kubelet: KubeletProcess, api: Api, name: str, plugin: str, volume:
     """The directory of a volume on the node."""
     pod = api.pod(name)
     assert pod is not None
-    uid = pod["metadata"]["uid"]
+    uid = str(pod["metadata"]["uid"])
     return kubelet.root / "pods" / uid / "volumes" / f"kubernetes.io~{plugin}" / volume
 
 
