@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kubeletpy.certificates import renewal as certificates
 from kubeletpy.event_sink import sink
 from kubeletpy.server import serving
 from kubeletpy.sources import apiserver
@@ -13,6 +14,7 @@ from .resources.install import install as install_resources
 
 def install(core: Core) -> None:
     """Let each part hook in; one line each, in the order in which they are started."""
+    certificates.install(core)
     plugins.install(core)
     apiserver.install(core)
     install_resources(core)

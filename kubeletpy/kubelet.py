@@ -15,8 +15,11 @@ from typing import Any, TypeVar
 from kubeletpy.api.events import NORMAL, Event
 from kubeletpy.api.pod import Pod
 from kubeletpy.apiclient.client import ApiClient
-from kubeletpy.apiclient.kubeconfig import KubeconfigError, read_kubeconfig
+from kubeletpy.apiclient.kubeconfig import KubeconfigError
 from kubeletpy.apiclient.objects import ObjectCache
+from kubeletpy.certificates.identity import load_identity
+from kubeletpy.certificates.pairs import CertificateError
+from kubeletpy.certificates.renewal import client_renewal
 from kubeletpy.cri.client import CriClient, CriError
 from kubeletpy.cri.node import NodeFacts
 from kubeletpy.hooks.runner import Hooks
@@ -50,7 +53,7 @@ from kubeletpy_common.cgroups import Hierarchy, detect
 
 from .assembly import install
 from .cgroup_root import note_missing, remove_made
-from .core import Core, keep_running
+from .core import Background, Core, keep_running
 from .events import Recorder
 from .node import node_facts
 from .settings import ConfigurationError, Settings
@@ -78,6 +81,7 @@ class Kubelet:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._core: Core | None = None
+        self._node: NodePresence | None = None
         self._recorder: Recorder | None = None
 
     async def run(self, stop: asyncio.Event, *, terminate_pods: bool = False) -> bool:
@@ -128,8 +132,8 @@ class Kubelet:
                     f"{error.strerror}; set another by --healthz-port (0: none)"
                 ) from error
             stack.push_async_callback(server.close)
-            api = await self._api_client(stack)
-            presence = self._presence(stack, api, facts, cri)
+            api = await self._api_client(stack, facts.name)
+            presence = await self._presence(stack, api, facts, cri)
             http = HttpClient()
             stack.push_async_callback(http.close)
             connected = await _until(stop, self._connect(cri, facts))
@@ -157,18 +161,37 @@ class Kubelet:
         api = Api({"syncloop": check_loop, "runtime": runtime}, self._pods, self._events)
         return Server(api, self._settings.healthz_address, self._settings.healthz_port)
 
-    async def _api_client(self, stack: contextlib.AsyncExitStack) -> ApiClient | None:
+    async def _api_client(self, stack: contextlib.AsyncExitStack, name: str) -> ApiClient | None:
         """Return the client of the API server, None if the kubelet is standalone."""
-        path = self._settings.kubeconfig
-        if path is None:
+        settings = self._settings
+        if settings.standalone:
             return None
+        one = settings.configuration
         try:
-            client = ApiClient(read_kubeconfig(path))
-        except KubeconfigError as error:
+            identity = load_identity(settings)
+            client = ApiClient(identity.access, rate=one.kube_api_qps, burst=one.kube_api_burst)
+        except (KubeconfigError, CertificateError) as error:
             raise ConfigurationError(f"--kubeconfig: {error}") from error
-        return await stack.enter_async_context(client)
+        await stack.enter_async_context(client)
+        if renewal := client_renewal(identity, client, name, self._credentials_changed):
+            await self._beside(stack, "client certificate", renewal)
+        return client
 
-    def _presence(
+    async def _beside(self, stack: contextlib.AsyncExitStack, name: str, work: Background) -> None:
+        """Run something from now on until the kubelet ends."""
+        task = asyncio.create_task(keep_running(name, work), name=name)
+
+        async def cancel() -> None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+        stack.push_async_callback(cancel)
+
+    def _credentials_changed(self) -> None:
+        if self._node is not None:
+            self._node.report()
+
+    async def _presence(
         self,
         stack: contextlib.AsyncExitStack,
         api: ApiClient | None,
@@ -181,13 +204,8 @@ class Kubelet:
         assert self._recorder is not None
         machine = read_machine(self._settings.root_dir, cpus=facts.cpu_milli // 1000)
         presence = NodePresence(self._settings, facts, machine, api, cri, self._recorder)
-        task = asyncio.create_task(keep_running("node", presence.run), name="node")
-
-        async def cancel() -> None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-
-        stack.push_async_callback(cancel)
+        await self._beside(stack, "node", presence.run)
+        self._node = presence
         return presence
 
     def _pods(self) -> list[Pod]:

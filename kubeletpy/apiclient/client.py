@@ -31,6 +31,8 @@ JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
 STRATEGIC_PATCH = "application/strategic-merge-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"
+_FAREWELL = 5.0
+"""Seconds that connections stay after the credentials changed."""
 _USER_AGENT = "kubeletpy-kubelet/1.36"
 
 # A peer that vanished without a word is noticed within half a minute, also on an idle watch.
@@ -109,13 +111,17 @@ class ApiClient:
     def __init__(self, access: Access, *, rate: float = 50.0, burst: int = 100) -> None:
         self.access = access
         self._throttle = Throttle(rate, burst)
-        self._context = access.ssl_context()
-        self._connector = aiohttp.TCPConnector(
-            limit=0, ssl=self._context if self._context is not None else True,
-            keepalive_timeout=60.0, socket_factory=_socket,
+        self._session = self._open()
+        self._closing: set[asyncio.Task[None]] = set()
+
+    def _open(self) -> aiohttp.ClientSession:
+        context = self.access.ssl_context()
+        connector = aiohttp.TCPConnector(
+            limit=0, ssl=context if context is not None else True, keepalive_timeout=60.0,
+            socket_factory=_socket,
         )  # fmt: skip
-        self._session = aiohttp.ClientSession(
-            connector=self._connector,
+        return aiohttp.ClientSession(
+            connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,
             headers={"User-Agent": _USER_AGENT, "Accept": "application/json"},
@@ -124,6 +130,9 @@ class ApiClient:
 
     async def close(self) -> None:
         """Close all connections; requests under way fail."""
+        for task in self._closing:
+            task.cancel()
+        await asyncio.gather(*self._closing, return_exceptions=True)
         await self._session.close()
 
     async def __aenter__(self) -> ApiClient:
@@ -132,14 +141,31 @@ class ApiClient:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
-    def reload(self) -> None:
-        """Read the client's certificate again: it was rotated; new connections show the new one.
+    def renew(self, access: Access | None = None) -> None:
+        """Connect anew: the client's certificate was rotated, or all of ``access`` is another.
+
+        Requests under way have some seconds to end; watches break then and are resumed.
 
         Raises:
-            KubeconfigError: it cannot be read.
+            KubeconfigError: a certificate cannot be read; all stays as it was.
         """
-        if self._context is not None:
-            self.access.load_client_certificate(self._context)
+        before, old = self.access, self._session
+        self.access = access or before
+        try:
+            self._session = self._open()
+        except KubeconfigError:
+            self.access = before
+            raise
+
+        async def close() -> None:
+            try:
+                await asyncio.sleep(_FAREWELL)
+            finally:
+                await old.close()
+
+        task = asyncio.get_running_loop().create_task(close(), name="close old connections")
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
 
     async def turn(self) -> None:
         """Wait for the rate limit; the request that follows is then an ``urgent`` one.

@@ -116,18 +116,24 @@ class NodePresence:
     # Registration ------------------------------------------------------------------------------
 
     async def _register(self) -> None:
-        pause = FIRST_PAUSE
+        pause, told = FIRST_PAUSE, ""
         while True:
             try:
                 await self._create_or_reconcile()
                 return
             except ApiError as error:
-                logs.event(
-                    _log, logging.WARNING, "node cannot be registered; it is tried again",
-                    node=self._name, code=error.code, reason=str(error), after_s=pause,
-                )  # fmt: skip
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, LONGEST_PAUSE)
+                if told != str(error):
+                    told = str(error)
+                    logs.event(
+                        _log, logging.WARNING, "node cannot be registered; it is tried again",
+                        node=self._name, code=error.code, reason=told,
+                    )  # fmt: skip
+            self._wake.clear()
+            try:
+                async with asyncio.timeout(pause):
+                    await self._wake.wait()
+            except TimeoutError:
+                pause = min(pause * 2, LONGEST_PAUSE)
 
     async def _create_or_reconcile(self) -> None:
         status, _ = self._status({})

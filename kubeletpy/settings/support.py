@@ -41,8 +41,6 @@ UNSUPPORTED = frozenset(
     imageMaximumGCAge
     imageMinimumGCAge
     imagePullCredentialsVerificationPolicy
-    kubeAPIBurst
-    kubeAPIQPS
     kubeletCgroups
     logging
     mergeDefaultEvictionSettings
@@ -53,8 +51,6 @@ UNSUPPORTED = frozenset(
     qosReserved
     registryBurst
     registryPullQPS
-    rotateCertificates
-    serverTLSBootstrap
     showHiddenMetricsForVersion
     shutdownGracePeriod
     shutdownGracePeriodByPodPriority

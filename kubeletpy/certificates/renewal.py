@@ -1,0 +1,102 @@
+"""Which certificates a kubelet renews: its own as a client, and that of its API."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import TYPE_CHECKING, Any
+
+from kubeletpy.apiclient.client import ApiClient
+from kubeletpy.apiclient.kubeconfig import KubeconfigError
+
+from .identity import Identity
+from .manager import CertificateManager
+from .pairs import CLIENT_SIGNER, SERVING_SIGNER, CertificateError, Template
+from .store import CertificateStore
+
+if TYPE_CHECKING:
+    from kubeletpy.core import Core
+
+SERVER_PREFIX = "kubelet-server"
+_HOSTNAME, _DNS = "Hostname", ("InternalDNS", "ExternalDNS")
+_IPS = ("InternalIP", "ExternalIP")
+
+
+def client_renewal(
+    identity: Identity, client: ApiClient, node: str, changed: Callable[[], None]
+) -> Callable[[], Coroutine[Any, Any, None]] | None:
+    """Return what keeps the client's certificate valid; None if it is not the kubelet's to renew.
+
+    Args:
+        identity: how the kubelet began.
+        client: gets each new certificate.
+        node: name of the node.
+        changed: called after that.
+    """
+    store = identity.store
+    if store is None:
+        return None
+    given = store
+
+    @contextlib.asynccontextmanager
+    async def requester() -> AsyncIterator[ApiClient]:
+        if identity.bootstrap is None or client.access is identity.final:
+            yield client
+            return
+        async with ApiClient(identity.bootstrap) as bootstrap:
+            yield bootstrap
+
+    async def renewed() -> None:
+        try:
+            client.renew(identity.final)
+        except KubeconfigError as error:
+            raise CertificateError(str(error)) from error
+        changed()
+
+    template = Template(node=node)
+    manager = CertificateManager(
+        given, CLIENT_SIGNER, lambda: template, requester, renewed, force=identity.force
+    )
+    return functools.partial(manager.run, once=identity.once)
+
+
+def serving_template(node: str, addresses: list[dict[str, str]]) -> Template | None:
+    """Return what the certificate of the kubelet's API must say; None without addresses (pure)."""
+    names: set[str] = set()
+    ips: set[str] = set()
+    for address in addresses:
+        kind, text = address.get("type"), address.get("address", "")
+        if kind in _DNS or kind == _HOSTNAME:
+            names.add(text)
+        elif kind in _IPS:
+            ips.add(text)
+    if not names | ips:
+        return None
+    return Template(node=node, names=tuple(sorted(names)), ips=tuple(sorted(ips)))
+
+
+def install(core: Core) -> None:
+    """Have the certificate of the kubelet's API signed by the cluster (serverTLSBootstrap)."""
+    presence, api = core.presence, core.api
+    if not core.settings.configuration.server_tls_bootstrap or presence is None or api is None:
+        return
+    given, client = presence, api
+
+    def template() -> Template | None:
+        status = (given.node or {}).get("status") or {}
+        return serving_template(core.facts.name, status.get("addresses") or [])
+
+    @contextlib.asynccontextmanager
+    async def requester() -> AsyncIterator[ApiClient]:
+        yield client
+
+    async def renewed() -> None:
+        """Do nothing: the server looks at the file at each handshake."""
+
+    manager = CertificateManager(
+        CertificateStore(core.settings.cert_dir, SERVER_PREFIX), SERVING_SIGNER, template,
+        requester, renewed,
+    )  # fmt: skip
+    given.listeners.append(lambda _: manager.changed())
+    core.background.append(("serving certificate", manager.run))
