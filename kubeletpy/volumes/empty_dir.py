@@ -26,6 +26,7 @@ HUGE_PAGES = "HugePages"
 _RESOURCE = "hugepages-"
 _MODE = 0o777
 _SET_GID = 0o2000
+_STICKY = 0o1000
 _PARENTS = 0o750
 
 
@@ -85,7 +86,8 @@ def make(directory: Path, pod: Pod, medium: str, node: NodeFacts, size: int | No
     """Make the directory of a volume, once, and mount what its medium needs.
 
     It is writable for everybody; with fsGroup it belongs to that group, and so does what is made
-    in it (set-group-ID).
+    in it (set-group-ID). A tmpfs keeps the sticky bit that every one has, as with the Go kubelet:
+    who may write there may not remove the files of others.
 
     Args:
         directory: of the volume.
@@ -113,16 +115,16 @@ def make(directory: Path, pod: Pod, medium: str, node: NodeFacts, size: int | No
         # Else it was made before: only a kubelet that died at once left it as it was made.
         if stat.S_IMODE(directory.lstat().st_mode) != _PARENTS:
             return
-    _open_up(directory, pod)
+    _open_up(directory, pod, _MODE | _STICKY if medium == MEMORY else _MODE)
 
 
-def _open_up(directory: Path, pod: Pod) -> None:
+def _open_up(directory: Path, pod: Pod, mode: int) -> None:
     group = group_of(pod)
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         if group is not None:
             os.fchown(descriptor, -1, group)
-        os.fchmod(descriptor, _MODE if group is None else _MODE | _SET_GID)
+        os.fchmod(descriptor, mode if group is None else mode | _SET_GID)
     finally:
         os.close(descriptor)
 
