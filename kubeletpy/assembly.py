@@ -9,6 +9,7 @@ from kubeletpy.sources import apiserver
 
 from .core import Core
 from .plugins import assembly as plugins
+from .pods.install import install as install_pods
 from .resources.install import install as install_resources
 
 
@@ -20,3 +21,4 @@ def install(core: Core) -> None:
     install_resources(core)
     sink.install(core)
     serving.install(core)
+    install_pods(core)

@@ -26,10 +26,12 @@ from kubeletpy.hooks.runner import Hooks
 from kubeletpy.images.pulls import Images
 from kubeletpy.pods.backoff import CrashLoop
 from kubeletpy.pods.checkpoint import Checkpoints
+from kubeletpy.pods.handlers import RuntimeHandlers
 from kubeletpy.pods.local import LocalEnvironment
 from kubeletpy.pods.manager import PodManager
 from kubeletpy.pods.observe import Observer
 from kubeletpy.pods.steps import Tools
+from kubeletpy.pods.user_namespaces import IDS_PER_POD, UserNamespaceError, UserNamespaces
 from kubeletpy.probes.checks import Checker
 from kubeletpy.probes.http import HttpClient
 from kubeletpy.registration.machine import read_machine
@@ -83,6 +85,7 @@ class Kubelet:
         self._core: Core | None = None
         self._node: NodePresence | None = None
         self._recorder: Recorder | None = None
+        self._handlers = RuntimeHandlers()
 
     async def run(self, stop: asyncio.Event, *, terminate_pods: bool = False) -> bool:
         """Run pods until ``stop`` is set.
@@ -241,6 +244,7 @@ class Kubelet:
             runtime=version.runtime_name, runtime_version=version.runtime_version,
         )  # fmt: skip
         self._recorder.node(NORMAL, "Starting", "Starting kubelet.")
+        self._handlers.learn(status)
         return facts, version.runtime_name
 
     def _assemble(
@@ -263,7 +267,13 @@ class Kubelet:
         sources = VariableSources(objects, services)
         usable = allocatable(settings.configuration, facts.cpu_milli, facts.memory_bytes)
         resizes = Resizes(lambda: usable, recorder)
-        environment = LocalEnvironment(facts, cgroups, volumes, sources, images)
+        wanted = settings.configuration.user_namespaces
+        ids = wanted.ids_per_pod if wanted is not None else None
+        try:
+            users = UserNamespaces(settings.root_dir, ids_per_pod=ids or IDS_PER_POD)
+        except UserNamespaceError as error:
+            raise StartError(str(error)) from error
+        environment = LocalEnvironment(facts, cgroups, volumes, sources, images, users)
         tools = Tools(
             cri=cri,
             observer=Observer(cri),
@@ -276,6 +286,7 @@ class Kubelet:
             node=Node(facts.ips, runtime, facts.recursive_read_only),
             resizes=resizes,
             executor=Executor(cri=cri, cgroups=cgroups, node=facts),
+            handlers=self._handlers,
         )
         manager = PodManager(
             tools,

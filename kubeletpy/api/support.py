@@ -94,8 +94,6 @@ def _refused_in_spec(spec: PodSpec) -> Iterator[tuple[str, str]]:
         yield "spec.automountServiceAccountToken", _NEEDS_API
     if spec.affinity is not None and spec.affinity.node_affinity is not None:
         yield "spec.affinity.nodeAffinity", "a standalone node has no labels"
-    if spec.host_users is False:
-        yield "spec.hostUsers", "user namespaces come later; true or nothing is honoured"
     if spec.os is not None and spec.os.name != "linux":
         yield "spec.os.name", "this node runs linux"
     context = spec.security_context
@@ -143,5 +141,3 @@ def _refused_in_container(path: str, container: Container) -> Iterator[tuple[str
     context = container.security_context
     if context is not None and context.windows_options is not None:
         yield f"{path}.securityContext.windowsOptions", ""
-    if context is not None and context.proc_mount == "Unmasked":
-        yield f"{path}.securityContext.procMount", "needs user namespaces, which come later"

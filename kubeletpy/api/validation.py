@@ -93,6 +93,7 @@ def validate_spec(spec: PodSpec, errors: Errors) -> None:
             "must be between 1 and 2147483647, inclusive",
         )
     _validate_names(spec, errors)
+    _validate_users(spec, errors)
     if spec.security_context is not None:
         _validate_security(spec, spec.security_context, errors)
     _validate_dns(spec, errors)
@@ -125,6 +126,30 @@ def _validate_names(spec: PodSpec, errors: Errors) -> None:
             errors.forbidden(override, "cannot be set when setHostnameAsFQDN is true")
     if spec.os is not None:
         errors.one_of("spec.os.name", spec.os.name, ("linux", "windows"))
+
+
+def _validate_users(spec: PodSpec, errors: Errors) -> None:
+    """Check what a user namespace forbids, and what needs one."""
+    own = spec.host_users is False
+    for name, wanted in (
+        ("hostNetwork", spec.host_network),
+        ("hostPID", spec.host_pid),
+        ("hostIPC", spec.host_ipc),
+    ):
+        if own and wanted:
+            errors.forbidden(f"spec.{name}", "when `hostUsers` is false")
+    for kind, containers in (
+        ("initContainers", spec.init_containers),
+        ("containers", spec.containers),
+    ):
+        for index, container in enumerate(containers):
+            context = container.security_context
+            if not own and context is not None and context.proc_mount == "Unmasked":
+                errors.invalid(
+                    f"spec.{kind}[{index}].securityContext.procMount",
+                    "Unmasked",
+                    "`hostUsers` must be false to use `Unmasked`",
+                )
 
 
 def _validate_containers(spec: PodSpec, volumes: set[str], errors: Errors) -> None:

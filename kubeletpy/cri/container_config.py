@@ -63,6 +63,7 @@ class ContainerRequest:
         sources: what variables come from besides the pod.
         hosts_file: the pod's /etc/hosts on the node; "" for none.
         termination_log: file on the node that shows at terminationMessagePath; "" for none.
+        ids: those of the pod's own user namespace on the node: the first one and their number.
     """
 
     pod: Pod
@@ -79,6 +80,7 @@ class ContainerRequest:
     sources: Sources = field(default_factory=Sources)
     hosts_file: str = ""
     termination_log: str = ""
+    ids: tuple[int, int] | None = None
 
 
 def log_path(container: str, attempt: int) -> str:
@@ -116,9 +118,16 @@ def container_config(request: ContainerRequest) -> cri_pb2.ContainerConfig:
         tty=container.tty,
         linux=cri_pb2.LinuxContainerConfig(
             resources=container_resources(pod, container, node),
-            security_context=container_security(pod, container, node, request.image_user),
+            security_context=container_security(
+                pod, container, node, request.image_user, request.ids
+            ),
         ),
     )
+    if request.ids is not None:
+        users = config.linux.security_context.namespace_options.userns_options
+        for mount in config.mounts:
+            mount.uidMappings.extend(users.uids)
+            mount.gidMappings.extend(users.gids)
     if container.lifecycle is not None and container.lifecycle.stop_signal:
         config.stop_signal = cri_pb2.Signal.Value(cri_signal(container.lifecycle.stop_signal))
     return config

@@ -17,6 +17,7 @@ from .node import NodeFacts
 from .resources import sandbox_resources
 from .security import sandbox_security
 
+_SWAPPED = str.maketrans("./", "/.")
 PROTOCOLS = {"TCP": cri_pb2.TCP, "UDP": cri_pb2.UDP, "SCTP": cri_pb2.SCTP}
 
 
@@ -40,7 +41,12 @@ def pod_log_directory(pod: Pod, node: NodeFacts) -> Path:
 
 
 def sandbox_config(
-    pod: Pod, node: NodeFacts, *, attempt: int = 0, cgroup_parent: str = ""
+    pod: Pod,
+    node: NodeFacts,
+    *,
+    attempt: int = 0,
+    cgroup_parent: str = "",
+    ids: tuple[int, int] | None = None,
 ) -> SandboxPlan:
     """Translate ``pod`` into a sandbox.
 
@@ -49,6 +55,7 @@ def sandbox_config(
         node: facts of the node.
         attempt: number of this sandbox among those of the pod.
         cgroup_parent: the pod's cgroup.
+        ids: those of its own user namespace on the node: the first one and their number.
 
     Raises:
         ConfigError: the host name would be too long.
@@ -70,13 +77,24 @@ def sandbox_config(
         annotations=pod.metadata.annotations,
         linux=cri_pb2.LinuxPodSandboxConfig(
             cgroup_parent=cgroup_parent,
-            security_context=sandbox_security(pod),
-            sysctls={each.name: each.value for each in (context.sysctls if context else [])},
+            security_context=sandbox_security(pod, ids),
+            sysctls={
+                sysctl_name(each.name): each.value for each in (context.sysctls if context else [])
+            },
             overhead=sandbox_resources(pod.spec.overhead, pod.spec.overhead),
             resources=sandbox_resources(pod_requests(pod), pod_limits(pod)),
         ),
     )
     return SandboxPlan(config, warnings)
+
+
+def sysctl_name(name: str) -> str:
+    """Return the name of a sysctl with dots between its parts, whichever way it is written.
+
+    Where slashes stand between the parts, a dot is part of a name: ``net/ipv4/conf/eno2.100/x``.
+    """
+    separator = next((one for one in name if one in "./"), ".")
+    return name.translate(_SWAPPED) if separator == "/" else name
 
 
 def _port_mappings(pod: Pod) -> list[cri_pb2.PortMapping]:

@@ -15,6 +15,7 @@ from kubeletpy_proto import cri_pb2
 
 from .node import NodeFacts
 
+_LARGEST_ID = 2**31 - 1
 # The runtime's default set of Kubernetes (securitycontext.ConvertToRuntimeMaskedPaths).
 MASKED_PATHS = (
     "/proc/asound",
@@ -79,7 +80,19 @@ def effective(pod: Pod, container: Container) -> SecurityContext:
     )
 
 
-def namespace_options(pod: Pod) -> cri_pb2.NamespaceOption:
+def user_namespace(ids: tuple[int, int] | None) -> cri_pb2.UserNamespace:
+    """Return the user namespace of a pod: the node's, or its own with these ids of the node.
+
+    Args:
+        ids: the first one and their number.
+    """
+    if ids is None:
+        return cri_pb2.UserNamespace(mode=cri_pb2.NODE)
+    mapping = cri_pb2.IDMapping(host_id=ids[0], container_id=0, length=ids[1])
+    return cri_pb2.UserNamespace(mode=cri_pb2.POD, uids=[mapping], gids=[mapping])
+
+
+def namespace_options(pod: Pod, ids: tuple[int, int] | None = None) -> cri_pb2.NamespaceOption:
     """Return which namespaces are the node's, the pod's, or each container's own."""
     spec = pod.spec
     pid = cri_pb2.CONTAINER
@@ -91,15 +104,18 @@ def namespace_options(pod: Pod) -> cri_pb2.NamespaceOption:
         network=cri_pb2.NODE if spec.host_network else cri_pb2.POD,
         ipc=cri_pb2.NODE if spec.host_ipc else cri_pb2.POD,
         pid=pid,
+        userns_options=user_namespace(ids),
     )
 
 
-def sandbox_security(pod: Pod) -> cri_pb2.LinuxSandboxSecurityContext:
+def sandbox_security(
+    pod: Pod, ids: tuple[int, int] | None = None
+) -> cri_pb2.LinuxSandboxSecurityContext:
     """Return the sandbox's security context; its seccomp profile is always RuntimeDefault."""
     of_pod = pod.spec.security_context or PodSecurityContext()
     every = [*pod.spec.init_containers, *pod.spec.containers]
     return cri_pb2.LinuxSandboxSecurityContext(
-        namespace_options=namespace_options(pod),
+        namespace_options=namespace_options(pod, ids),
         selinux_options=_selinux(of_pod.se_linux_options),
         run_as_user=_number(of_pod.run_as_user),
         run_as_group=_number(of_pod.run_as_group),
@@ -114,7 +130,11 @@ def sandbox_security(pod: Pod) -> cri_pb2.LinuxSandboxSecurityContext:
 
 
 def container_security(
-    pod: Pod, container: Container, node: NodeFacts, user: ImageUser
+    pod: Pod,
+    container: Container,
+    node: NodeFacts,
+    user: ImageUser,
+    ids: tuple[int, int] | None = None,
 ) -> cri_pb2.LinuxContainerSecurityContext:
     """Return the container's security context.
 
@@ -122,11 +142,14 @@ def container_security(
         ConfigError: runAsNonRoot does not hold, or a localhost profile has no name.
     """
     context = effective(pod, container)
-    _verify_non_root(context, user)
+    meta = pod.metadata
+    where = f'(pod: "{meta.name}_{meta.namespace}({meta.uid})", container: {container.name})'
+    _verify_non_root(context, user, where)
+    unmasked = context.proc_mount == "Unmasked"
     of_pod = pod.spec.security_context or PodSecurityContext()
     result = cri_pb2.LinuxContainerSecurityContext(
         privileged=bool(context.privileged),
-        namespace_options=namespace_options(pod),
+        namespace_options=namespace_options(pod, ids),
         selinux_options=_selinux(context.se_linux_options),
         run_as_group=_number(context.run_as_group),
         readonly_rootfs=bool(context.read_only_root_filesystem),
@@ -134,8 +157,8 @@ def container_security(
         supplemental_groups_policy=_groups_policy(of_pod),
         # Only a plain "false" forbids it: unset leaves setuid programs working.
         no_new_privs=context.allow_privilege_escalation is False,
-        masked_paths=MASKED_PATHS,
-        readonly_paths=READONLY_PATHS,
+        masked_paths=() if unmasked else MASKED_PATHS,
+        readonly_paths=() if unmasked else READONLY_PATHS,
         seccomp=_seccomp(context.seccomp_profile, node),
     )
     if context.capabilities is not None:
@@ -157,21 +180,23 @@ def supplemental_groups(of_pod: PodSecurityContext) -> list[int]:
     return own + of_pod.supplemental_groups
 
 
-def _verify_non_root(context: SecurityContext, user: ImageUser) -> None:
+def _verify_non_root(context: SecurityContext, user: ImageUser, where: str) -> None:
     if not context.run_as_non_root:
         return
     if context.run_as_user is not None:
         if context.run_as_user == 0:
-            raise ConfigError("container's runAsUser breaks non-root policy")
-    elif user.uid == 0:
-        raise ConfigError(
-            "container has runAsNonRoot and image will run as root: set runAsUser, or USER in "
-            "the image"
-        )
+            raise ConfigError(f"container's runAsUser breaks non-root policy {where}")
+    elif user.uid == 0 or (user.uid is None and not user.name):
+        raise ConfigError(f"container has runAsNonRoot and image will run as root {where}")
     elif user.uid is None:
         raise ConfigError(
             f"container has runAsNonRoot and image has non-numeric user ({user.name}), cannot "
-            "verify user is non-root: set runAsUser"
+            f"verify user is non-root {where}"
+        )
+    elif not 0 < user.uid <= _LARGEST_ID:
+        raise ConfigError(
+            f"container has runAsNonRoot and image has an invalid user id ({user.uid}). (Must be "
+            f"1-({_LARGEST_ID})): must be between 0 and {_LARGEST_ID}, inclusive {where}"
         )
 
 

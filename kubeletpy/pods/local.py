@@ -34,6 +34,7 @@ from kubeletpy_proto import cri_pb2
 
 from .environment import ContainerFault, EnvironmentFault, ImageFault
 from .state import ImagePhase, ImageState, SandboxRecord
+from .user_namespaces import UserNamespaceError, UserNamespaces
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -51,6 +52,7 @@ class LocalEnvironment:
         volumes: the volumes and files of pods.
         sources: what variables come from.
         images: gets the images of image volumes; None: such volumes cannot be had.
+        users: the ids of pods with a user namespace of their own.
 
     Attributes:
         configurers: each is awaited with the configuration of a container that is about to be
@@ -66,7 +68,9 @@ class LocalEnvironment:
         volumes: PodVolumes,
         sources: VariableSources | None = None,
         images: Images | None = None,
+        users: UserNamespaces | None = None,
     ) -> None:
+        self._users = users or UserNamespaces(node.root_dir)
         self._node = node
         self._sources = sources or VariableSources(NoObjects(), Services(None))
         self._images = images
@@ -139,6 +143,8 @@ class LocalEnvironment:
         def work() -> None:
             self._cgroups.ensure(pod)
             self._volumes.files.prepare_directories(pod)
+            if pod.spec.host_users is False:
+                self._users.ensure(pod.metadata.uid)
 
         await self._run(pod, "making cgroup and directories of the pod", work)
         await self._mount(pod)
@@ -167,6 +173,8 @@ class LocalEnvironment:
             raise EnvironmentFault("FailedMount", str(error)) from error
         except CgroupError as error:
             raise EnvironmentFault("FailedCreatePodContainer", str(error)) from error
+        except UserNamespaceError as error:
+            raise EnvironmentFault("FailedCreatePodSandBox", str(error)) from error
         except (TimeoutError, ValueError) as error:
             raise EnvironmentFault("FailedMount", str(error)) from error
         except OSError as error:
@@ -180,11 +188,28 @@ class LocalEnvironment:
         """
         try:
             plan = sandbox_config(
-                pod, self._node, attempt=attempt, cgroup_parent=self._cgroups.path(pod)
+                pod,
+                self._node,
+                attempt=attempt,
+                cgroup_parent=self._cgroups.path(pod),
+                ids=self._ids(pod),
             )
         except ConfigError as error:
             raise EnvironmentFault("FailedCreatePodSandBox", str(error)) from error
         return plan.config, plan.warnings
+
+    def _ids(self, pod: Pod) -> tuple[int, int] | None:
+        """Return the ids of a pod's own user namespace; None if it uses the node's.
+
+        Raises:
+            ConfigError: it wants one and has none: it is never run as the node's users instead.
+        """
+        if pod.spec.host_users is not False:
+            return None
+        ids = self._users.of(pod.metadata.uid)
+        if ids is None:
+            raise ConfigError("the pod has no ids for its user namespace yet")
+        return ids.first, ids.length
 
     async def container(
         self,
@@ -238,6 +263,7 @@ class LocalEnvironment:
                 termination_log=files.termination_log(pod, container, attempt)
                 if container.termination_message_path
                 else "",
+                ids=self._ids(pod),
             )
             return container_config(request)
 
@@ -315,6 +341,7 @@ class LocalEnvironment:
             raise EnvironmentFault("FailedUnmount", str(error)) from error
         remove = self._volumes.files.remove_logs
         await self._run(pod, "removing the logs of the pod", lambda: remove(pod))
+        self._users.release(pod.metadata.uid)
 
     async def forget_log(self, pod: Pod, path: str) -> None:
         """Remove the log file of a removed container; only below the pod's log directory."""

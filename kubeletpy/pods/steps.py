@@ -28,6 +28,7 @@ from kubeletpy_proto import cri_pb2
 
 from .checkpoint import Checkpoints
 from .environment import ContainerFault, Environment, EnvironmentFault, ImageFault
+from .handlers import HandlerError, RuntimeHandlers
 from .observe import AMOUNTS, BACKOFF, Observer, PodView
 from .plan import ResetContainer, StartContainer
 from .restarts import every_container
@@ -61,6 +62,7 @@ class Tools:
     node: Node
     resizes: Resizes | None = None
     executor: Executor | None = None
+    handlers: RuntimeHandlers = field(default_factory=RuntimeHandlers)
     clock: Callable[[], float] = time.time
     farewells: list[Callable[[Pod], Awaitable[None]]] = field(default_factory=list)
 
@@ -106,16 +108,18 @@ class Steps:
         """
         pod, tools = self._pod, self._tools
         try:
+            handler = await tools.handlers.of(pod)
             await tools.environment.prepare(pod)
             config, warnings = tools.environment.sandbox(pod, attempt)
             for warning in warnings:
                 tools.recorder.warning(pod, "DNSConfigForming", warning)
-            return await tools.cri.run_pod_sandbox(config, pod.spec.runtime_class_name or "")
+            return await tools.cri.run_pod_sandbox(config, handler)
         except EnvironmentFault as error:
             tools.recorder.warning(pod, error.reason, str(error))
             raise StepError(error.reason, str(error)) from error
-        except CriError as error:
-            message = f"Failed to create pod sandbox: {reason_of(error)}"
+        except (CriError, HandlerError) as error:
+            cause = reason_of(error) if isinstance(error, CriError) else str(error)
+            message = f"Failed to create pod sandbox: {cause}"
             tools.recorder.warning(pod, "FailedCreatePodSandBox", message)
             raise StepError("FailedCreatePodSandBox", message) from error
 

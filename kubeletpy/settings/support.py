@@ -61,7 +61,6 @@ UNSUPPORTED = frozenset(
     systemCgroups
     tlsCurvePreferences
     tracing
-    userNamespaces
     volumeStatsAggPeriod
     """.split()
 )

@@ -19,7 +19,6 @@ from .pods import make_pod, with_container
         ({"runtimeClassName": "gvisor"}, "spec.runtimeClassName"),
         ({"readinessGates": [{"conditionType": "x"}]}, "spec.readinessGates"),
         ({"nodeSelector": {"a": "b"}}, "spec.nodeSelector"),
-        ({"hostUsers": False}, "spec.hostUsers"),
         ({"os": {"name": "windows"}}, "spec.os.name"),
         ({"overhead": {"cpu": "1"}}, "spec.overhead"),
         ({"ephemeralContainers": [{"name": "x"}]}, "spec.ephemeralContainers"),
@@ -38,8 +37,6 @@ from .pods import make_pod, with_container
          "spec.containers[0].env[0].valueFrom.secretKeyRef"),
         (with_container(resources={"requests": {"example.com/gpu": "1"}}),
          "spec.containers[0].resources.requests[example.com/gpu]"),
-        (with_container(securityContext={"procMount": "Unmasked"}),
-         "spec.containers[0].securityContext.procMount"),
     ],
 )  # fmt: skip
 def test_what_is_not_honoured_is_refused(spec: dict[str, Any], path: str) -> None:

@@ -166,3 +166,19 @@ def test_a_volume_over_etc_hosts_wins() -> None:
 def test_a_volume_that_is_not_mounted() -> None:
     with pytest.raises(ConfigError, match="data"):
         config_of(VOLUMES, volumeMounts=[{"name": "data", "mountPath": "/data"}])
+
+
+def test_mounts_of_a_pod_with_its_own_users_are_mapped() -> None:
+    request = {"hosts_file": "/pods/x/etc-hosts", "ids": (65536, 65536)}
+    config = config_of({"hostUsers": False}, request)
+    users = config.linux.security_context.namespace_options.userns_options
+    assert users.mode == cri_pb2.POD
+    assert [(one.host_id, one.container_id, one.length) for one in users.uids] == [
+        (65536, 0, 65536)
+    ]  # fmt: skip
+    mount = config.mounts[0]
+    assert (list(mount.uidMappings), list(mount.gidMappings)) == (
+        list(users.uids),
+        list(users.gids),
+    )
+    assert not config_of({}, {"hosts_file": "/x"}).mounts[0].uidMappings

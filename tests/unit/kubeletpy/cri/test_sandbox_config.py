@@ -56,6 +56,31 @@ def test_namespaces(spec: dict[str, Any], network: int, pid: int, ipc: int) -> N
     assert (options.network, options.pid, options.ipc) == (network, pid, ipc)
 
 
+def test_user_namespaces() -> None:
+    pod = make_pod(hostUsers=False)
+    config = sandbox_config(pod, NODE, ids=(65536, 65536)).config
+    users = config.linux.security_context.namespace_options.userns_options
+    mapping = cri_pb2.IDMapping(host_id=65536, container_id=0, length=65536)
+    assert users == cri_pb2.UserNamespace(mode=cri_pb2.POD, uids=[mapping], gids=[mapping])
+    for spec in ({}, {"hostUsers": True}):
+        options = config_of(**spec).linux.security_context.namespace_options
+        assert options.userns_options == cri_pb2.UserNamespace(mode=cri_pb2.NODE)
+
+
+@pytest.mark.parametrize(
+    ("written", "name"),
+    [
+        ("kernel.shm_rmid_forced", "kernel.shm_rmid_forced"),
+        ("net/ipv4/ip_local_port_range", "net.ipv4.ip_local_port_range"),
+        ("net/ipv4/conf/eno2.100/rp_filter", "net.ipv4.conf.eno2/100.rp_filter"),
+        ("net.ipv4.conf.eno2/100.rp_filter", "net.ipv4.conf.eno2/100.rp_filter"),
+    ],
+)
+def test_sysctls_are_written_with_dots(written: str, name: str) -> None:
+    config = config_of(securityContext={"sysctls": [{"name": written, "value": "1"}]})
+    assert dict(config.linux.sysctls) == {name: "1"}
+
+
 def test_security() -> None:
     spec = {
         "securityContext": {

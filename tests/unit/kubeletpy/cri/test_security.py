@@ -58,6 +58,14 @@ def test_user(
         ({"runAsNonRoot": True}, {}, ImageUser(name="www"), r"non-numeric user \(www\)"),
         ({"runAsNonRoot": True}, {"runAsUser": 0}, ImageUser(uid=1), "breaks non-root policy"),
         ({"runAsNonRoot": False}, {"runAsNonRoot": True}, ImageUser(uid=0), "as root"),
+        (
+            {"runAsNonRoot": True},
+            {},
+            ImageUser(),
+            r"as root \(pod: \"web_default\(11111111-2222\)\", "
+            r"container: main\)",
+        ),
+        ({"runAsNonRoot": True}, {}, ImageUser(uid=2**31), r"invalid user id \(2147483648\)"),
     ],
 )
 def test_non_root_does_not_hold(
@@ -132,6 +140,13 @@ def test_privileges() -> None:
     assert "/proc/sys" in context.readonly_paths
     assert not context_of().no_new_privs
     assert context_of(of_container={"privileged": True}).privileged
+
+
+def test_an_unmasked_proc() -> None:
+    context = context_of(of_container={"procMount": "Unmasked"})
+    assert list(context.masked_paths) == []
+    assert list(context.readonly_paths) == []
+    assert context_of(of_container={"procMount": "Default"}).masked_paths
 
 
 def test_user_of_an_image() -> None:
