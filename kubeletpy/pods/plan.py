@@ -22,6 +22,8 @@ from .state import (
     frozen,
 )
 
+PULL_FAULTS = frozenset({"ErrImagePull", "RegistryUnavailable", "SignatureValidationFailed"})
+"""Reasons of a failed pull that turn into ImagePullBackOff."""
 SHOW_FAILURE = 1.0
 """Seconds for which a failed pull shows as ErrImagePull, before it shows as ImagePullBackOff."""
 
@@ -296,7 +298,7 @@ class Plan:
 
     def _image_waiting(self, container: Container, image: ImageState) -> Waiting:
         """Return the failure at first, then, as the Go kubelet, the back-off with its cause."""
-        if image.reason != "ErrImagePull":
+        if image.reason not in PULL_FAULTS:
             return Waiting(image.reason, image.message)
         if image.failed_at <= self.now < image.failed_at + SHOW_FAILURE:
             self.wake(image.failed_at + SHOW_FAILURE)

@@ -32,7 +32,11 @@ class Registry:
         return cri_pb2.Image(id=f"sha256:{image}", size=7) if self.present else None
 
     async def pull_image(
-        self, image: str, *, sandbox_config: cri_pb2.PodSandboxConfig | None = None
+        self,
+        image: str,
+        *,
+        auth: cri_pb2.AuthConfig | None = None,
+        sandbox_config: cri_pb2.PodSandboxConfig | None = None,
     ) -> str:
         self.pulls += 1
         self.at_once += 1

@@ -172,7 +172,11 @@ class MemoryRuntime:
         return cri_pb2.Image(id=f"sha256:{image}")
 
     async def pull_image(
-        self, image: str, *, sandbox_config: cri_pb2.PodSandboxConfig | None = None
+        self,
+        image: str,
+        *,
+        auth: cri_pb2.AuthConfig | None = None,
+        sandbox_config: cri_pb2.PodSandboxConfig | None = None,
     ) -> str:
         await self._enter("PullImage", image)
         return image
