@@ -75,8 +75,6 @@ class Images:
         recorder: where events go.
         parallel: pulls that may run at the same time (``serializeImagePulls``: 1).
         retry: delays between failed pulls of one image for one pod.
-        rate, burst: pulls a second, and at once (``registryPullQPS``); rate 0: no limit. Pulls
-            beyond it wait, where the Go kubelet lets them fail.
         clock: seconds since the epoch.
 
     Attributes:
@@ -91,19 +89,24 @@ class Images:
         *,
         parallel: int = 1,
         retry: Retry = IMAGE_PULL,
-        rate: float = 0.0,
-        burst: int = 0,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.credentials: CredentialSource | None = None
         self.records: PullRecords | None = None
-        self._throttle = Throttle(rate, burst)
+        self._throttle = Throttle(0.0, 0)
         self._service = service
         self._recorder = recorder
         self._slots = asyncio.Semaphore(parallel)
         self._retry = retry
         self._clock = clock
         self._failures: dict[tuple[str, str], _Failures] = {}
+
+    def limit(self, rate: float, burst: int) -> None:
+        """Set how many pulls may begin in a second, and at once (``registryPullQPS``).
+
+        A rate of 0 is no limit. Pulls beyond it wait, where the Go kubelet lets them fail.
+        """
+        self._throttle = Throttle(rate, burst)
 
     def forget(self, uid: str) -> None:
         """Drop what is remembered of a pod that is gone."""

@@ -40,17 +40,13 @@ UNSUPPORTED = frozenset(
     imageGCLowThresholdPercent
     imageMaximumGCAge
     imageMinimumGCAge
-    imagePullCredentialsVerificationPolicy
     kubeletCgroups
     logging
     mergeDefaultEvictionSettings
     oomScoreAdj
     podCIDR
-    preloadedImagesVerificationAllowlist
     protectKernelDefaults
     qosReserved
-    registryBurst
-    registryPullQPS
     showHiddenMetricsForVersion
     shutdownGracePeriod
     shutdownGracePeriodByPodPriority
