@@ -18,6 +18,7 @@ _LAZY = {
     "doctor": ("kubeletpy.doctor", "doctor"),
     "image": ("kubeletpy.cri_cli.images", "image_group"),
     "up": ("kubeletpy.up.command", "up"),
+    "why": ("kubeletpy.why.command", "why"),
 }
 
 
@@ -66,6 +67,7 @@ def main() -> None:
     See it work, as root:      kubeletpy up
     What this machine lacks:   kubeletpy doctor
     What runs here:            kubeletpy cri ps
+    Why a pod does not run:    kubeletpy why POD
 
     Each daemon is a process of its own and speaks its peers' protocols, so it can be replaced by
     its Go peer: the kubelet works with any CRI v1 socket, the runtime serves any CRI v1 client.

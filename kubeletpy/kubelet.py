@@ -42,7 +42,7 @@ from kubeletpy.resources.cgroups import CgroupError, PodCgroups
 from kubeletpy.resources.install import allocatable, resource_policy, with_swap
 from kubeletpy.resources.layout import SYSTEMD
 from kubeletpy.server.app import Api, Server
-from kubeletpy.server.health import check_loop, check_runtime
+from kubeletpy.server.health import Check, check_loop, check_runtime
 from kubeletpy.sources.static import StaticPodSource
 from kubeletpy.sources.updates import FILE_SOURCE, PodUpdates
 from kubeletpy.status.generate import Node
@@ -50,6 +50,7 @@ from kubeletpy.variables.services import Services
 from kubeletpy.variables.sources import VariableSources
 from kubeletpy.volumes.manager import PodVolumes
 from kubeletpy.volumes.objects import ApiObjects, NoObjects
+from kubeletpy.why.story import Known
 from kubeletpy_common import logs
 from kubeletpy_common.cgroups import Hierarchy, detect
 
@@ -161,7 +162,8 @@ class Kubelet:
         async def runtime() -> str:
             return await check_runtime(cri)
 
-        api = Api({"syncloop": check_loop, "runtime": runtime}, self._pods, self._events)
+        checks: dict[str, Check] = {"syncloop": check_loop, "runtime": runtime}
+        api = Api(checks, self._pods, self._events, self._known)
         return Server(api, self._settings.healthz_address, self._settings.healthz_port)
 
     async def _api_client(self, stack: contextlib.AsyncExitStack, name: str) -> ApiClient | None:
@@ -213,6 +215,9 @@ class Kubelet:
 
     def _pods(self) -> list[Pod]:
         return self._core.manager.pods() if self._core is not None else []
+
+    def _known(self, name: str, namespace: str) -> list[Known]:
+        return self._core.manager.known(name, namespace) if self._core is not None else []
 
     def _events(self) -> list[Event]:
         return self._recorder.events() if self._recorder is not None else []

@@ -65,6 +65,7 @@ _KNOWN_CAUSES = {
 @dataclass
 class _Failures:
     count: int = 0
+    since: float = 0.0
 
 
 class Images:
@@ -256,12 +257,15 @@ class Images:
         failures = self._failures.setdefault((pod.metadata.uid, container.image), _Failures())
         failures.count += 1
         now = self._clock()
+        failures.since = failures.since or now
         return ImageState(
             ImagePhase.FAILED,
             reason=reason,
             message=message,
             failed_at=now,
             retry_at=now + self._retry.delay(failures.count),
+            since=failures.since,
+            tried=failures.count,
         )
 
 

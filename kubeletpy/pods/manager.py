@@ -37,6 +37,7 @@ from kubeletpy.sources.updates import (
     pod_key,
     version_of,
 )
+from kubeletpy.why.story import Known
 from kubeletpy_common import logs
 from kubeletpy_proto import cri_pb2
 
@@ -162,6 +163,26 @@ class PodManager:
                 status = saved.status if saved is not None and saved.status else wanted.status
                 found.append(msgspec.structs.replace(wanted, status=status))
         return found
+
+    def known(self, name: str, namespace: str = "") -> list[Known]:
+        """Return what is known of the pods of a name, in one or in all namespaces.
+
+        Of a static pod the name of the node may be left out.
+        """
+        workers = [
+            worker
+            for worker in self._by_uid.values()
+            if namespace in ("", worker.pod.metadata.namespace)
+        ]
+        found = [worker for worker in workers if worker.pod.metadata.name == name]
+        if not found:
+            found = [
+                worker
+                for worker in workers
+                if not from_api(worker.pod) and worker.pod.metadata.name.startswith(f"{name}-")
+            ]
+        fault = "" if self.contact.ok else self.contact.error
+        return [worker.known(fault) for worker in found]
 
     async def terminate_all(self, timeout: float) -> bool:
         """End and remove all pods; return whether all are gone within ``timeout`` seconds.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from kubeletpy.api.container import Container, EphemeralContainer
 from kubeletpy.api.pod import Pod
@@ -157,6 +159,10 @@ class Actions:
         )
 
 
+def _clock(at: float) -> str:
+    return datetime.fromtimestamp(math.ceil(at), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
 class Plan:
     """Collects actions while they are decided; becomes `Actions` by `finish`."""
 
@@ -267,7 +273,7 @@ class Plan:
             return False
         message = (
             f"back-off {go_duration(delay)} restarting failed container={container.name} "
-            f"pod={self.desired.description}"
+            f"pod={self.desired.description}, next attempt at {_clock(ready_at)}"
         )
         self.waiting[container.name] = Waiting("CrashLoopBackOff", message)
         self.wake(ready_at)

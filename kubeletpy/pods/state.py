@@ -148,6 +148,8 @@ class ImageState:
         reason, message: why there is none, once FAILED; kept while the next pull runs.
         failed_at: when it FAILED.
         retry_at: when to try again, once FAILED.
+        since: when it FAILED first, without a success since.
+        tried: how often it FAILED since then.
     """
 
     phase: ImagePhase
@@ -158,16 +160,19 @@ class ImageState:
     message: str = ""
     failed_at: float = 0.0
     retry_at: float = 0.0
+    since: float = 0.0
+    tried: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class StepFailure:
-    """A step that failed, and when it may be tried again."""
+    """A step that failed, and when it may be tried again; ``since``: when it failed first."""
 
     reason: str
     message: str
     count: int
     retry_at: float
+    since: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

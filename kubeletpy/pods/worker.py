@@ -29,6 +29,8 @@ from kubeletpy.resize.plan import Resize
 from kubeletpy.resize.pod import ResizeError, ResizeOfPod
 from kubeletpy.sources.updates import from_api
 from kubeletpy.status.generate import pod_status
+from kubeletpy.why.story import Doing, Known
+from kubeletpy.why.words import words_of
 from kubeletpy_common import logs
 
 from .actions import alive, decide
@@ -121,6 +123,7 @@ class PodWorker:
         self._starting: set[str] = set()
         self._torn_down = False
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._doing: dict[str, Doing] = {}
         if saved is None and from_api(desired.pod) and desired.pod.status.start_time is not None:
             # What a kubelet before told the API server is all that is known of the pod's past.
             saved = Saved(desired.pod, desired.pod.status)
@@ -397,17 +400,32 @@ class PodWorker:
             or actions.remove_sandboxes
         ):
             self._starting = {start.name for start in actions.start}
-            self._begin(self._execute(actions))
+            self._begin(self._execute(actions), words_of(actions))
         elif self._may_retire(actions):
-            self._begin(self._retire())
+            self._begin(self._retire(), "giving back what the pod held on the node")
 
-    def _begin(self, step: Coroutine[Any, Any, None]) -> None:
+    def known(self, runtime_fault: str = "") -> Known:
+        """Return what is known of the pod right now, for the story of it."""
+        observed = self._observed()
+        return Known(
+            desired=self.desired,
+            observed=observed,
+            actions=decide(self.desired, observed, self._tools.clock()),
+            status=self.status,
+            doing=tuple(self._doing.values()),
+            ending_until=self._deadline or 0.0 if self.ending else 0.0,
+            runtime_fault=runtime_fault,
+        )
+
+    def _begin(self, step: Coroutine[Any, Any, None], what: str) -> None:
+        self._doing[""] = Doing(what, self._tools.clock())
         self._step = asyncio.create_task(step, name=f"step {self.desired.description}")
         self._step.add_done_callback(self._step_done)
 
     def _step_done(self, task: asyncio.Task[None]) -> None:
         if self._step is task:
             self._step = None
+            self._doing.pop("", None)
         self._starting = set()
         self._report(task)
         self.refresh()
@@ -429,9 +447,13 @@ class PodWorker:
             return
         task = asyncio.create_task(work(), name=f"{key} {self.desired.description}")
         self._tasks[key] = task
+        verb, _, what = key.partition(" ")
+        words = {"kill": "ending container", "pull": "getting the image of container"}[verb]
+        self._doing[key] = Doing(f"{words} {what}", self._tools.clock())
 
         def done(task: asyncio.Task[None]) -> None:
             self._tasks.pop(key, None)
+            self._doing.pop(key, None)
             self._report(task)
             self.refresh()
 
@@ -440,8 +462,11 @@ class PodWorker:
     def _fail(self, key: str, error: StepError) -> None:
         before = self._failures.get(key)
         count = 1 if before is None else before.count + 1
-        retry_at = self._tools.clock() + STEP.delay(count)
-        self._failures[key] = StepFailure(error.reason, error.message, count, retry_at)
+        now = self._tools.clock()
+        since = now if before is None else before.since
+        self._failures[key] = StepFailure(
+            error.reason, error.message, count, now + STEP.delay(count), since
+        )
 
     async def _execute(self, actions: Actions) -> None:
         if actions.kill_pod:
@@ -530,6 +555,8 @@ class PodWorker:
             reason=before.reason if before else "",
             message=before.message if before else "",
             failed_at=before.failed_at if before else 0.0,
+            since=before.since if before else 0.0,
+            tried=before.tried if before else 0,
         )
         attempt = self._view.sandboxes[0].attempt if self._view.sandboxes else 0
         container = self._steps.containers[name]
@@ -586,7 +613,7 @@ class PodWorker:
             return failure.retry_at
         self._ending_step = True
         earlier = self._step
-        self._begin(self._terminate(earlier, now))
+        self._begin(self._terminate(earlier, now), "ending the pod and removing what it had")
         return None
 
     async def _terminate(self, earlier: asyncio.Task[None] | None, now: float) -> None:

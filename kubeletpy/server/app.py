@@ -4,8 +4,9 @@
               ``/healthz/NAME`` asks one check.
 ``/pods``     a PodList with statuses.
 ``/events``   an EventList, the event that happened last at the end.
+``/why``      the story of a pod: ``?pod=NAME&namespace=NAMESPACE`` (see `kubeletpy.why`).
 
-It answers GET only. Pods may hold secrets in their environment, so ``/pods`` and ``/events`` are
+It answers GET only. Pods may hold secrets in their environment, so all but ``/healthz`` is
 answered to loopback and only if the request is addressed to it: a browser on the node that was
 lured to a page elsewhere (DNS rebinding) gets 403.
 """
@@ -15,11 +16,13 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Awaitable, Callable
 
+import msgspec
 from aiohttp import web
 
 from kubeletpy.api.codec import encode
 from kubeletpy.api.events import Event
 from kubeletpy.api.pod import Pod
+from kubeletpy.why.story import Known, tell
 
 from .health import Check, run_checks
 
@@ -47,6 +50,7 @@ class Api:
         checks: of ``/healthz``, by name.
         pods: returns all pods with statuses.
         events: returns the latest events.
+        why: returns by name and namespace what is known of pods, for ``/why``.
     """
 
     def __init__(
@@ -54,7 +58,9 @@ class Api:
         checks: dict[str, Check],
         pods: Callable[[], list[Pod]],
         events: Callable[[], list[Event]],
+        why: Callable[[str, str], list[Known]] = lambda name, namespace: [],
     ) -> None:
+        self._why = why
         self._checks = checks
         self._pods = pods
         self._events = events
@@ -67,6 +73,7 @@ class Api:
         application.router.add_get("/pods", _local_only(self.pods))
         application.router.add_get("/pods/", _local_only(self.pods))
         application.router.add_get("/events", _local_only(self.events))
+        application.router.add_get("/why", _local_only(self.why))
         return application
 
     async def healthz(self, request: web.Request) -> web.Response:
@@ -88,6 +95,17 @@ class Api:
     async def events(self, _: web.Request) -> web.Response:
         """Answer ``/events``."""
         return _listing("EventList", [encode(event) for event in self._events()])
+
+    async def why(self, request: web.Request) -> web.Response:
+        """Answer ``/why``."""
+        name, namespace = request.query.get("pod", ""), request.query.get("namespace", "")
+        known = self._why(name, namespace)
+        if not known:
+            names = sorted(f"{one.metadata.namespace}/{one.metadata.name}" for one in self._pods())
+            text = f"this kubelet knows no pod {name!r}; it knows: {', '.join(names) or 'none'}\n"
+            return web.Response(status=404, text=text)
+        stories = [tell(one, self._events()) for one in known]
+        return web.Response(body=msgspec.json.encode(stories), content_type="application/json")
 
 
 def _listing(kind: str, items: list[bytes]) -> web.Response:

@@ -11,6 +11,7 @@ from datetime import datetime
 from kubeletpy.api.pod import Pod
 from kubeletpy.api.status import ContainerStatus, PodCondition
 from kubeletpy.pods.restarts import could_restart_all, is_sidecar
+from kubeletpy.pods.state import StepFailure
 
 from .ownership import foreign
 
@@ -29,6 +30,7 @@ def conditions(
     statuses: Sequence[ContainerStatus],
     *,
     sandbox_ready: bool,
+    sandbox_fault: StepFailure | None = None,
     restarting: bool = False,
     previous: Sequence[PodCondition],
     now: datetime,
@@ -40,13 +42,14 @@ def conditions(
         phase: of the pod, as just computed.
         init_statuses, statuses: of init and of regular containers, in the specified order.
         sandbox_ready: whether the sandbox runs and has its network.
+        sandbox_fault: why the sandbox could not be made, the last time it was tried.
         restarting: whether all containers are being removed to start anew (KEP-5532).
         previous: earlier conditions: those of others are kept, and the time of the last change.
         now: the time of any change.
     """
     containers_ready = _containers_ready(pod, phase, init_statuses, statuses)
     fresh = [
-        PodCondition(type=READY_TO_START, status=_word(sandbox_ready)),
+        _ready_to_start(sandbox_ready, sandbox_fault),
         _initialized(pod, phase, init_statuses, statuses),
         _ready(pod, containers_ready, previous),
         containers_ready,
@@ -63,6 +66,15 @@ def conditions(
             last.last_transition_time if same and last is not None else now
         )
     return fresh + foreign(previous)
+
+
+def _ready_to_start(ready: bool, fault: StepFailure | None) -> PodCondition:
+    if ready or fault is None:
+        return PodCondition(type=READY_TO_START, status=_word(ready))
+    # The Go kubelet gives no reason here; people need one, also after the event has expired.
+    return PodCondition(
+        type=READY_TO_START, status="False", reason=fault.reason, message=fault.message
+    )
 
 
 def _restarting(phase: str, restarting: bool) -> PodCondition:

@@ -12,7 +12,16 @@ from kubeletpy.api.quantity import Quantity
 from kubeletpy.api.status import LinuxContainerUser, PodCondition, PodStatus
 from kubeletpy.pods.actions import decide
 from kubeletpy.pods.plan import Desired
-from kubeletpy.pods.state import ImagePhase, ImageState, Observed, Outcome, ProbeResults, Terminal
+from kubeletpy.pods.state import (
+    SANDBOX_STEP,
+    ImagePhase,
+    ImageState,
+    Observed,
+    Outcome,
+    ProbeResults,
+    StepFailure,
+    Terminal,
+)
 from kubeletpy.status.generate import Node, pod_status
 from tests.unit.kubeletpy.pods.build import NOW, PROBE, box, container, desired, observed, record
 
@@ -323,3 +332,12 @@ def test_reason_of_the_end_is_told() -> None:
         "DeadlineExceeded",
         "too long",
     )
+
+
+def test_a_sandbox_that_cannot_be_made_is_a_condition() -> None:
+    failure = StepFailure("FailedMount", "no such volume", 2, NOW + 2)
+    status = status_of(desired("a"), observed(failures={SANDBOX_STEP: failure}))
+    found = status.conditions[0]
+    assert (found.type, found.status, found.reason, found.message) == (
+        "PodReadyToStartContainers", "False", "FailedMount", "no such volume",
+    )  # fmt: skip
