@@ -24,6 +24,7 @@ from kubeletpy.cri.client import CriClient, CriError
 from kubeletpy.cri.node import NodeFacts
 from kubeletpy.hooks.runner import Hooks
 from kubeletpy.images.pulls import Images
+from kubeletpy.plugins.leftovers import remove_sockets
 from kubeletpy.pods.backoff import CrashLoop
 from kubeletpy.pods.checkpoint import Checkpoints
 from kubeletpy.pods.handlers import RuntimeHandlers
@@ -364,6 +365,7 @@ class Kubelet:
             return False
         root = self._settings.root_dir
         remove_made(hierarchy, root)
+        remove_sockets(root)
         for name in (_CHECKPOINTS, "pods"):
             with contextlib.suppress(OSError):
                 (root / name).rmdir()

@@ -8,18 +8,23 @@ from kubeletpy.affinity.errors import AdmissionError, AllocationError
 from kubeletpy.affinity.setup import Affinity, set_up
 from kubeletpy.api.container import Container
 from kubeletpy.api.pod import Pod
+from kubeletpy.apiclient.client import ApiClient
 from kubeletpy.core import Core
+from kubeletpy.csi.drivers import Drivers
+from kubeletpy.csi.node_info import CsiNode
+from kubeletpy.csi.objects import CsiObjects
+from kubeletpy.csi.plugin import CsiPlugin
 from kubeletpy.devices.manager import DeviceManager
 from kubeletpy.devices.needs import add_needs
 from kubeletpy.devices.server import DeviceHandler, RegistrationServer
 from kubeletpy.podresources.server import DIRECTORY as POD_RESOURCES
 from kubeletpy.podresources.server import PodResourcesServer, Resources
 from kubeletpy.pods.environment import ContainerFault
+from kubeletpy.registration.presence import NodePresence
 from kubeletpy_proto import cri_pb2
 
-from .watcher import DEVICE_PLUGIN, DIRECTORY, PluginHandler, PluginWatcher
-
-DEVICE_PLUGINS = "device-plugins"
+from .leftovers import DEVICE_PLUGINS
+from .watcher import CSI_PLUGIN, DEVICE_PLUGIN, DIRECTORY, PluginHandler, PluginWatcher
 
 
 class NodeResources:
@@ -103,6 +108,8 @@ def install(core: Core) -> None:
     answers = Resources(core.manager.pods, devices, affinity.cpus, affinity.memory)
     pod_resources = PodResourcesServer(root / POD_RESOURCES, answers)
     handlers: dict[str, PluginHandler] = {DEVICE_PLUGIN: DeviceHandler(devices)}
+    if core.api is not None and presence is not None:
+        handlers[CSI_PLUGIN] = _install_csi(core, core.api, presence)
     watcher = PluginWatcher(root / DIRECTORY, handlers)
     if affinity.pinning is not None:
         core.background.append(("CPUs of containers", affinity.pinning.run))
@@ -112,6 +119,22 @@ def install(core: Core) -> None:
         ("plug-ins", watcher.run),
     ]
     core.closers.append(devices.close)
+
+
+def _install_csi(core: Core, api: ApiClient, presence: NodePresence) -> Drivers:
+    objects = CsiObjects(api, core.facts.name, presence)
+    csi_node = CsiNode(api, core.facts.name, objects.node_uid())
+    presence.listeners.append(csi_node.note)
+    if presence.node is not None:
+        csi_node.note(presence.node)
+    drivers = Drivers(csi_node)
+    root, context = core.settings.root_dir, core.volumes.context
+    plugin = CsiPlugin(root, core.facts.name, drivers, objects, context)
+    drivers.registered.append(plugin.tidy)
+    core.volumes.add(plugin)
+    core.background.append(("CSINode", csi_node.run))
+    core.closers += [drivers.close, objects.close]
+    return drivers
 
 
 def _nobody() -> None:
