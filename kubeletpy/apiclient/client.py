@@ -12,7 +12,7 @@ import contextlib
 import socket
 import ssl
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -104,12 +104,16 @@ class ApiClient:
         access: where the server is and who we are.
         rate, burst: requests a second, and at once, that are not watches; rate 0: no limit.
 
+    Attributes:
+        on_answer: each is told of every answer: method and status.
+
     Raises:
         KubeconfigError: a certificate cannot be read.
     """
 
     def __init__(self, access: Access, *, rate: float = 50.0, burst: int = 100) -> None:
         self.access = access
+        self.on_answer: list[Callable[[str, int], None]] = []
         self._throttle = Throttle(rate, burst)
         self._session = self._open()
         self._closing: set[asyncio.Task[None]] = set()
@@ -280,6 +284,8 @@ class ApiClient:
                 ) as answer:  # fmt: skip
                     raw = await answer.read()
                     status, retry = answer.status, answer.headers.get("Retry-After")
+        for each in self.on_answer:
+            each(method, status)
         decoded = _decoded(raw)
         if status >= 300:
             raise of_status(status, decoded, retry)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+import time
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol, TypeAlias, TypeVar
 
 import grpc
@@ -107,6 +108,9 @@ class CriClient:
         endpoint: ``unix:///path/to/socket``.
         timeout: seconds that a call may take (``--runtime-request-timeout``).
         image_endpoint: another socket for images, if they are served elsewhere.
+
+    Attributes:
+        on_call: each is told of every call: its name, its seconds, and whether it succeeded.
     """
 
     def __init__(
@@ -114,6 +118,7 @@ class CriClient:
     ) -> None:
         self.endpoint = endpoint
         self.timeout = timeout
+        self.on_call: list[Callable[[str, float, bool], None]] = []
         self._channel = grpc.aio.insecure_channel(target_of(endpoint), options=_OPTIONS)
         self._image_channel = self._channel
         if image_endpoint is not None and image_endpoint != endpoint:
@@ -153,10 +158,16 @@ class CriClient:
         request: _Request,
         timeout: float | None = None,
     ) -> _Answer:
+        begun, done = time.monotonic(), False
         try:
-            return await method(request, timeout=self.timeout if timeout is None else timeout)
+            answer = await method(request, timeout=self.timeout if timeout is None else timeout)
+            done = True
+            return answer
         except grpc.aio.AioRpcError as error:
             raise CriError(name, error.code(), error.details() or "") from error
+        finally:
+            for each in self.on_call:
+                each(name, time.monotonic() - begun, done)
 
     async def version(self) -> cri_pb2.VersionResponse:
         """Name and version of the runtime."""
@@ -329,6 +340,28 @@ class CriClient:
         request = cri_pb2.ListContainerStatsRequest()
         answer = await self._call("ListContainerStats", self.runtime.ListContainerStats, request)
         return list(answer.stats)
+
+    async def list_pod_sandbox_stats(self) -> list[cri_pb2.PodSandboxStats]:
+        """CPU, memory, network and processes of all pods that run, and of their containers."""
+        request = cri_pb2.ListPodSandboxStatsRequest()
+        answer = await self._call("ListPodSandboxStats", self.runtime.ListPodSandboxStats, request)
+        return list(answer.stats)
+
+    async def list_metric_descriptors(self) -> list[cri_pb2.MetricDescriptor]:
+        """The metrics that the runtime keeps."""
+        request = cri_pb2.ListMetricDescriptorsRequest()
+        answer = await self._call(
+            "ListMetricDescriptors", self.runtime.ListMetricDescriptors, request
+        )
+        return list(answer.descriptors)
+
+    async def list_pod_sandbox_metrics(self) -> list[cri_pb2.PodSandboxMetrics]:
+        """Metrics of all pods and their containers."""
+        request = cri_pb2.ListPodSandboxMetricsRequest()
+        answer = await self._call(
+            "ListPodSandboxMetrics", self.runtime.ListPodSandboxMetrics, request
+        )
+        return list(answer.pod_metrics)
 
     async def image_status(self, image: str) -> cri_pb2.Image | None:
         """The image that a reference names, or None if it is not here."""

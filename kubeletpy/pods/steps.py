@@ -29,6 +29,7 @@ from kubeletpy_proto import cri_pb2
 from .checkpoint import Checkpoints
 from .environment import ContainerFault, Environment, EnvironmentFault, ImageFault
 from .handlers import HandlerError, RuntimeHandlers
+from .measures import Measures
 from .observe import AMOUNTS, BACKOFF, Observer, PodView
 from .plan import ResetContainer, StartContainer
 from .restarts import every_container
@@ -49,6 +50,7 @@ class Tools:
     Attributes:
         farewells: awaited with a pod that has ended and of which nothing lives or is mounted any
             more, before its last traces are removed.
+        measures: told how long things took.
     """
 
     cri: CriClient
@@ -65,6 +67,7 @@ class Tools:
     handlers: RuntimeHandlers = field(default_factory=RuntimeHandlers)
     clock: Callable[[], float] = time.time
     farewells: list[Callable[[Pod], Awaitable[None]]] = field(default_factory=list)
+    measures: Measures = field(default_factory=Measures)
 
 
 class StepError(Exception):

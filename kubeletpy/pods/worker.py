@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from functools import partial
@@ -91,7 +92,9 @@ class PodWorker:
         self._tools = tools
         self._published = published
         self._steps = Steps(desired.pod, tools)
-        self._probes = PodProbes(desired.pod, tools.check, tools.recorder, self.wake)
+        self._probes = PodProbes(
+            desired.pod, tools.check, tools.recorder, self.wake, tools.measures.probe
+        )
         self._view = PodView()
         self._images: dict[str, ImageState] = {}
         self._failures: dict[str, StepFailure] = {}
@@ -111,6 +114,7 @@ class PodWorker:
         self._started_at = tools.clock()
         self._bell = asyncio.Event()
         self._stale = True
+        self._first = True
         self._ending = asyncio.Event()
         self._grace: int | None = None
         self._deadline: float | None = None
@@ -275,7 +279,16 @@ class PodWorker:
         await self._probes.close()
 
     async def _round(self) -> float | None:
-        """Look, decide, act once; return when to do so again at the latest."""
+        """Look, decide, act once, and tell how long it took; return when to do so again."""
+        begun = time.monotonic()
+        operation = "terminating" if self.ending else "create" if self._first else "sync"
+        try:
+            return await self._look_and_act()
+        finally:
+            self._first = False
+            self._tools.measures.round(operation, time.monotonic() - begun)
+
+    async def _look_and_act(self) -> float | None:
         if not await self._read():
             return self._tools.clock() + READ_RETRY
         now = self._tools.clock()

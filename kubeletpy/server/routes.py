@@ -8,7 +8,9 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from kubeletpy.core import Core
+from kubeletpy.metrics.install import KubeletMetrics
 from kubeletpy.settings.configuration import API_VERSION, KIND, encode
+from kubeletpy.stats.routes import StatsRoutes
 
 from .commands import Commands
 from .health import Check, check_loop, check_runtime, run_checks
@@ -24,6 +26,9 @@ class Routes:
 
     Args:
         core: the kubelet's parts.
+
+    Attributes:
+        metrics: what is counted.
     """
 
     def __init__(self, core: Core) -> None:
@@ -31,6 +36,8 @@ class Routes:
         self._listings = Listings(core)
         self._commands = Commands(core)
         self._logs = ContainerLogs(core)
+        self._stats = StatsRoutes(core)
+        self.metrics = KubeletMetrics(core, self._stats.claims)
 
     def add_common(self, application: web.Application) -> None:
         """Add what both ports serve."""
@@ -39,6 +46,8 @@ class Routes:
             router.add_get(path, self._listings.pods)
         router.add_get("/healthz", self._healthz)
         router.add_get("/healthz/{name}", self._healthz)
+        self._stats.add(application)
+        self.metrics.add(application)
 
     def add_guarded(self, application: web.Application) -> None:
         """Add what only the port with authentication serves."""

@@ -142,7 +142,9 @@ def _server(
 
 def make_application(core: Core, routes: Routes, guard: Guard | None) -> web.Application:
     """Return the application of the port with TLS, or without a guard that of the read-only one."""
-    middlewares = [guard.middleware()] if guard is not None else []
+    middlewares = [routes.metrics.counting(read_only=guard is None)]
+    if guard is not None:
+        middlewares.append(guard.middleware())
     application = web.Application(middlewares=middlewares, client_max_size=_LARGEST_REQUEST)
     routes.add_common(application)
     if guard is not None:

@@ -190,6 +190,59 @@ def test_run(client: Client) -> None:
     assert (status, text) == (500, "command 'false' exited with 1: ")
 
 
+def test_a_summary_of_the_node_and_its_pods(client: Client) -> None:
+    status, text = client.get("/stats/summary")
+    assert status == 200
+    summary = json.loads(text)
+    node = summary["node"]
+    assert node["nodeName"] == "n1"
+    for part in (node, *node["systemContainers"]):
+        assert part["cpu"]["usageCoreNanoSeconds"] > 0, part
+        assert 0 < part["memory"]["workingSetBytes"] <= part["memory"]["usageBytes"], part
+    assert {one["name"] for one in node["systemContainers"]} >= {"kubelet", "runtime", "pods"}
+    assert node["cpu"]["usageNanoCores"] > 0
+    assert 0 < node["fs"]["usedBytes"] < node["fs"]["capacityBytes"]
+    assert node["runtime"]["imageFs"]["usedBytes"] > 0
+    assert node["rlimit"]["curproc"] > 0
+    [pod] = summary["pods"]
+    assert pod["podRef"]["name"] == "web-n1"
+    assert pod["process_stats"]["process_count"] >= 3
+    assert pod["network"]["name"] == "eth0"
+    assert {one["name"] for one in pod["containers"]} == {"talks", "cat", "server"}
+    for one in (*pod["containers"], pod):
+        assert one["cpu"]["usageCoreNanoSeconds"] > 0
+        assert one["memory"]["workingSetBytes"] > 0
+    talks = next(one for one in pod["containers"] if one["name"] == "talks")
+    assert talks["logs"]["usedBytes"] > 0
+    assert pod["ephemeral-storage"]["usedBytes"] >= talks["logs"]["usedBytes"]
+    plain = json.loads(client.get("/stats/summary?only_cpu_and_memory=true")[1])
+    assert "fs" not in plain["node"]
+    assert "network" not in plain["pods"][0]
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("/metrics", 'kubelet_running_containers{container_state="running"} 3.0'),
+        ("/metrics", 'kubelet_runtime_operations_total{operation_type="run_podsandbox"} 1.0'),
+        ("/metrics", 'kubelet_node_name{node="n1"} 1.0'),
+        ("/metrics", "process_resident_memory_bytes"),
+        ("/metrics/probes", "# TYPE prober_probe_total counter"),
+        ("/metrics/slis", 'kubernetes_healthcheck{name="syncloop",type="healthz"} 1'),
+        ("/metrics/resource", 'pod_memory_working_set_bytes{namespace="default",pod="web-n1"}'),
+        ("/metrics/resource", "resource_scrape_error 0"),
+        ("/metrics/cadvisor", "container_scrape_error 0"),
+        ("/metrics/cadvisor", 'container_cpu_usage_seconds_total{container="talks",cpu="total"'),
+        ("/metrics/cadvisor", 'container_memory_working_set_bytes{container="",id="/"'),
+        ("/metrics/cadvisor", "machine_cpu_cores"),
+    ],
+)
+def test_metrics(client: Client, path: str, expected: str) -> None:
+    status, text = client.get(path)
+    assert status == 200
+    assert f"\n{expected}" in f"\n{text}"
+
+
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
 def test_tls_only(client: Client, kubelet: KubeletProcess) -> None:
     old = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

@@ -1,0 +1,135 @@
+"""The metrics that change with what happens.
+
+Source: Kubernetes documentation, "Kubernetes Metrics Reference"; names that dashboards rely on.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+
+_DEFAULT: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+_STARTS: Final = (
+    0.5, 1, 2, 3, 4, 5, 6, 8, 10, 20, 30, 45, 60, 120, 180, 240, 300, 360, 480, 600, 900, 1200,
+    1800, 2700, 3600,
+)  # fmt: skip
+_OPERATIONS: Final = tuple(0.005 * 2.5**n for n in range(14))
+
+# As Go names the operations; what is not here is its CRI name in snake case.
+_NAMES: Final = {
+    "UpdateRuntimeConfig": "update_runtime_config",
+    "RuntimeConfig": "runtime_config",
+    "ListPodSandbox": "list_podsandbox",
+    "ListPodSandboxStats": "list_podsandbox_stats",
+    "ImageFsInfo": "image_fs_info",
+}
+_WORDS: Final = re.compile(r"(?<!^)(?=[A-Z])")
+
+
+def operation_type(call: str) -> str:
+    """Return Go's name of a CRI call: ``RunPodSandbox`` is ``run_podsandbox`` (pure)."""
+    named = _NAMES.get(call)
+    if named is not None:
+        return named
+    return _WORDS.sub("_", call).lower().replace("pod_sandbox", "podsandbox")
+
+
+class Instruments:
+    """The metrics.
+
+    Attributes:
+        registry: of ``/metrics``.
+        probes: of ``/metrics/probes``.
+    """
+
+    def __init__(self) -> None:
+        # Series of their own that tell when a counter was made: Go has none.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        self.registry = one = CollectorRegistry(auto_describe=False)
+        self.probes = CollectorRegistry(auto_describe=False)
+        self.operations = Counter(
+            "kubelet_runtime_operations_total",
+            "Cumulative number of runtime operations by operation type.",
+            ["operation_type"], registry=one,
+        )  # fmt: skip
+        self.operation_errors = Counter(
+            "kubelet_runtime_operations_errors_total",
+            "Cumulative number of runtime operation errors by operation type.",
+            ["operation_type"], registry=one,
+        )  # fmt: skip
+        self.operation_seconds = Histogram(
+            "kubelet_runtime_operations_duration_seconds",
+            "Duration in seconds of runtime operations. Broken down by operation type.",
+            ["operation_type"], buckets=_OPERATIONS, registry=one,
+        )  # fmt: skip
+        self.worker_seconds = Histogram(
+            "kubelet_pod_worker_duration_seconds",
+            "Duration in seconds to sync a single pod. Broken down by operation type: create, "
+            "update, or sync",
+            ["operation_type"], buckets=_DEFAULT, registry=one,
+        )  # fmt: skip
+        self.start_seconds = Histogram(
+            "kubelet_pod_start_duration_seconds",
+            "Duration in seconds from kubelet seeing a pod for the first time to the pod starting "
+            "to run",
+            buckets=_STARTS, registry=one,
+        )  # fmt: skip
+        self.start_sli_seconds = Histogram(
+            "kubelet_pod_start_sli_duration_seconds",
+            "Duration in seconds to start a pod, excluding time to pull images, measured from pod "
+            "creation timestamp to when all its containers are reported as started",
+            buckets=_STARTS, registry=one,
+        )  # fmt: skip
+        self.start_total_seconds = Histogram(
+            "kubelet_pod_start_total_duration_seconds",
+            "Duration in seconds to start a pod since creation, including time to pull images",
+            buckets=_STARTS, registry=one,
+        )  # fmt: skip
+        self.started_pods = Counter(
+            "kubelet_started_pods_total", "Cumulative number of pods started", registry=one
+        )
+        self.started_pods_errors = Counter(
+            "kubelet_started_pods_errors_total",
+            "Cumulative number of errors when starting pods", ["message"], registry=one,
+        )  # fmt: skip
+        self.started_containers = Counter(
+            "kubelet_started_containers_total",
+            "Cumulative number of containers started", ["container_type"], registry=one,
+        )  # fmt: skip
+        self.started_containers_errors = Counter(
+            "kubelet_started_containers_errors_total",
+            "Cumulative number of errors when starting containers",
+            ["code", "container_type"], registry=one,
+        )  # fmt: skip
+        self.http_requests = Counter(
+            "kubelet_http_requests_total",
+            "Number of the http requests received since the server started",
+            ["method", "path", "server_type", "long_running"], registry=one,
+        )  # fmt: skip
+        self.client_requests = Counter(
+            "rest_client_requests_total",
+            "Number of HTTP requests, partitioned by status code, method, and host.",
+            ["code", "method", "host"], registry=one,
+        )  # fmt: skip
+        self.node_name = Gauge(
+            "kubelet_node_name", "The node's name. The count is always 1.", ["node"], registry=one
+        )
+        self.build = Gauge(
+            "kubernetes_build_info",
+            "A metric with a constant '1' value labeled by the version that is compatible with.",
+            ["git_version", "platform"], registry=one,
+        )  # fmt: skip
+        self.probe_runs = Counter(
+            "prober_probe_total",
+            "Cumulative number of a liveness, readiness or startup probe for a container by "
+            "result.",
+            ["probe_type", "result", "container", "pod", "namespace", "pod_uid"],
+            registry=self.probes,
+        )  # fmt: skip
+        self.probe_seconds = Histogram(
+            "prober_probe_duration_seconds", "Duration in seconds for a probe response.",
+            ["probe_type", "container", "pod", "namespace"], buckets=_DEFAULT,
+            registry=self.probes,
+        )  # fmt: skip

@@ -1,0 +1,1 @@
+"""What the node, its daemons and its pods use; measured when somebody asks."""
