@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kubeletpy.admission import admission
 from kubeletpy.certificates import renewal as certificates
 from kubeletpy.event_sink import sink
 from kubeletpy.server import serving
@@ -17,6 +18,7 @@ def install(core: Core) -> None:
     """Let each part hook in; one line each, in the order in which they are started."""
     certificates.install(core)
     plugins.install(core)
+    admission.install(core)
     apiserver.install(core)
     install_resources(core)
     sink.install(core)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterable, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from aiohttp import web
 
-from kubeletpy.affinity.errors import AdmissionError
+from kubeletpy.admission.admission import Admitter
 from kubeletpy.api.pod import Pod
 from kubeletpy.api.status import PodStatus
 from kubeletpy.apiclient.client import ApiClient
@@ -87,7 +87,7 @@ class Core:
     sources: dict[str, AsyncIterable[PodUpdates]] = field(default_factory=dict)
     on_status: list[Callable[[Pod, PodStatus], None]] = field(default_factory=list)
     on_gone: list[Callable[[Pod], None]] = field(default_factory=list)
-    admitters: list[Callable[[Pod], Awaitable[AdmissionError | None]]] = field(default_factory=list)
+    admitters: list[Admitter] = field(default_factory=list)
     routes: list[Callable[[web.Application], None]] = field(default_factory=list)
     closers: list[Background] = field(default_factory=list)
 

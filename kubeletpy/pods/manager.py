@@ -1,9 +1,8 @@
 """All pods of the node: which worker runs, and what wakes it.
 
-One instance of a pod (namespace and name) lives at any time: a static pod that changes has its old
+One instance of a static pod (namespace and name) lives at any time: one that changes has its old
 instance ended and removed before the new one starts, and of many changes meanwhile only the last
-one counts; so has a pod of the API server that was deleted and made anew. A change of a pod that
-keeps its UID reaches the worker that runs it.
+one counts. A change of a pod of the API server reaches the worker that runs it.
 
 Several sources are merged. What a source has not spoken about yet stays as it is: pods of the API
 server that an earlier kubelet ran go on from their checkpoints while the API server is away, and
@@ -17,18 +16,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
 
+from kubeletpy.admission.predicates import Refusal
+from kubeletpy.api.base import now
 from kubeletpy.api.events import WARNING
 from kubeletpy.api.meta import ObjectMeta
 from kubeletpy.api.pod import Pod, PodSpec
-from kubeletpy.api.status import PodStatus
+from kubeletpy.api.status import PodCondition, PodStatus
 from kubeletpy.cri import labels
 from kubeletpy.cri.client import CriError
 from kubeletpy.cri.events import ContainerEvents, EventsUnsupported, Resync
+from kubeletpy.resources.qos import qos_class
 from kubeletpy.sources.updates import (
     API_SOURCE,
     FILE_SOURCE,
@@ -46,11 +48,13 @@ from .checkpoint import Saved
 from .observe import Identity, Listing
 from .plan import Desired
 from .restarts import every_container
-from .state import frozen
+from .state import Terminal, frozen
 from .steps import Tools
 from .worker import PodWorker
 
 _log = logging.getLogger(__name__)
+Admit = Callable[[Pod, Sequence[Pod]], Awaitable[Refusal | None]]
+
 RELIST_WITH_EVENTS = 300.0
 """Seconds between full lists while the runtime sends events, as in the Go kubelet."""
 RELIST_WITHOUT_EVENTS = 1.0
@@ -75,8 +79,14 @@ def desired_of(pod: Pod, crash_loop: CrashLoop) -> Desired:
 
 
 def slot_of(pod: Pod) -> str:
-    """Return the place in which one instance at a time may live: source, namespace and name."""
-    return f"{API_SOURCE if from_api(pod) else FILE_SOURCE}:{pod_key(pod)}"
+    """Return the place in which one instance at a time may live.
+
+    For static pods that is a name. Of pods of the API server the UID is the identity: who deletes
+    one by force and makes a namesake does not want that to wait, as with the Go kubelet.
+    """
+    if from_api(pod):
+        return f"{API_SOURCE}:{pod_key(pod)}:{pod.metadata.uid}"
+    return f"{FILE_SOURCE}:{pod_key(pod)}"
 
 
 @dataclass
@@ -117,6 +127,11 @@ class PodManager:
         self._synced: set[str] = set()
         self._finished: set[str] = set()
         self._swept = False
+        self.admission: Admit | None = None
+        """Asked about each pod that was never started before; one after the other."""
+        self._door = asyncio.Lock()
+        self._entering: dict[str, asyncio.Task[None]] = {}
+        self._rejected: dict[str, PodStatus] = {}
         self.adopted = asyncio.Event()
         """Set once what runs on the node has been matched with what shall run."""
         self._sweeping: asyncio.Task[None] | None = None
@@ -145,6 +160,7 @@ class PodManager:
         tasks = [entry.task for entries in self._active.values() for entry in entries.values()]
         if self._sweeping is not None:
             tasks.append(self._sweeping)
+        tasks += self._entering.values()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -161,6 +177,7 @@ class PodManager:
             if wanted is not None and wanted.metadata.uid not in entries:
                 saved = self._saved.get(wanted.metadata.uid)
                 status = saved.status if saved is not None and saved.status else wanted.status
+                status = self._rejected.get(wanted.metadata.uid, status)
                 found.append(msgspec.structs.replace(wanted, status=status))
         return found
 
@@ -272,6 +289,7 @@ class PodManager:
             if wanted is not None and wanted.metadata.uid == pod.metadata.uid:
                 del self._desired[slot_of(pod)]
             self._finished.discard(pod.metadata.uid)
+            self._rejected.pop(pod.metadata.uid, None)
         for pod in fresh:
             self._desired[slot_of(pod)] = pod
         if not self.adopted.is_set():
@@ -349,7 +367,93 @@ class PodManager:
             else:
                 self._lead(entry.worker, wanted)
         if not entries and wanted is not None and wanted.metadata.uid not in self._finished:
-            self._start(wanted, None)
+            self._enter(slot, wanted)
+
+    def _enter(self, slot: str, pod: Pod) -> None:
+        """Start a pod, or have it admitted before if it was never started."""
+        uid = pod.metadata.uid
+        going = pod.metadata.deletion_timestamp is not None
+        if uid in self._rejected:
+            if going and uid not in self._entering:
+                self._entering[uid] = asyncio.create_task(self._dismiss(pod), name=f"dismiss {uid}")
+        elif self.admission is None or going or pod.status.start_time is not None:
+            self._start(pod, None)
+        elif uid not in self._entering:
+            self._entering[uid] = asyncio.create_task(
+                self._judge(self.admission, slot, pod), name=f"admit {pod_key(pod)}"
+            )
+
+    async def _judge(self, admit: Admit, slot: str, pod: Pod) -> None:
+        uid = pod.metadata.uid
+        try:
+            async with self._door:
+                wanted = self._desired.get(slot)
+                if wanted is None or wanted.metadata.uid != uid or self._active.get(slot):
+                    return
+                if wanted.metadata.deletion_timestamp is None:
+                    try:
+                        refused = await admit(wanted, self.active())
+                    except Exception as error:  # a defect must neither run a pod nor hang it
+                        refused = Refusal("UnexpectedAdmissionError", repr(error))
+                    wanted = self._desired.get(slot)
+                    if wanted is None or wanted.metadata.uid != uid:
+                        return
+                    if refused is not None:
+                        self._reject(wanted, refused)
+                        return
+                self._start(wanted, None)
+        finally:
+            self._entering.pop(uid, None)
+            if not self._closing:
+                self._reconcile(slot)
+
+    def _reject(self, pod: Pod, refused: Refusal) -> None:
+        self._tools.recorder.warning(pod, refused.reason, refused.message)
+        status = PodStatus(
+            observed_generation=pod.metadata.generation,
+            phase="Failed",
+            reason=refused.reason,
+            message=f"Pod was rejected: {refused.message}",
+            start_time=now(),
+            qos_class=qos_class(pod),
+            conditions=list(pod.status.conditions),
+        )
+        self._rejected[pod.metadata.uid] = status
+        if self._published is not None:
+            self._published(pod, status)
+
+    async def _dismiss(self, pod: Pod) -> None:
+        """See off a pod that never ran."""
+        for each in self._tools.farewells:
+            await each(pod)
+        self._entering.pop(pod.metadata.uid, None)
+        self._finished.add(pod.metadata.uid)
+        if self._gone is not None:
+            self._gone(pod)
+
+    def active(self) -> list[Pod]:
+        """Return the pods that hold resources of the node: all that have not come to their end."""
+        return [worker.pod for worker in self._by_uid.values() if not worker.over.is_set()]
+
+    def conclude(
+        self,
+        uid: str,
+        terminal: Terminal,
+        *,
+        grace: int | None = None,
+        disruption: PodCondition | None = None,
+    ) -> None:
+        """End all containers of a pod for good; see `PodWorker.conclude`."""
+        worker = self._by_uid.get(uid)
+        if worker is not None:
+            worker.conclude(terminal, grace=grace, disruption=disruption)
+
+    async def end(self, pod: Pod, terminal: Terminal, disruption: PodCondition) -> None:
+        """End a pod for good, and return once nothing of it runs any more."""
+        worker = self._by_uid.get(pod.metadata.uid)
+        if worker is not None:
+            worker.conclude(terminal, disruption=disruption)
+            await worker.over.wait()
 
     def _lead(self, worker: PodWorker, wanted: Pod) -> None:
         """Tell a worker what its pod is to be now."""

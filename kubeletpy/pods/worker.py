@@ -121,6 +121,8 @@ class PodWorker:
         self._hurried = False
         self._disruption: PodCondition | None = None
         self._told = False
+        self.over = asyncio.Event()
+        """Set once nothing of the pod runs any more, and nothing ever will."""
         self._gone = False
         self._step: asyncio.Task[None] | None = None
         self._ending_step = False
@@ -257,6 +259,8 @@ class PodWorker:
                     break
                 await self._wait(wake_at)
         finally:
+            if self._gone:
+                self.over.set()
             await self._close()
 
     async def _wait(self, wake_at: float | None) -> None:
@@ -377,6 +381,8 @@ class PodWorker:
             self._save(lambda: self._tools.checkpoints.save_status(uid, status))
         self.status = status
         self._told = True
+        if status.phase in TERMINAL:
+            self.over.set()
         if self._published is not None:
             self._published(self.pod, status)
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from kubeletpy.admission.predicates import Refusal
 from kubeletpy.api.pod import Pod
+from kubeletpy.api.status import PodStatus
 from kubeletpy.cri.events import ContainerEvents, EventsUnsupported
 from kubeletpy.pods import manager as managers
 from kubeletpy.pods.manager import PodManager
@@ -45,12 +48,16 @@ class Bench:
         self.runtime = MemoryRuntime()
         self.task: asyncio.Task[None] | None = None
 
-    def start(self) -> None:
-        self.source = Source()
+    def start(self, *, api: bool = False) -> None:
+        self.source, self.api = Source(), Source()
         self.manager = PodManager(
             tools(self.runtime, MemoryEnvironment(), self.directory, self.http)
         )
-        self.task = asyncio.create_task(self.manager.run({"file": self.source}))
+        self.task = asyncio.create_task(
+            self.manager.run(
+                {"file": self.source, "api": self.api} if api else {"file": self.source}
+            )
+        )
 
     async def stop(self) -> None:
         if self.task is not None:
@@ -191,3 +198,100 @@ async def test_waiting_instance_is_listed_as_pending(bench: Bench) -> None:
     bench.source.queue.put_nowait(PodUpdates(changed=(PodChange(one, two),)))
     await until(lambda: len(bench.manager.pods()) == 2)
     assert [one.metadata.uid for one in bench.manager.pods()] == ["u1", "u2"]
+
+
+def of_api(made: Pod, **status: object) -> Pod:
+    made.metadata.annotations["kubernetes.io/config.source"] = "api"
+    return made
+
+
+def to_go(made: Pod, grace: int = 1) -> Pod:
+    made.metadata.deletion_timestamp = datetime(2026, 1, 1, tzinfo=UTC)
+    made.metadata.deletion_grace_period_seconds = grace
+    return made
+
+
+def status_of(bench: Bench, name: str) -> PodStatus | None:
+    found = [one.status for one in bench.manager.pods() if one.metadata.name == name]
+    return found[0] if found else None
+
+
+async def test_a_refused_pod_is_told_and_seen_off(bench: Bench) -> None:
+    seen_off: list[str] = []
+
+    async def refuse(one: Pod, others: Sequence[Pod]) -> Refusal | None:
+        return Refusal("OutOfcpu", "none left") if one.metadata.name == "big" else None
+
+    async def farewell(one: Pod) -> None:
+        seen_off.append(one.metadata.name)
+
+    bench.manager.admission = refuse
+    bench.manager._tools.farewells.append(farewell)
+    big = of_api(named("big", "u1"))
+    bench.source.queue.put_nowait(PodUpdates(added=(big, of_api(named("small", "u2")))))
+    await until(lambda: bench.running() == {"u2"})
+    status = status_of(bench, "big")
+    assert status is not None
+    assert (status.phase, status.reason) == ("Failed", "OutOfcpu")
+    assert status.message == "Pod was rejected: none left"
+    gone = to_go(of_api(named("big", "u1")))
+    bench.source.queue.put_nowait(PodUpdates(changed=(PodChange(big, gone),)))
+    await until(lambda: seen_off == ["big"])
+
+
+async def test_admission_sees_who_holds_resources_and_one_at_a_time(bench: Bench) -> None:
+    seen: list[int] = []
+
+    async def note(one: Pod, others: Sequence[Pod]) -> Refusal | None:
+        await asyncio.sleep(0)
+        seen.append(len(others))
+        return None
+
+    bench.manager.admission = note
+    pods = [of_api(named(f"p{number}", f"u{number}")) for number in range(4)]
+    bench.source.queue.put_nowait(PodUpdates(added=tuple(pods)))
+    await until(lambda: len(bench.running()) == 4)
+    assert seen == [0, 1, 2, 3]
+
+
+async def test_a_defect_of_admission_refuses(bench: Bench) -> None:
+    async def broken(one: Pod, others: Sequence[Pod]) -> Refusal | None:
+        raise RuntimeError("defect")
+
+    bench.manager.admission = broken
+    bench.source.queue.put_nowait(PodUpdates(added=(of_api(named("web", "u1")),)))
+    await until(lambda: (status_of(bench, "web") or PodStatus()).phase == "Failed")
+    assert bench.running() == set()
+
+
+async def test_a_deleted_pod_ends_and_is_not_started_again(bench: Bench) -> None:
+    one = of_api(named("web", "u1"))
+    bench.source.queue.put_nowait(PodUpdates(added=(one,)))
+    await until(lambda: bench.running() == {"u1"})
+    held = to_go(of_api(named("web", "u1")))
+    held.metadata.finalizers = ["example.org/hold"]
+    bench.source.queue.put_nowait(PodUpdates(changed=(PodChange(one, held),)))
+    await until(lambda: not bench.runtime.sandboxes)
+    freed = to_go(of_api(named("web", "u1")))
+    bench.source.queue.put_nowait(PodUpdates(changed=(PodChange(held, freed),)))
+    await asyncio.sleep(0.05)
+    assert bench.runtime.sandboxes == {}
+    assert sum(call.startswith("RunPodSandbox") for call in bench.runtime.calls) == 1
+
+
+async def test_pods_go_on_from_checkpoints_while_the_api_server_is_away(bench: Bench) -> None:
+    kept, gone = of_api(named("kept", "u1")), of_api(named("gone", "u2"))
+    bench.source.queue.put_nowait(PodUpdates(added=(kept, gone)))
+    await until(lambda: bench.running() == {"u1", "u2"})
+    await bench.stop()
+    bench.start(api=True)
+    bench.source.queue.put_nowait(PodUpdates())
+    calls = len(bench.runtime.calls)
+    await until(lambda: len(bench.manager.pods()) == 2)
+    bench.runtime.end("a", 1)
+    # One of them is restarted, as nothing says that it must not be.
+    await until(lambda: bench.running() == {"u1", "u2"})
+    assert not any(call.startswith("RunPodSandbox") for call in bench.runtime.calls[calls:])
+    bench.api.queue.put_nowait(PodUpdates(added=(kept,)))
+    await until(lambda: bench.running() == {"u1"})
+    assert not any(call.startswith("RunPodSandbox") for call in bench.runtime.calls[calls:])
