@@ -3,6 +3,8 @@
 ``admission.predicates``
     ``failures(pod, node, others)``: what speaks against it: resources, labels, name, ports, taints
     (pure).
+``admission.sysctls``
+    ``forbidden(pod, allowed)``: a sysctl that is neither safe nor allowed by the operator (pure).
 ``admission.preemption``
     ``victims(pod, others, missing)``: which pods have to go for a critical one (pure).
 ``admission.admission``

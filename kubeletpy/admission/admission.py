@@ -20,6 +20,7 @@ from kubeletpy.events import Recorder
 from kubeletpy.pods.state import Terminal
 from kubeletpy.status.ownership import DISRUPTION_TARGET
 
+from . import sysctls
 from .predicates import (
     OS,
     OS_LABEL,
@@ -177,5 +178,6 @@ def install(core: Core) -> None:
         except ApiError:
             return None
 
+    core.admitters.insert(0, sysctls.admitter(core.settings.configuration.allowed_unsafe_sysctls))
     admission = Admission(node, fresh, core.admitters, core.manager.end, core.recorder)
     core.manager.admission = admission.admit
