@@ -29,6 +29,7 @@ from kubeletpy.pods.backoff import CrashLoop
 from kubeletpy.pods.checkpoint import Checkpoints
 from kubeletpy.pods.handlers import RuntimeHandlers
 from kubeletpy.pods.local import LocalEnvironment
+from kubeletpy.pods.log_links import directory_of
 from kubeletpy.pods.manager import PodManager
 from kubeletpy.pods.observe import Observer
 from kubeletpy.pods.steps import Tools
@@ -366,9 +367,10 @@ class Kubelet:
         root = self._settings.root_dir
         remove_made(hierarchy, root)
         remove_sockets(root)
-        for name in (_CHECKPOINTS, "pods"):
+        links = directory_of(self._settings.pod_logs_dir)
+        for path in (root / _CHECKPOINTS, root / "pods", links):
             with contextlib.suppress(OSError):
-                (root / name).rmdir()
+                path.rmdir()
         return True
 
 
