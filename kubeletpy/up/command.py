@@ -172,8 +172,8 @@ async def _stay(node: Node, progress: Progress, stop: asyncio.Event) -> Outcome:
     progress.say(f"Pods: curl {node.kubelet_url}/pods  CRI socket: {node.endpoint}")
     progress.say(f"API server, for kubectl: export KUBECONFIG={layout.kubeconfig}")
     progress.say(
-        "The kubelet does not register at it yet: it runs the static pods of the directory above, "
-        "`kubectl get nodes` is empty, and pods made by kubectl stay Pending."
+        "`kubectl get nodes` shows this node. There is no scheduler yet: a pod made by kubectl "
+        "runs if it says spec.nodeName, others stay Pending."
     )
     ended = asyncio.create_task(node.first_to_end())
     stopped = asyncio.create_task(stop.wait())

@@ -27,6 +27,7 @@ _START_SECONDS = 30.0
 _STOP_SECONDS = 20.0
 _PODS_GONE_SECONDS = 45.0
 _POLL_SECONDS = 0.02
+_LOOPBACK = "127.0.0.1"
 _HTTP_TIMEOUT = aiohttp.ClientTimeout(total=5)
 _REGISTRY_CONFIG = """\
 version: 0.1
@@ -141,11 +142,13 @@ class Node:
             raise UpError(f"the runtime does not answer: {error}") from error
         return f"{version.runtime_name} {version.runtime_version}"
 
-    async def start_kubelet(self) -> None:
-        """Start the kubelet and wait until it says that it is healthy.
+    async def start_kubelet(self) -> str:
+        """Start the kubelet, wait until it has joined the API server, and return its node's name.
+
+        Its API listens on loopback only, as the API server does: nobody else is to use this node.
 
         Raises:
-            UpError: it does not come up.
+            UpError: it does not come up, or its node does not become Ready.
         """
         config = {
             "apiVersion": "kubelet.config.k8s.io/v1beta1",
@@ -154,11 +157,39 @@ class Node:
             "staticPodPath": str(self.layout.manifests),
             "podLogsDir": str(self.layout.pod_logs),
             "healthzPort": self._kubelet_port,
+            "address": _LOOPBACK,
+            "port": _free_port(),
+            "authentication": {
+                "x509": {"clientCAFile": str(self.layout.api_data / "pki" / "ca.crt")}
+            },
         }
         self._kubelet_config.write_text(yaml.safe_dump(config, sort_keys=False))
         await self._kubelet.start()
         url = f"{self.kubelet_url}/healthz"
         await self._kubelet.until(lambda: _answers(url), _START_SECONDS, "become healthy")
+        ready: list[str] = []
+
+        async def joined() -> bool:
+            ready[:] = await self._ready_nodes()
+            return bool(ready)
+
+        await self._kubelet.until(joined, _START_SECONDS, "join the API server")
+        return ready[0]
+
+    async def _ready_nodes(self) -> list[str]:
+        """Return the names of the nodes that the API server has as Ready."""
+        try:
+            config = yaml.safe_load(self.layout.kubeconfig.read_text())
+            url = config["clusters"][0]["cluster"]["server"]
+            found = await _asked(f"{url}/api/v1/nodes", _administrator(config))
+        except aiohttp.ClientError:
+            return []
+        return [
+            node["metadata"]["name"]
+            for node in found.get("items") or []
+            for condition in (node.get("status") or {}).get("conditions") or []
+            if (condition["type"], condition["status"]) == ("Ready", "True")
+        ]
 
     async def first_to_end(self) -> Daemon:
         """Wait until a daemon ends, and return it."""
@@ -247,6 +278,8 @@ class Node:
     def _kubelet_command(self) -> list[str]:
         command = [sys.executable, "-P", "-m", "kubeletpy.kubelet_main"]
         command += ["--config", str(self._kubelet_config), "--terminate-pods-on-exit"]
+        command += ["--kubeconfig", str(self.layout.api_data / "kubelet.kubeconfig")]
+        command += ["--cert-dir", str(self.layout.data / "kubelet-pki"), "--node-ip", _LOOPBACK]
         return [*command, "--root-dir", str(self.layout.data / "kubelet")]
 
 
@@ -264,12 +297,17 @@ def _administrator(config: dict[str, Any]) -> ssl.SSLContext:
 
 
 async def _version(url: str, context: ssl.SSLContext) -> str:
+    return str((await _asked(f"{url}/version", context))["gitVersion"])
+
+
+async def _asked(url: str, context: ssl.SSLContext) -> dict[str, Any]:
+    """Return the JSON object at ``url``."""
     async with (
         aiohttp.ClientSession(timeout=_HTTP_TIMEOUT) as session,
-        session.get(f"{url}/version", ssl=context) as answer,
+        session.get(url, ssl=context) as answer,
     ):
         value: dict[str, Any] = await answer.json()
-        return str(value["gitVersion"])
+        return value
 
 
 def _require_free(host: str, port: int, what: str, flag: str) -> None:

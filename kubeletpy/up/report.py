@@ -22,8 +22,9 @@ def as_json(findings: Findings) -> str:
             "url": findings.api.url,
             "version": findings.api.version,
             "kubeconfig": str(findings.api.kubeconfig),
-            "nodeRegistered": False,
+            "nodeRegistered": True,
         },
+        "node": findings.node,
         "image": findings.image,
         "runtime": findings.runtime,
         "pod": {
@@ -52,7 +53,10 @@ def show(findings: Findings, console: Console) -> None:
     console.print(_panel(f"log of container {seen.container}", "\n".join(findings.log)))
     console.print(_panel(f"`{command}` in container {seen.container}", seen.output))
     console.print(_summary(findings))
-    console.print(f"API server {findings.api.version} at {findings.api.url}", highlight=False)
+    console.print(
+        f"API server {findings.api.version} at {findings.api.url}; node {findings.node} is Ready",
+        highlight=False,
+    )
 
 
 def _container(status: dict[str, Any]) -> dict[str, Any]:

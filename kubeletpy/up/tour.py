@@ -83,6 +83,7 @@ class Findings:
     """What the tour saw."""
 
     api: ApiFacts
+    node: str
     image: str
     runtime: str
     pod: PodView
@@ -109,8 +110,8 @@ async def take_tour(node: Node, progress: Progress) -> Findings:
         runtime = await node.start_runtime()
     with progress.step("Starting the API server (begun first, beside the others)"):
         api = await node.await_api()
-    with progress.step("Starting the kubelet"):
-        await node.start_kubelet()
+    with progress.step("Starting the kubelet, which joins the API server"):
+        name = await node.start_kubelet()
     with progress.step(f"Running the pod of {MANIFEST.name} until it is Ready"):
         place_manifest(node)
         pod = await _wait_ready(node)
@@ -126,7 +127,9 @@ async def take_tour(node: Node, progress: Progress) -> Findings:
                 log = await _log(client, ids[_WRITER])
     except CriError as error:
         raise UpError(str(error)) from error
-    return Findings(api, reference, runtime, pod, url, page, log, seen, list(progress.timings))
+    return Findings(
+        api, name, reference, runtime, pod, url, page, log, seen, list(progress.timings)
+    )
 
 
 def place_manifest(node: Node) -> None:

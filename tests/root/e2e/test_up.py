@@ -116,7 +116,8 @@ async def test_tour_shows_a_running_pod_and_leaves_nothing(directories: Director
     api = found["apiServer"]
     assert api["url"] == "https://127.0.0.1:6443"
     assert api["version"].startswith("v1.36")
-    assert api["nodeRegistered"] is False
+    assert api["nodeRegistered"] is True
+    assert found["node"]
 
     pod = found["pod"]
     assert pod["name"].startswith("web-")
@@ -148,7 +149,8 @@ async def test_node_stays_until_it_is_interrupted(directories: Directories) -> N
     assert kubeconfig.stat().st_mode & 0o777 == 0o600
     listed = await _kubectl(up, kubeconfig, "get", "namespaces", "-o", "name")
     assert "namespace/kube-system" in listed.splitlines()
-    assert await _kubectl(up, kubeconfig, "get", "nodes", "-o", "name") == "", "as `up` says"
+    status = '{.items[*].status.conditions[?(@.type=="Ready")].status}'
+    assert await _kubectl(up, kubeconfig, "get", "nodes", "-o", f"jsonpath={status}") == "True"
     up.process.send_signal(signal.SIGINT)
     code, output = await up.end()
     assert code == 0, up.progress

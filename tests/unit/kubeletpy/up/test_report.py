@@ -32,6 +32,7 @@ STATUS: dict[str, Any] = {
 def findings() -> Findings:
     return Findings(
         api=ApiFacts("https://127.0.0.1:6443", "v1.36.0", Path("/run/up/kubeconfig")),
+        node="node",
         image="127.0.0.1:5000/demo/web:1",
         runtime="kubeletpy 0.1.0",
         pod=PodView("web-node", STATUS),
@@ -53,8 +54,9 @@ def test_json_has_what_a_program_needs(findings: Findings) -> None:
         "url": "https://127.0.0.1:6443",
         "version": "v1.36.0",
         "kubeconfig": "/run/up/kubeconfig",
-        "nodeRegistered": False,
+        "nodeRegistered": True,
     }
+    assert document["node"] == "node"
     assert document["exec"]["command"] == ["ps"]
     assert document["timings"][1] == {"step": "two", "seconds": 0.25}
 
@@ -64,7 +66,7 @@ def test_text_shows_everything_and_takes_no_markup_from_the_pod(findings: Findin
     report.show(findings, Console(file=output, width=120))
     text = output.getvalue()
     for part in ("web-node", "Running, Ready", "10.88.0.2", "terminated (Completed)", "wrote 2",
-                 "API server v1.36.0 at https://127.0.0.1:6443"):  # fmt: skip
+                 "API server v1.36.0 at https://127.0.0.1:6443; node node is Ready"):  # fmt: skip
         assert part in text
     assert "<h1>[bold]Hello</h1>" in text
     assert "0.75 s" in text
