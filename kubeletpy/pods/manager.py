@@ -463,10 +463,15 @@ class PodManager:
         if wanted.metadata.deletion_timestamp is not None:
             worker.terminate(wanted.metadata.deletion_grace_period_seconds)
 
-    def _start(self, pod: Pod, saved: Saved | None, *, ending: bool = False) -> None:
+    def _start(
+        self, pod: Pod, saved: Saved | None, *, ending: bool = False, again: bool = False
+    ) -> None:
         allowed = pod if ending else self._allocated(pod, saved)
         desired = desired_of(allowed, self._crash_loop)
-        worker = PodWorker(desired, self._tools, saved, self._published)
+        # All that the runtime had when it was first listed is in there, and nothing of a pod comes
+        # to be but by its worker.
+        fresh = not again and self._listed and pod.metadata.uid not in self._listing.identities
+        worker = PodWorker(desired, self._tools, saved, self._published, fresh=fresh)
         if ending:
             worker.terminate()
         else:
@@ -495,7 +500,7 @@ class PodManager:
                 pod = entry.worker.pod
                 # Not at once: what broke it would break it again in a tight loop.
                 asyncio.get_running_loop().call_later(
-                    RELIST_RETRY, lambda: self._start(pod, None, ending=ending)
+                    RELIST_RETRY, lambda: self._start(pod, None, ending=ending, again=True)
                 )
                 return
         if not task.cancelled():

@@ -62,6 +62,9 @@ READ_TIMEOUT = 20.0
 """Seconds that reading the state of one pod may take."""
 READ_RETRY = 1.0
 LONGEST_SLEEP = 3600.0
+BRIEF = 0.5
+"""Seconds for which events wait for the end of a step that usually takes milliseconds: each of them
+would have the state read anew, and once more when the step is done."""
 _SHORTER = 0.5
 """Seconds by which a grace has to be shorter than what is left to hurry a termination."""
 _BY_OBJECTS = frozenset({"FailedMount", "CreateContainerConfigError"})
@@ -78,6 +81,7 @@ class PodWorker:
         tools: what all workers share.
         saved: what an earlier kubelet left about it.
         published: called with each new status.
+        fresh: the runtime is known to have nothing of the pod: it need not be asked.
     """
 
     def __init__(
@@ -86,6 +90,8 @@ class PodWorker:
         tools: Tools,
         saved: Saved | None = None,
         published: Callable[[Pod, PodStatus], None] | None = None,
+        *,
+        fresh: bool = False,
     ) -> None:
         self.desired = desired
         self.status = PodStatus(phase="Pending")
@@ -113,7 +119,7 @@ class PodWorker:
         self._concluded: Terminal | None = None
         self._started_at = tools.clock()
         self._bell = asyncio.Event()
-        self._stale = True
+        self._stale = not fresh
         self._first = True
         self._ending = asyncio.Event()
         self._grace: int | None = None
@@ -128,6 +134,7 @@ class PodWorker:
         self._ending_step = False
         self._starting: set[str] = set()
         self._torn_down = False
+        self._brief_until = 0.0
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._doing: dict[str, Doing] = {}
         if saved is None and from_api(desired.pod) and desired.pod.status.start_time is not None:
@@ -254,7 +261,7 @@ class PodWorker:
         try:
             while not self._gone:
                 self._bell.clear()
-                wake_at = await self._round()
+                wake_at = self._brief_until if self._in_brief_step() else await self._round()
                 if self._gone:
                     break
                 await self._wait(wake_at)
@@ -262,6 +269,11 @@ class PodWorker:
             if self._gone:
                 self.over.set()
             await self._close()
+
+    def _in_brief_step(self) -> bool:
+        """Whether a step is under way that is about to end, after which all is looked at anyway."""
+        brief = self._step is not None and self._tools.clock() < self._brief_until
+        return brief and not self.ending
 
     async def _wait(self, wake_at: float | None) -> None:
         timeout = LONGEST_SLEEP
@@ -406,7 +418,8 @@ class PodWorker:
         for name in actions.pull:
             # The image of a container that is being started is in use by that very step.
             if name not in self._starting:
-                self._spawn(f"pull {name}", partial(self._pull, name))
+                # The runtime's containers are the same after a pull.
+                self._spawn(f"pull {name}", partial(self._pull, name), self.wake)
         if self._step is not None:
             return
         if (
@@ -419,6 +432,7 @@ class PodWorker:
             or actions.remove_sandboxes
         ):
             self._starting = {start.name for start in actions.start}
+            self._brief_until = self._tools.clock() + BRIEF if self._brief(actions) else 0.0
             self._begin(self._execute(actions), words_of(actions))
         elif self._may_retire(actions):
             self._begin(self._retire(), "giving back what the pod held on the node")
@@ -434,6 +448,15 @@ class PodWorker:
             doing=tuple(self._doing.values()),
             ending_until=self._deadline or 0.0 if self.ending else 0.0,
             runtime_fault=runtime_fault,
+        )
+
+    def _brief(self, actions: Actions) -> bool:
+        """Whether what is to be done is usually done within milliseconds."""
+        if actions.create_sandbox is not None:
+            return True
+        starting = (self._steps.containers[start.name] for start in actions.start)
+        return bool(actions.start) and not any(
+            one.lifecycle is not None and one.lifecycle.post_start is not None for one in starting
         )
 
     def _begin(self, step: Coroutine[Any, Any, None], what: str) -> None:
@@ -461,7 +484,12 @@ class PodWorker:
         for key in (SANDBOX_STEP, KILL_STEP, RESET_STEP, *self._steps.containers):
             self._fail(key, StepError("InternalError", repr(error)))
 
-    def _spawn(self, key: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    def _spawn(
+        self,
+        key: str,
+        work: Callable[[], Coroutine[Any, Any, None]],
+        then: Callable[[], None] | None = None,
+    ) -> None:
         if key in self._tasks:
             return
         task = asyncio.create_task(work(), name=f"{key} {self.desired.description}")
@@ -474,7 +502,7 @@ class PodWorker:
             self._tasks.pop(key, None)
             self._doing.pop(key, None)
             self._report(task)
-            self.refresh()
+            (then or self.refresh)()
 
         task.add_done_callback(done)
 

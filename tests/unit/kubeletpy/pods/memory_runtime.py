@@ -39,6 +39,7 @@ class MemoryRuntime:
         calls: every call that changes something, in order.
         configs: the last configuration of a container, by its name.
         event: called after each change of a container, as a runtime sends events.
+        looks: how often sandboxes were listed.
     """
 
     sandboxes: dict[str, cri_pb2.PodSandboxStatus] = field(default_factory=dict)
@@ -50,6 +51,7 @@ class MemoryRuntime:
     configs: dict[str, cri_pb2.ContainerConfig] = field(default_factory=dict)
     endpoint: str = "unix:///memory"
     event: Callable[[], None] = lambda: None
+    looks: int = 0
 
     async def _enter(self, call: str, name: str = "") -> None:
         self.calls.append(f"{call} {name}".strip())
@@ -77,6 +79,7 @@ class MemoryRuntime:
     async def list_pod_sandboxes(
         self, labels: dict[str, str] | None = None
     ) -> list[cri_pb2.PodSandbox]:
+        self.looks += 1
         return [
             cri_pb2.PodSandbox(id=one.id, metadata=one.metadata, state=one.state, labels=one.labels)
             for one in self.sandboxes.values()

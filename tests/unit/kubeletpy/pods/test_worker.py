@@ -317,3 +317,23 @@ async def test_crash_loop_leaves_one_dead_container(bench: Bench) -> None:
     assert first(status).restart_count == 1
     assert "BackOff" in bench.reasons()
     await until(lambda: len(bench.runtime.named("a")) == 1)
+
+
+async def test_events_of_its_own_steps_have_nothing_read_twice(bench: Bench) -> None:
+    worker = bench.run(pod("main"))
+    await bench.until(worker, ready)
+    # At the start, once the sandbox is there, once the container runs.
+    assert bench.runtime.looks == 3
+
+
+async def test_what_happens_during_a_step_that_hangs_is_seen_all_the_same(bench: Bench) -> None:
+    bench.runtime.hang.add("create_container:second")
+    worker = bench.run(pod("main", "second", restart_policy="Never"))
+    async with asyncio.timeout(5):
+        while not (bench.runtime.named("main") and bench.runtime.named("main")[0].started_at):
+            await asyncio.sleep(0)
+    bench.runtime.end("main", 3)
+    await bench.until(
+        worker,
+        lambda status: any(one.state.terminated for one in status.container_statuses),
+    )
