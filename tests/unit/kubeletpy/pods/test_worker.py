@@ -326,12 +326,14 @@ async def test_events_of_its_own_steps_have_nothing_read_twice(bench: Bench) -> 
     assert bench.runtime.looks == 3
 
 
+def running(status: PodStatus, name: str) -> bool:
+    return any(one.name == name and one.state.running for one in status.container_statuses)
+
+
 async def test_what_happens_during_a_step_that_hangs_is_seen_all_the_same(bench: Bench) -> None:
     bench.runtime.hang.add("create_container:second")
     worker = bench.run(pod("main", "second", restart_policy="Never"))
-    async with asyncio.timeout(5):
-        while not (bench.runtime.named("main") and bench.runtime.named("main")[0].started_at):
-            await asyncio.sleep(0)
+    await bench.until(worker, lambda status: running(status, "main"))
     bench.runtime.end("main", 3)
     await bench.until(
         worker,
