@@ -22,7 +22,12 @@ class Provider(Protocol):
     """Who has something to give: CPUs, memory, devices.
 
     All but ``allocate`` are quick and do not wait.
+
+    Attributes:
+        restores: whether what it gives can be found anew for a pod that runs.
     """
+
+    restores: bool
 
     def hints(self, pod: Pod, container: Container) -> ResourceHints:
         """Return which NUMA nodes could serve a container."""

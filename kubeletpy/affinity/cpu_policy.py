@@ -122,12 +122,14 @@ class StaticCpus:
         reserved: CPUs that are never anybody's own.
         options: how CPUs are picked.
         state: who has what.
+        lost: whether the state of before was damaged.
     """
 
     topology: CpuTopology
     reserved: CpuSet
     options: CpuOptions
     state: CpuState
+    lost: bool = False
     _reusable: dict[str, CpuSet] = field(default_factory=dict)
 
     def check(self) -> None:

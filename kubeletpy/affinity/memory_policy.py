@@ -88,10 +88,12 @@ class StaticMemory:
     Attributes:
         empty: the nodes with nothing assigned.
         state: who has what.
+        lost: whether the state of before was damaged.
     """
 
     empty: Machine
     state: MemoryState
+    lost: bool = False
     _reusable: dict[str, dict[tuple[tuple[int, ...], str], int]] = field(default_factory=dict)
 
     @property

@@ -43,6 +43,8 @@ class CpuProvider:
         changed: called when the CPUs of a running container may have changed.
     """
 
+    restores = True
+
     def __init__(self, policy: StaticCpus, directory: Path, changed: Callable[[], None]) -> None:
         self.policy = policy
         self._directory = directory
@@ -101,6 +103,8 @@ class MemoryProvider:
         policy: with its state checked.
         directory: of the state file.
     """
+
+    restores = True
 
     def __init__(self, policy: StaticMemory, directory: Path) -> None:
         self.policy = policy
@@ -183,6 +187,10 @@ class Pinning:
     def ring(self) -> None:
         """CPUs were given away, or came back."""
         self._bell.set()
+
+    def hold(self) -> None:
+        """Move nobody until `ring` is called."""
+        self._bell.clear()
 
     def cpus_of(self, uid: str, container: str) -> CpuSet:
         """Return the CPUs that a container runs on; none: everywhere."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
+from kubeletpy.api.pod import Pod
 from kubeletpy.api.quantity import Quantity
 from kubeletpy.cri.client import CriClient
 from kubeletpy.settings import ConfigurationError, Settings
@@ -15,7 +18,7 @@ from .admission import TopologyManager
 from .cpu_policy import StaticCpus, cpu_options, static_cpus
 from .cpu_state import CpuState
 from .errors import AllocationError, ConfigurationFault
-from .hints import NONE, topology_policy
+from .hints import NONE, Hint, topology_policy
 from .machine import Machine, read_machine
 from .memory_policy import MEMORY, StaticMemory, empty_machine, reserved_by_node
 from .memory_state import MemoryState
@@ -35,6 +38,7 @@ class Affinity:
         pinning: keeps containers on their CPUs; None without a static policy.
         cpus, memory: the static policies; None: none.
         nodes: NUMA nodes of the machine; empty if nothing depends on them.
+        lost: whether a state was damaged: what pods have is to be found anew.
     """
 
     manager: TopologyManager
@@ -42,6 +46,24 @@ class Affinity:
     cpus: StaticCpus | None
     memory: StaticMemory | None
     nodes: tuple[int, ...]
+    lost: bool = False
+
+    async def rebuild(self, pods: Iterable[Pod]) -> None:
+        """Give pods of an earlier kubelet CPUs and memory again, after the states were lost.
+
+        They may be others than before; containers that run are moved to them. A pod for which
+        there is not enough any more shares.
+        """
+        providers = [one for one in self.manager.providers if one.restores]
+        for pod in pods:
+            for container in chain(pod.spec.init_containers, pod.spec.containers):
+                for provider in providers:
+                    with contextlib.suppress(AllocationError):
+                        await provider.allocate(pod, container, Hint(None, False))
+            for provider in providers:
+                provider.settle(pod)
+        if self.pinning is not None:
+            self.pinning.ring()
 
 
 def set_up(settings: Settings, cri: CriClient) -> Affinity:
@@ -83,17 +105,22 @@ def _set_up(settings: Settings, cri: CriClient) -> Affinity:
     if memory is not None:
         manager.providers.append(MemoryProvider(memory, directory))
     nodes = tuple(sorted(machine.nodes))
-    return Affinity(manager, pinning, cpus, memory, nodes)
+    lost = any(policy is not None and policy.lost for policy in (cpus, memory))
+    if lost and pinning is not None:
+        # Nobody is moved to CPUs of which it is not known yet whether they are another's.
+        pinning.hold()
+    return Affinity(manager, pinning, cpus, memory, nodes, lost)
 
 
 def _cpus(settings: Settings, machine: Machine) -> StaticCpus:
     one, directory = settings.configuration, settings.root_dir
     alpha = settings.feature("CPUManagerPolicyAlphaOptions")
+    lost = False
     try:
         state = cpu_state.load(directory) or CpuState(STATIC_CPUS)
     except StateError as error:
         set_aside(directory / cpu_state.FILE, str(error))
-        state = CpuState(STATIC_CPUS)
+        state, lost = CpuState(STATIC_CPUS), True
     if state.policy != STATIC_CPUS and not state.entries:
         state = CpuState(STATIC_CPUS)
     policy = static_cpus(
@@ -113,16 +140,18 @@ def _cpus(settings: Settings, machine: Machine) -> StaticCpus:
         policy.state = CpuState(STATIC_CPUS)
         policy.check()
     cpu_state.save(directory, policy.state)
+    policy.lost = lost
     return policy
 
 
 def _memory(settings: Settings, machine: Machine) -> StaticMemory:
     directory = settings.root_dir
+    lost = False
     try:
         state = memory_state.load(directory) or MemoryState(STATIC_MEMORY)
     except StateError as error:
         set_aside(directory / memory_state.FILE, str(error))
-        state = MemoryState(STATIC_MEMORY)
+        state, lost = MemoryState(STATIC_MEMORY), True
     total = sum(node.memory for node in machine.nodes.values())
     given = [
         (entry.numa_node, {name: int(Quantity(str(size))) for name, size in entry.limits.items()})
@@ -139,6 +168,7 @@ def _memory(settings: Settings, machine: Machine) -> StaticMemory:
         policy.state = MemoryState(STATIC_MEMORY)
     policy.state.policy = STATIC_MEMORY
     memory_state.save(directory, policy.state, policy.machine)
+    policy.lost = lost
     return policy
 
 

@@ -147,34 +147,49 @@ class CsiPlugin:
         driver: Object | None,
     ) -> SetUp:
         spec = (driver or {}).get("spec", {})
-        context: dict[str, str] = {}
-        attach = volume.persistent and must_attach(driver)
-        if attach:
-            context = await self._objects.attachment(volume)
+        republish = bool(spec.get("requiresRepublish"))
         group = None
         if await client.can(Capability.VOLUME_MOUNT_GROUP):
             group = request.fs_group
         multi = await client.can(Capability.SINGLE_NODE_MULTI_WRITER)
         usage = capability(volume, multi_writer=multi, group=group)
+        key = (request.pod.metadata.uid, request.name)
+        if key not in self._published or republish:
+            await self._ensure(request, volume, client, usage, driver)
+            self._published.add(key)
+        grows = volume.persistent and await client.can(Capability.EXPAND_VOLUME)
+        if grows:
+            await self._expand(request, volume, client, usage)
+        return SetUp(again_after=AGAIN if grows or republish else None)
+
+    async def _ensure(
+        self,
+        request: VolumeRequest,
+        volume: CsiVolume,
+        client: DriverClient,
+        usage: pb.VolumeCapability,
+        driver: Object | None,
+    ) -> None:
+        """Do what is missing of attaching, staging, publishing and giving to the group."""
+        spec = (driver or {}).get("spec", {})
+        key, target = (request.pod.metadata.uid, request.name), self._target(request)
+        context: dict[str, str] = {}
+        attach = volume.persistent and must_attach(driver)
+        if attach:
+            context = await self._objects.attachment(volume)
         staging = ""
         if volume.persistent:
             staging = await self._stage(request, volume, client, usage, context, attach)
-        key = (request.pod.metadata.uid, request.name)
-        target = self._target(request)
         fresh = key not in self._published and mountinfo.mounted_at(target) is None
         if fresh or spec.get("requiresRepublish"):
             await self._publish(request, volume, client, usage, context, staging, spec, fresh)
-        if fresh and group is None and group_by_kubelet(volume, driver, request.fs_group):
+        by_driver = await client.can(Capability.VOLUME_MOUNT_GROUP)
+        if fresh and not by_driver and group_by_kubelet(volume, driver, request.fs_group):
             await self._context.run(
                 request,
                 f"giving volume {request.spec_name} to its group",
                 lambda: ownership.change(target, request.fs_group, policy=request.fs_group_policy),
             )
-        self._published.add(key)
-        grows = volume.persistent and await client.can(Capability.EXPAND_VOLUME)
-        if grows:
-            await self._expand(request, volume, client, usage, staging, target)
-        return SetUp(again_after=AGAIN if grows or spec.get("requiresRepublish") else None)
 
     async def _stage(
         self,
@@ -292,8 +307,6 @@ class CsiPlugin:
         volume: CsiVolume,
         client: DriverClient,
         usage: pb.VolumeCapability,
-        staging: str,
-        target: Path,
     ) -> None:
         """Have the file system fill a volume that is larger than its claim says."""
         found, claim = request.source.volume, request.source.claim
@@ -304,12 +317,15 @@ class CsiPlugin:
         if Quantity(size) <= Quantity(known) or Quantity(known) == Quantity(0):
             return
         secrets = await self._objects.secret(volume.expand_secret, "NodeExpandSecretRef")
+        staging = ""
+        if await client.can(Capability.STAGE_UNSTAGE_VOLUME):
+            staging = str(self._layout.staging_path(volume, request.spec_name))
         recorder = self._context.recorder
         try:
             await client.expand(
                 pb.NodeExpandVolumeRequest(
                     volume_id=volume.handle,
-                    volume_path=str(target),
+                    volume_path=str(self._target(request)),
                     capacity_range=pb.CapacityRange(required_bytes=int(Quantity(size))),
                     staging_target_path=staging,
                     volume_capability=usage,

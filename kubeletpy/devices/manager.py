@@ -69,6 +69,8 @@ class DeviceManager:
         clock: seconds.
     """
 
+    restores = False
+
     def __init__(
         self,
         directory: Path,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import asyncio
+from collections.abc import Callable, Collection, Iterable
 
 from kubeletpy.affinity.errors import AdmissionError, AllocationError
 from kubeletpy.affinity.setup import Affinity, set_up
@@ -26,6 +27,8 @@ from kubeletpy_proto import cri_pb2
 from .leftovers import DEVICE_PLUGINS
 from .watcher import CSI_PLUGIN, DEVICE_PLUGIN, DIRECTORY, PluginHandler, PluginWatcher
 
+_TERMINAL = frozenset({"Succeeded", "Failed"})
+
 
 class NodeResources:
     """What containers get of the node beyond shares: devices, CPUs, memory nodes.
@@ -33,9 +36,14 @@ class NodeResources:
     Args:
         affinity: the managers.
         devices: of the node.
+        pods: returns all pods with their statuses.
     """
 
-    def __init__(self, affinity: Affinity, devices: DeviceManager) -> None:
+    def __init__(
+        self, affinity: Affinity, devices: DeviceManager, pods: Callable[[], Iterable[Pod]]
+    ) -> None:
+        self._pods = pods
+        self._rebuilding: asyncio.Task[None] | None = None
         self.affinity = affinity
         self.devices = devices
         self._admitted: set[str] = set()
@@ -82,6 +90,9 @@ class NodeResources:
             uids |= self.affinity.memory.state.entries.keys()
         for uid in uids - set(known):
             self.release(uid)
+        if self.affinity.lost:
+            active = [pod for pod in self._pods() if pod.status.phase not in _TERMINAL]
+            self._rebuilding = asyncio.create_task(self.affinity.rebuild(active))
 
 
 def install(core: Core) -> None:
@@ -99,7 +110,7 @@ def install(core: Core) -> None:
     devices.load()
     if presence is not None:
         presence.adders.append(devices.add_to_status)
-    resources = NodeResources(affinity, devices)
+    resources = NodeResources(affinity, devices, core.manager.pods)
     core.environment.configurers.append(resources.configure)
     core.environment.released.append(resources.release)
     core.admitters.append(resources.admit)
