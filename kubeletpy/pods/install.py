@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 
 from kubeletpy.core import Core
 from kubeletpy.images.credentials import Credentials
@@ -10,6 +11,9 @@ from kubeletpy.images.plugin_config import check_binaries, read_config
 from kubeletpy.images.plugins import Plugin
 from kubeletpy.images.records import PullRecords
 from kubeletpy.settings import ConfigurationError, Settings
+
+PRUNE_EVERY = 3600.0
+"""Seconds between looks for records of images that are gone."""
 
 
 def install(core: Core) -> None:
@@ -29,12 +33,16 @@ def install(core: Core) -> None:
         settings.configuration.preloaded_images_verification_allowlist,
     )
 
-    async def adopt() -> None:
+    async def tend() -> None:
         # What was being pulled when an earlier kubelet ended may have come since.
-        found = await core.cri.list_images()
-        await asyncio.to_thread(records.adopt, found)
+        await asyncio.to_thread(records.adopt, await core.cri.list_images())
+        while True:
+            begun = datetime.now(UTC)
+            present = [image.id for image in await core.cri.list_images()]
+            await asyncio.to_thread(records.prune, present, begun)
+            await asyncio.sleep(PRUNE_EVERY)
 
-    core.background.append(("records of images", adopt))
+    core.background.append(("records of images", tend))
     api = core.api
     if api is not None:
         core.background.append(

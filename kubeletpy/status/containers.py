@@ -103,7 +103,7 @@ def container_status(
         name=container.name,
         image=container.image,
         image_id=history[0].image_id if history else "",
-        started=is_started(container, record, observed),
+        started=None if kind is Kind.EPHEMERAL else is_started(container, record, observed),
         ready=False,
         restart_count=history[0].attempt if history else 0,
         volume_mounts=_mounts(container, setting),

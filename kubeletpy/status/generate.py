@@ -117,8 +117,9 @@ def pod_status(
         host_ips=[HostIP(ip=address) for address in node.ips],
         start_time=instant(observed.started_at),
         init_container_statuses=init_statuses,
-        container_statuses=statuses,
-        ephemeral_container_statuses=ephemeral,
+        # As in the Go kubelet: init containers as specified, all others by name.
+        container_statuses=sorted(statuses, key=_name),
+        ephemeral_container_statuses=sorted(ephemeral, key=_name),
         qos_class=qos_class(pod),
     )
     if actions.terminal is not None and phase == actions.terminal.phase:
@@ -136,6 +137,10 @@ def _groups(
     yield Kind.INIT, spec.init_containers, before.init_container_statuses
     yield Kind.REGULAR, spec.containers, before.container_statuses
     yield Kind.EPHEMERAL, spec.ephemeral_containers, before.ephemeral_container_statuses
+
+
+def _name(status: ContainerStatus) -> str:
+    return status.name
 
 
 def _named(statuses: list[ContainerStatus], name: str) -> ContainerStatus | None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from kubeletpy.api.container import ResourceRequirements, VolumeMount
+from kubeletpy.api.container import EphemeralContainer, ResourceRequirements, VolumeMount
 from kubeletpy.api.pod import PodReadinessGate
 from kubeletpy.api.quantity import Quantity
 from kubeletpy.api.status import LinuxContainerUser, PodCondition, PodStatus
@@ -341,3 +341,20 @@ def test_a_sandbox_that_cannot_be_made_is_a_condition() -> None:
     assert (found.type, found.status, found.reason, found.message) == (
         "PodReadyToStartContainers", "False", "FailedMount", "no such volume",
     )  # fmt: skip
+
+
+def test_order_of_statuses() -> None:
+    wanted = desired("b", "a", init=("d", "c"))
+    status = status_of(wanted, observed(box()))
+    assert [one.name for one in status.container_statuses] == ["a", "b"]
+    assert [one.name for one in status.init_container_statuses] == ["d", "c"]
+    ready = next(one for one in status.conditions if one.type == "ContainersReady")
+    assert ready.message == "containers with unready status: [b a]"
+
+
+def test_an_ephemeral_container_is_neither_started_nor_ready() -> None:
+    wanted = desired("a", ephemeral_containers=[EphemeralContainer(name="d", image="d:1")])
+    seen = observed(box(), RUNNING, record("d", "running"))
+    (status,) = status_of(wanted, seen).ephemeral_container_statuses
+    assert (status.started, status.ready) == (None, False)
+    assert states(status) == ("running", None)
