@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from kubeletpy.admission import admission
 from kubeletpy.certificates import renewal as certificates
+from kubeletpy.container_logs import links
 from kubeletpy.event_sink import sink
 from kubeletpy.server import serving
 from kubeletpy.sources import apiserver
@@ -23,4 +24,5 @@ def install(core: Core) -> None:
     install_resources(core)
     sink.install(core)
     serving.install(core)
+    links.install(core)
     install_pods(core)

@@ -37,7 +37,8 @@ def api(node: Node, machine_allowances: Allowances, tmp_path_factory: Any) -> It
                 "ip route add default via 10.88.0.2",
             ):
                 subprocess.run(command.split(), check=True)
-            server = stack.enter_context(api_server(directory))
+            flag = "--kubelet-preferred-address-types=InternalIP"
+            server = stack.enter_context(api_server(directory, flag))
         yield Api(node.place.netns, server.kubeconfig)
 
 
@@ -47,7 +48,13 @@ def joined(node: Node, api: Api, machine: None, tmp_path_factory: Any) -> Iterat
     process = KubeletProcess(node.place, tmp_path_factory.mktemp("kubelet"))
     kubeconfig = process.directory / "kubeconfig"
     kubeconfig.write_text(api.kubeconfig.read_text())
-    process.flags = (f"--kubeconfig={kubeconfig}", "--node-ip=127.0.0.1")
+    authority = api.kubeconfig.parent / "pki" / "ca.crt"
+    process.flags = (
+        f"--kubeconfig={kubeconfig}",
+        "--node-ip=127.0.0.1",
+        f"--client-ca-file={authority}",
+        f"--cert-dir={process.directory}/pki",
+    )
     process.start()
     yield process
     if process.ended:

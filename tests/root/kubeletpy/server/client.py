@@ -14,6 +14,7 @@ from kubeletpy_common.linux.namespaces import in_namespace
 from tests.support.certificates import Certificates
 
 PORT = 10250
+READ_ONLY_PORT = 10255
 URL = f"https://127.0.0.1:{PORT}"
 _T = TypeVar("_T")
 Session = aiohttp.ClientSession

@@ -9,7 +9,7 @@ import pytest
 
 from tests.root.kubeletpy.engine.conftest import machine_scope, node, place
 from tests.root.kubeletpy.engine.process import KubeletProcess, manifest
-from tests.root.kubeletpy.server.client import PORT, Client
+from tests.root.kubeletpy.server.client import PORT, READ_ONLY_PORT, Client
 from tests.root.runtime.cri.node import Node
 from tests.support.certificates import Certificates, write_certificates
 from tests.support.machine import Allowances
@@ -40,6 +40,7 @@ def kubelet(
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
         "port": PORT,
+        "readOnlyPort": READ_ONLY_PORT,
         "tlsCertFile": str(certificates.server),
         "tlsPrivateKeyFile": str(certificates.server_key),
         "authentication": {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
 import ssl
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 from kubeletpy_common.linux.namespaces import in_namespace
 from kubeletpy_proto import cri_pb2 as cri
 from tests.root.kubeletpy.engine.process import KubeletProcess, container
-from tests.root.kubeletpy.server.client import PORT, Client, Session
+from tests.root.kubeletpy.server.client import PORT, READ_ONLY_PORT, Client, Session
 from tests.root.runtime.cri.node import Node
 
 pytestmark = pytest.mark.root
@@ -29,6 +30,23 @@ def test_nothing_is_told_or_done_anonymously(client: Client, method: str) -> Non
         "/portForward/default/web-n1", "/debug/pprof/heap", "/checkpoint/default/web-n1/talks",
     ):  # fmt: skip
         assert client.get(path, method=method, anonymous=True) == (401, "Unauthorized"), path
+
+
+def test_the_read_only_port_serves_what_changes_nothing(kubelet: KubeletProcess) -> None:
+    def ask(method: str, path: str) -> int:
+        with in_namespace(kubelet.place.netns):
+            connection = http.client.HTTPConnection("127.0.0.1", READ_ONLY_PORT, timeout=20)
+            connection.connect()
+        connection.request(method, path)
+        status = connection.getresponse().status
+        connection.close()
+        return status
+
+    for path in ("/pods", "/healthz", "/stats/summary", "/metrics", "/metrics/cadvisor"):
+        assert ask("GET", path) == 200, path
+    for path in (LOG, "/exec/default/web-n1/talks", "/run/default/web-n1/talks?cmd=id", "/configz",
+                 "/logs/", "/runningpods/", "/portForward/default/web-n1"):  # fmt: skip
+        assert {ask("GET", path), ask("POST", path)} <= {404, 405}, path
 
 
 def test_pods(client: Client, kubelet: KubeletProcess) -> None:
