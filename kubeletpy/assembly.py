@@ -13,11 +13,13 @@ from .core import Core
 from .plugins import assembly as plugins
 from .pods.install import install as install_pods
 from .resources.install import install as install_resources
+from .shutdown import manager as shutdown
 
 
 def install(core: Core) -> None:
     """Let each part hook in; one line each, in the order in which they are started."""
     certificates.install(core)
+    shutdown.install(core)
     plugins.install(core)
     admission.install(core)
     apiserver.install(core)

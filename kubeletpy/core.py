@@ -60,6 +60,8 @@ class Core:
         ready_checks: by name; each returns why the node is not Ready, or "".
         pressure: what the node is short of: MemoryPressure, DiskPressure, PIDPressure.
         sources: of pods, by name, besides the directory of static pods.
+        statuses_told: returns once the API server knows the statuses of all pods; None: there is
+            none to tell.
         on_status: each is called with every new status of a pod.
         on_gone: each is called with a pod of which nothing is left on the node.
         admitters: each is awaited with a pod that comes to the node, gives it what it asks for,
@@ -85,6 +87,7 @@ class Core:
     ready_checks: dict[str, Callable[[], str]] = field(default_factory=dict)
     pressure: set[str] = field(default_factory=set)
     sources: dict[str, AsyncIterable[PodUpdates]] = field(default_factory=dict)
+    statuses_told: Background | None = None
     on_status: list[Callable[[Pod, PodStatus], None]] = field(default_factory=list)
     on_gone: list[Callable[[Pod], None]] = field(default_factory=list)
     admitters: list[Admitter] = field(default_factory=list)

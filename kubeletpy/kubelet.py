@@ -9,6 +9,7 @@ import logging
 import os
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -43,6 +44,7 @@ from kubeletpy.resize.execute import Executor
 from kubeletpy.resources.cgroups import CgroupError, PodCgroups
 from kubeletpy.resources.install import allocatable, resource_policy, with_swap
 from kubeletpy.resources.layout import SYSTEMD
+from kubeletpy.server import watchdog
 from kubeletpy.server.app import Api, Server
 from kubeletpy.server.health import Check, check_loop, check_runtime
 from kubeletpy.sources.static import StaticPodSource
@@ -55,6 +57,7 @@ from kubeletpy.volumes.objects import ApiObjects, NoObjects
 from kubeletpy.why.story import Known
 from kubeletpy_common import logs
 from kubeletpy_common.cgroups import Hierarchy, detect
+from kubeletpy_common.readiness import tell_ready, tell_stopping
 
 from .assembly import install
 from .cgroup_root import note_missing, remove_made
@@ -138,6 +141,9 @@ class Kubelet:
                     f"{error.strerror}; set another by --healthz-port (0: none)"
                 ) from error
             stack.push_async_callback(server.close)
+            tell_ready(f"kubelet of node {facts.name}")
+            stack.callback(tell_stopping)
+            await self._beside(stack, "watchdog", partial(watchdog.run, check_loop))
             api = await self._api_client(stack, facts.name)
             presence = await self._presence(stack, api, facts, cri)
             http = HttpClient()

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from kubeletpy_common import logs
 from kubeletpy_common.linux import processes
+from kubeletpy_common.readiness import tell_ready, tell_stopping
 from runtime.config import Config
 from runtime.preflight import require, run_checks
 from runtime.spawner.client import Spawner
@@ -97,7 +98,9 @@ async def _run(config: Config) -> None:
             logs.event(_log, logging.WARNING, "CAP_SYS_RESOURCE is missing: oom_score_adj of "
                        "containers is kept from going lower than the runtime's own",
                        lowest=runtime.host.lowest_oom_score_adj)  # fmt: skip
+        tell_ready(f"serves CRI at {config.address}")
         await stopper.stopped.wait()
+        tell_stopping()
         runtime.events.close()
         await runtime.streaming.close()
         await server.stop(config.limits.shutdown_seconds)

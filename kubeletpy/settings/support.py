@@ -9,24 +9,22 @@ NEEDLESS = frozenset(
     """
     syncFrequency fileCheckFrequency kernelMemcgNotification cpuManagerReconcilePeriod
     configMapAndSecretChangeDetectionStrategy maxOpenFiles contentType iptablesMasqueradeBit
-    iptablesDropBit makeIPTablesUtilChains enableContentionProfiling enableProfilingHandler
-    enableDebugFlagsHandler volumePluginDir
+    hairpinMode iptablesDropBit makeIPTablesUtilChains enableContentionProfiling
+    enableProfilingHandler enableDebugFlagsHandler volumePluginDir
     """.split()
 )
 """Fields that tune what this kubelet has no need of: polling where it is told by events, Go's
-profiles and encodings, iptables rules of kubelets before 1.27, Flexvolume."""
+profiles and encodings, iptables rules and bridges of kubelets with networks of their own,
+Flexvolume."""
 
 UNSUPPORTED = frozenset(
     """
-    allowedUnsafeSysctls
     cgroupsPerQOS
     containerLogMaxFiles
     containerLogMaxSize
     containerLogMaxWorkers
     containerLogMonitorInterval
     enableSystemLogQuery
-    eventBurst
-    eventRecordQPS
     evictionHard
     evictionMaxPodGracePeriod
     evictionMinimumReclaim
@@ -34,7 +32,6 @@ UNSUPPORTED = frozenset(
     evictionSoft
     evictionSoftGracePeriod
     failSwapOn
-    hairpinMode
     httpCheckFrequency
     imageGCHighThresholdPercent
     imageGCLowThresholdPercent
@@ -48,16 +45,12 @@ UNSUPPORTED = frozenset(
     protectKernelDefaults
     qosReserved
     showHiddenMetricsForVersion
-    shutdownGracePeriod
-    shutdownGracePeriodByPodPriority
-    shutdownGracePeriodCriticalPods
     staticPodURL
     staticPodURLHeader
     streamingConnectionIdleTimeout
     systemCgroups
     tlsCurvePreferences
     tracing
-    volumeStatsAggPeriod
     """.split()
 )
 """Fields that exist in Kubernetes and that this kubelet does not honour yet."""

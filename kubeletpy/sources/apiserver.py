@@ -205,6 +205,7 @@ def install(core: Core) -> None:
     if core.api is None:
         return
     statuses = StatusManager(core.api)
+    core.statuses_told = statuses.told
     manager = core.manager
     mirrors = Mirrors(core.api, core.facts.name, statuses.show, manager.has_static)
 

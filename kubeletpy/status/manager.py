@@ -170,6 +170,12 @@ class StatusManager:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
+    async def told(self) -> None:
+        """Return once the API server knows the newest status of every pod that it has."""
+        for entry in list(self._entries.values()):
+            if entry.uid:
+                await entry.settled.wait()
+
     async def finish(self, pod: Pod) -> None:
         """Return once the API server knows the last status of a pod that has ended.
 
