@@ -57,6 +57,12 @@ def test_a_pod_gets_a_device(joined: KubeletProcess, api: Api, run: Run, loop: L
         [mine] = [one for one in listed.pod_resources if one.name == "gpu"]
         [device] = mine.containers[0].devices
         assert (device.resource_name, list(device.device_ids)) == (GPU, plugin.allocated[0])
+        plugin.fault = "too hot"
+        api.create(bound("hot", run("a", FOREVER, resources={"limits": {GPU: "1"}})))
+        hot = api.wait("hot", lambda pod: pod["status"]["phase"] == "Failed", "refused")["status"]
+        assert hot["reason"] == "UnexpectedAdmissionError"
+        assert "Allocate failed due to rpc error: code = Unknown desc = too hot" in hot["message"]
+        api.delete("hot", gracePeriodSeconds=0)
         # The device stays the pod's over a restart of the kubelet.
         joined.kill()
         joined.start()
