@@ -22,7 +22,7 @@ from aiohttp import web
 from kubeletpy.api.codec import encode
 from kubeletpy.api.events import Event
 from kubeletpy.api.pod import Pod
-from kubeletpy.why.story import Known, tell
+from kubeletpy.why.story import Known, tell, tell_of
 
 from .health import Check, run_checks
 
@@ -100,11 +100,16 @@ class Api:
         """Answer ``/why``."""
         name, namespace = request.query.get("pod", ""), request.query.get("namespace", "")
         known = self._why(name, namespace)
-        if not known:
+        events = self._events()
+        stories = [tell(one, events) for one in known] or [
+            tell_of(pod, events)
+            for pod in self._pods()
+            if pod.metadata.name == name and namespace in ("", pod.metadata.namespace)
+        ]
+        if not stories:
             names = sorted(f"{one.metadata.namespace}/{one.metadata.name}" for one in self._pods())
             text = f"this kubelet knows no pod {name!r}; it knows: {', '.join(names) or 'none'}\n"
             return web.Response(status=404, text=text)
-        stories = [tell(one, self._events()) for one in known]
         return web.Response(body=msgspec.json.encode(stories), content_type="application/json")
 
 

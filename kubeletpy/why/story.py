@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from kubeletpy.api.container import Container
 from kubeletpy.api.events import Event
+from kubeletpy.api.pod import Pod
 from kubeletpy.api.status import PodStatus
 from kubeletpy.pods.plan import PULL_FAULTS, Actions, Desired, Waiting
 from kubeletpy.pods.restarts import is_sidecar
@@ -160,6 +161,27 @@ def tell(known: Known, events: Sequence[Event] = ()) -> Story:
         ending_until=known.ending_until,
         doing=list(known.doing),
         waits=list(_waits(known, _probe_faults(own))),
+        happened=[_happened(event) for event in own[-MOST_EVENTS:]],
+    )
+
+
+def tell_of(pod: Pod, events: Sequence[Event] = ()) -> Story:
+    """Return what its status tells of a pod that no worker runs: it was refused, or waits."""
+    meta, status = pod.metadata, pod.status
+    own = [event for event in events if event.involved_object.uid == meta.uid]
+    waits = []
+    if status.phase not in ("Succeeded", "Failed"):
+        what = "its worker: an earlier pod of this name is still being ended"
+        waits.append(Wait(what=what, reason="Replaced"))
+    return Story(
+        namespace=meta.namespace,
+        name=meta.name,
+        uid=meta.uid,
+        phase=status.phase,
+        reason=status.reason,
+        message=status.message,
+        started_at=status.start_time.timestamp() if status.start_time else 0.0,
+        waits=waits,
         happened=[_happened(event) for event in own[-MOST_EVENTS:]],
     )
 

@@ -31,7 +31,10 @@ def known(name: str, namespace: str) -> list[Known]:
 
 @pytest.fixture
 async def kubelet() -> AsyncIterator[str]:
-    api = Api({}, lambda: [desired("a").pod], list, known)
+    refused = desired("a").pod
+    refused.metadata.name = "refused"
+    refused.status = PodStatus(phase="Failed", reason="OutOfcpu", message="no room")
+    api = Api({}, lambda: [desired("a").pod, refused], list, known)
     runner = web.AppRunner(api.application(), shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -60,7 +63,14 @@ async def test_a_story_as_json(kubelet: str) -> None:
 async def test_a_pod_that_nobody_knows(kubelet: str) -> None:
     result = await run("other", "--kubelet", kubelet)
     assert result.exit_code == 1
-    assert "knows no pod 'other'; it knows: default/web" in result.output
+    assert "knows no pod 'other'; it knows: default/refused, default/web" in result.output
+
+
+async def test_a_pod_that_was_refused(kubelet: str) -> None:
+    result = await run("refused", "--kubelet", kubelet)
+    assert result.output == (
+        "default/refused: Failed\n  OutOfcpu: no room\n\nIt waits for nothing.\n"
+    )
 
 
 async def test_no_kubelet() -> None:
