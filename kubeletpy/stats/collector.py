@@ -5,18 +5,18 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
 from kubeletpy.api.pod import Pod
-from kubeletpy.blocking import Blocking
 from kubeletpy.core import Core
 from kubeletpy.cri.client import CriError
 from kubeletpy.cri.sandbox_config import pod_log_directory
 from kubeletpy_common.cgroups import CgroupError
 
+from .memory import Memory
 from .node import Filesystem, NodeUsage, disk_usage, filesystem, read_node
 from .pods import PodUsage, of_containers, of_sandboxes
 from .processes import cgroup_of_process, peer_of, read_process
@@ -74,8 +74,8 @@ class Collector:
         self._core = core
         self._rates = Rates()
         self._measured = _Shared(self._measure_twice, FRESH)
-        self._blocking = Blocking()
-        self._trees: dict[str, tuple[float, tuple[int, int]]] = {}
+        self._filesystems: Memory[Filesystem] = Memory("statvfs", _FILESYSTEM_SECONDS)
+        self._trees: Memory[tuple[int, int]] = Memory("du", _TREE_SECONDS)
         self._sandboxes = True
         self._runtime = (float("-inf"), 0)
 
@@ -188,13 +188,20 @@ class Collector:
     async def filesystem(
         self, path: Path, used: int | None = None, inodes: int | None = None
     ) -> Filesystem | None:
-        """Return the file system of a path; None if it does not answer, as one over a network."""
-        try:
-            return await self._blocking.run(
-                str(path), "statvfs", _FILESYSTEM_SECONDS, lambda: filesystem(path, used, inodes)
-            )
-        except (OSError, TimeoutError):
+        """Return the file system of a path; None if it does not answer, as one over a network.
+
+        Args:
+            path: on it.
+            used, inodes: by what is asked about; None: by all that is on it.
+        """
+        found = await self._filesystems.get(str(path), lambda: filesystem(path), FRESH)
+        if found is None:
             return None
+        return replace(
+            found,
+            used=found.used if used is None else used,
+            inodes_used=found.inodes_used if inodes is None else inodes,
+        )
 
     async def tree(self, path: Path, *, good: float) -> tuple[int, int] | None:
         """Return bytes and inodes of a tree; None if it cannot be counted.
@@ -203,22 +210,12 @@ class Collector:
             path: of it.
             good: seconds for which an earlier count is good.
         """
-        now, key = time.monotonic(), str(path)
-        before = self._trees.get(key)
-        if before is not None and now - before[0] < good:
-            return before[1]
-        try:
-            counted = await self._blocking.run(key, "du", _TREE_SECONDS, lambda: disk_usage(path))
-        except (OSError, TimeoutError):
-            return None
-        self._trees[key] = (now, counted)
-        return counted
+        return await self._trees.get(str(path), lambda: disk_usage(path), good)
 
-    def forget(self, pods: Iterable[PodUsage]) -> None:
-        """Forget trees of pods that are no more."""
-        uids = {pod.uid for pod in pods}
-        for key in [key for key in self._trees if not any(uid in key for uid in uids)]:
-            del self._trees[key]
+    def forget(self) -> None:
+        """Forget what was measured long ago, of pods that may be no more."""
+        for memory in (self._filesystems, self._trees):
+            memory.forget(_STALE)
 
     def log_directory(self, pod: Pod) -> Path:
         """Return where the logs of a pod are."""

@@ -50,7 +50,7 @@ class Summary:
         node, pods = await asyncio.gather(
             self._whole_node(measured, node_fs), self._pods(measured, node_fs)
         )
-        self._collector.forget(measured.pods)
+        self._collector.forget()
         return {"node": node, "pods": pods}
 
     def _desired(self) -> dict[str, Pod]:
