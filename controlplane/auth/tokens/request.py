@@ -60,11 +60,12 @@ async def serve_token_request(
     _check_meta(value.setdefault("metadata", {}), account, context)
     seconds = spec.setdefault("expirationSeconds", DEFAULT_SECONDS)
     _check_seconds(seconds)
-    audiences = spec.get("audiences") or [issuer.issuer]
-    spec["audiences"] = audiences
     bound = _bound(plane, spec.get("boundObjectRef"), context)
     for check in checks:
         check(context, spec)
+    # After the checks: what a kubelet may ask for depends on what it named itself.
+    audiences = spec.get("audiences") or [issuer.issuer]
+    spec["audiences"] = audiences
     warn_after, life = 0, seconds
     if "pod" in bound and seconds == _INJECTED_SECONDS and audiences == [issuer.issuer]:
         warn_after, life = seconds, _EXTENDED_SECONDS

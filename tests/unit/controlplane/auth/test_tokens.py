@@ -89,6 +89,25 @@ async def test_a_token_and_what_it_is_bound_to(admin: Client) -> None:
     assert (await who(admin, plain))[0] == 401, "another account of the same name"
 
 
+async def test_a_node_gets_tokens_for_its_pods_without_naming_an_audience(
+    admin: Client, data: Path
+) -> None:
+    container = {"name": "a", "image": "b"}
+    spec = {"serviceAccountName": "robot", "nodeName": "edge-1", "containers": [container]}
+    status, pod = await admin.call("POST", NS + "/pods", named("web", spec=spec))
+    assert status == 201, pod
+    reference = {
+        "apiVersion": "v1", "kind": "Pod", "name": "web", "uid": pod["metadata"]["uid"],
+    }  # fmt: skip
+    async with client_of(data / "kubelet.kubeconfig") as node:
+        status, made = await request(node, boundObjectRef=reference, audiences=[])
+        assert status == 201, made
+        assert made["spec"]["audiences"] == [ISSUER]
+        status, error = await request(node, boundObjectRef=reference, audiences=["vault"])
+        assert status == 403
+        assert 'audience "vault" not found in pod spec volume' in error["message"]
+
+
 async def test_requests_that_make_no_sense(admin: Client) -> None:
     def bound(kind: str) -> dict[str, Any]:
         return {"boundObjectRef": {"kind": kind, "name": "no", "apiVersion": "v1"}}
