@@ -30,7 +30,6 @@ from kubeletpy.pods.backoff import CrashLoop
 from kubeletpy.pods.checkpoint import Checkpoints
 from kubeletpy.pods.handlers import RuntimeHandlers
 from kubeletpy.pods.local import LocalEnvironment
-from kubeletpy.pods.log_links import directory_of
 from kubeletpy.pods.manager import PodManager
 from kubeletpy.pods.observe import Observer
 from kubeletpy.pods.steps import Tools
@@ -373,10 +372,9 @@ class Kubelet:
         root = self._settings.root_dir
         remove_made(hierarchy, root)
         remove_sockets(root)
-        links = directory_of(self._settings.pod_logs_dir)
-        for path in (root / _CHECKPOINTS, root / "pods", links):
+        for name in (_CHECKPOINTS, "pods"):
             with contextlib.suppress(OSError):
-                path.rmdir()
+                (root / name).rmdir()
         return True
 
 

@@ -89,8 +89,5 @@ class Environment(Protocol):
             EnvironmentFault: something of it could not be removed.
         """
 
-    def link_log(self, pod: Pod, container: str, container_id: str, attempt: int) -> None:
-        """Link the log of a container that was started where collectors of logs look."""
-
     async def forget_log(self, pod: Pod, path: str) -> None:
-        """Remove the log file of a removed container, and the link to it."""
+        """Remove the log file of a removed container."""

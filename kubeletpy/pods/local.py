@@ -14,7 +14,7 @@ from kubeletpy.api.defaults import default_pull_policy
 from kubeletpy.api.meta import ObjectMeta
 from kubeletpy.api.pod import Pod
 from kubeletpy.blocking import Blocking
-from kubeletpy.cri.container_config import ContainerRequest, container_config, log_path, sub_path_of
+from kubeletpy.cri.container_config import ContainerRequest, container_config, sub_path_of
 from kubeletpy.cri.environment import PodAddresses, environment
 from kubeletpy.cri.node import NodeFacts
 from kubeletpy.cri.sandbox_config import pod_log_directory, sandbox_config
@@ -33,7 +33,6 @@ from kubeletpy_common import logs
 from kubeletpy_proto import cri_pb2
 
 from .environment import ContainerFault, EnvironmentFault, ImageFault
-from .log_links import add_link, remove_links
 from .state import ImagePhase, ImageState, SandboxRecord
 from .user_namespaces import UserNamespaceError, UserNamespaces
 
@@ -341,33 +340,13 @@ class LocalEnvironment:
         except VolumeError as error:
             raise EnvironmentFault("FailedUnmount", str(error)) from error
         remove = self._volumes.files.remove_logs
-
-        def work() -> None:
-            remove_links(self._node.pod_logs, pod, pod_log_directory(pod, self._node))
-            remove(pod)
-
-        await self._run(pod, "removing the logs of the pod", work)
+        await self._run(pod, "removing the logs of the pod", lambda: remove(pod))
         self._users.release(pod.metadata.uid)
-
-    def link_log(self, pod: Pod, container: str, container_id: str, attempt: int) -> None:
-        """Link the log of a container that was started; without it the pod runs all the same."""
-        log = pod_log_directory(pod, self._node) / log_path(container, attempt)
-        try:
-            add_link(self._node.pod_logs, pod, container, container_id, log)
-        except OSError as error:
-            logs.event(
-                _log, logging.WARNING, "log of a container not linked",
-                pod=pod.metadata.name, container=container, reason=str(error),
-            )  # fmt: skip
 
     async def forget_log(self, pod: Pod, path: str) -> None:
         """Remove the log file of a removed container; only below the pod's log directory."""
         directory = pod_log_directory(pod, self._node)
         file = Path(path)
-
-        def work() -> None:
-            remove_links(self._node.pod_logs, pod, file)
-            file.unlink(missing_ok=True)
-
         if file.is_absolute() and file.parent.parent == directory and ".." not in file.parts:
-            await self._run(pod, "removing a log", work)
+            work = file.unlink
+            await self._run(pod, "removing a log", lambda: work(missing_ok=True))

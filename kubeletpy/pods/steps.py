@@ -154,7 +154,6 @@ class Steps:
         except CriError as error:
             raise self._failed(container, "RunContainerError", reason_of(error)) from error
         recorder.normal(self._pod, "Started", "Container started", container.name)
-        self._tools.environment.link_log(self._pod, container.name, container_id, action.attempt)
         await self._post_start(container, container_id, sandbox, ending)
 
     async def _create(

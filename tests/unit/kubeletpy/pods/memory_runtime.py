@@ -233,9 +233,6 @@ class MemoryEnvironment:
     async def purge(self, pod: Pod) -> None:
         self._enter("purge")
 
-    def link_log(self, pod: Pod, container: str, container_id: str, attempt: int) -> None:
-        self._enter(f"link_log {container} {attempt}")
-
     async def forget_log(self, pod: Pod, path: str) -> None:
         self._enter("forget_log")
 
