@@ -38,20 +38,20 @@ class Api:
         cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
         self.netns, self.kubeconfig = netns, kubeconfig
         self.url = cluster["server"]
-        self._context = ssl.create_default_context(
+        self.context = ssl.create_default_context(
             cadata=base64.b64decode(cluster["certificate-authority-data"]).decode()
         )
         with tempfile.NamedTemporaryFile() as file:
             for name in ("client-certificate-data", "client-key-data"):
                 file.write(base64.b64decode(user[name]))
             file.flush()
-            self._context.load_cert_chain(file.name)
+            self.context.load_cert_chain(file.name)
 
     def connect(self, timeout: float = 30.0) -> http.client.HTTPSConnection:
         """Return a connection."""
         place = urlsplit(self.url)
         connection = http.client.HTTPSConnection(
-            str(place.hostname), place.port, timeout=timeout, context=self._context
+            str(place.hostname), place.port, timeout=timeout, context=self.context
         )
         with in_namespace(self.netns):
             connection.connect()

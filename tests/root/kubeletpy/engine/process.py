@@ -113,12 +113,14 @@ class KubeletProcess:
         """Remove a manifest."""
         (self.manifests / f"{name}.yaml").unlink()
 
-    def pod(self, name: str) -> Any:
-        """Return a pod with its status, or None."""
+    def pods(self) -> list[Any]:
+        """Return all pods with their statuses; none if the kubelet does not answer."""
         status, body = self.get("/pods")
-        if status != 200:
-            return None
-        for item in json.loads(body)["items"]:
+        return list(json.loads(body)["items"] or ()) if status == 200 else []
+
+    def pod(self, name: str) -> Any:
+        """Return a static pod with its status, or None."""
+        for item in self.pods():
             if item["metadata"]["name"] == f"{name}-{NODE}":
                 return item
         return None
