@@ -12,7 +12,7 @@ import pytest
 from kubeletpy_common.linux.namespaces import in_namespace
 from tests.root.controlplane.server import api_server
 from tests.root.kubeletpy.engine.conftest import machine_scope, node, place, run
-from tests.root.kubeletpy.engine.process import KubeletProcess
+from tests.root.kubeletpy.engine.process import KubeletProcess, wait_for
 from tests.root.runtime.cri.node import Node
 from tests.support.machine import Allowances
 
@@ -58,7 +58,10 @@ def joined(node: Node, api: Api, machine: None, tmp_path_factory: Any) -> Iterat
     process.start()
     yield process
     if process.ended:
+        # One that is told to end its pods before it knows the runtime cannot.
+        position = len(process.log())
         process.start()
+        wait_for(lambda: '"kubelet started"' in process.log()[position:], "the runtime to be known")
     path = "/api/v1/namespaces/default/pods"
     api.must("DELETE", path, {"gracePeriodSeconds": 0})
     code = process.stop()
