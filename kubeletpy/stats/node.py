@@ -32,16 +32,16 @@ class Interface:
 
 @dataclass(frozen=True, slots=True)
 class Filesystem:
-    """A file system, or what something uses of it; bytes and inodes.
+    """A file system, or what something uses of it; bytes and inodes; None where not known.
 
     Attributes:
-        used, inodes_used: by what is measured; None where that is not known.
+        used, inodes_used: by what is measured.
     """
 
-    capacity: int
-    available: int
-    inodes: int
-    inodes_free: int
+    capacity: int | None
+    available: int | None
+    inodes: int | None
+    inodes_free: int | None
     used: int | None = None
     inodes_used: int | None = None
 

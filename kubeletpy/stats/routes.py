@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from pathlib import Path
 
 from aiohttp import web
 
@@ -18,6 +17,7 @@ from .exposition import CONTENT_TYPE
 from .node import Filesystem
 from .resource_metrics import resource_metrics
 from .summary import Summary, claim_of
+from .volumes import VolumeMeasures
 
 
 class StatsRoutes:
@@ -30,7 +30,8 @@ class StatsRoutes:
     def __init__(self, core: Core) -> None:
         self._core = core
         self._collector = Collector(core)
-        self._summary = Summary(core, self._collector)
+        self._measures = VolumeMeasures(core, self._collector)
+        self._summary = Summary(core, self._collector, self._measures)
         self._cadvisor: CadvisorMetrics | None = None
 
     def add(self, application: web.Application) -> None:
@@ -47,10 +48,9 @@ class StatsRoutes:
         for pod in self._core.manager.pods():
             for volume in pod.spec.volumes:
                 claim = claim_of(pod.metadata.name, volume)
-                record = self._core.volumes.mounted(pod.metadata.uid).get(volume.name)
-                if not claim or record is None or not record.path or record.block:
+                if not claim:
                     continue
-                amount = await self._collector.filesystem(Path(record.path))
+                amount = await self._measures.measure(pod.metadata.uid, volume)
                 if amount is not None:
                     found[pod.metadata.namespace, claim] = amount
         return [(*key, amount) for key, amount in found.items()]

@@ -17,10 +17,9 @@ from .collector import Collector, Measured
 from .node import Filesystem
 from .pods import ContainerUsage, PodUsage
 from .shapes import Json, sum_of
+from .volumes import VolumeMeasures
 
 _LOG_SECONDS = 10.0
-_COUNTED = ("config_map", "secret", "projected", "downward_api", "empty_dir")
-"""Volumes in the kubelet's directory: what is in them is counted."""
 
 
 class Summary:
@@ -29,11 +28,13 @@ class Summary:
     Args:
         core: the kubelet's parts.
         collector: measures.
+        measures: those of volumes.
     """
 
-    def __init__(self, core: Core, collector: Collector) -> None:
+    def __init__(self, core: Core, collector: Collector, measures: VolumeMeasures) -> None:
         self._core = core
         self._collector = collector
+        self._measures = measures
 
     async def make(self, *, only_cpu_and_memory: bool = False) -> Json:
         """Return a summary.
@@ -126,12 +127,11 @@ class Summary:
         volumes: list[Json] = []
         if spec is not None:
             for volume in spec.spec.volumes:
-                measured = await self._volume(pod, volume, node_fs)
-                if measured is None:
+                amount = await self._measures.measure(pod.uid, volume)
+                if amount is None:
                     continue
-                amount, local = measured
                 volumes.append(self._named(pod, volume, amount, now))
-                if local:
+                if volume.empty_dir is not None and not volume.empty_dir.medium:
                     used, inodes = sum_of(used, amount.used), sum_of(inodes, amount.inodes_used)
         whole = replace(node_fs, used=used, inodes_used=inodes) if node_fs is not None else None
         result |= shapes.known(
@@ -159,27 +159,6 @@ class Summary:
         if counted is None:
             return None
         return replace(logs_fs, used=counted[0], inodes_used=counted[1])
-
-    async def _volume(
-        self, pod: PodUsage, volume: Volume, node_fs: Filesystem | None
-    ) -> tuple[Filesystem, bool] | None:
-        """Return what a volume holds, and whether that is the node's disk."""
-        record = self._core.volumes.mounted(pod.uid).get(volume.name)
-        if record is None or not record.path or record.block or volume.host_path is not None:
-            return None
-        path = Path(record.path)
-        found = await self._collector.filesystem(path)
-        if found is None:
-            return None
-        medium = volume.empty_dir.medium if volume.empty_dir is not None else ""
-        counted = None
-        if any(getattr(volume, name) is not None for name in _COUNTED):
-            period = self._core.settings.configuration.volume_stats_agg_period
-            counted = await self._collector.tree(path, good=max(float(period), _LOG_SECONDS))
-        if counted is not None:
-            found = replace(found, used=counted[0], inodes_used=counted[1])
-        local = volume.empty_dir is not None and medium in ("", None)
-        return found, local
 
     def _named(self, pod: PodUsage, volume: Volume, amount: Filesystem, now: float) -> Json:
         claim = claim_of(pod.name, volume)
