@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from kubeletpy.apiclient.client import ApiClient
 from kubeletpy.apiclient.kubeconfig import KubeconfigError
 
+from .follow import follow
 from .identity import Identity
 from .manager import CertificateManager
 from .pairs import CLIENT_SIGNER, SERVING_SIGNER, CertificateError, Template
@@ -26,7 +27,7 @@ _IPS = ("InternalIP", "ExternalIP")
 def client_renewal(
     identity: Identity, client: ApiClient, node: str, changed: Callable[[], None]
 ) -> Callable[[], Coroutine[Any, Any, None]] | None:
-    """Return what keeps the client's certificate valid; None if it is not the kubelet's to renew.
+    """Return what keeps the client's certificate valid, or follows who does; None: there is none.
 
     Args:
         identity: how the kubelet began.
@@ -36,7 +37,10 @@ def client_renewal(
     """
     store = identity.store
     if store is None:
-        return None
+        access = identity.access
+        if access.certificate_file is None or access.key_file is None:
+            return None
+        return functools.partial(follow, [access.certificate_file, access.key_file], client.renew)
     given = store
 
     @contextlib.asynccontextmanager

@@ -1,0 +1,59 @@
+"""Noticing that somebody else replaced the client's certificate: kubeadm, cert-manager, people."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from asyncinotify import Inotify, Mask
+
+from kubeletpy.apiclient.kubeconfig import KubeconfigError
+from kubeletpy_common import logs
+
+_log = logging.getLogger(__name__)
+_CHANGES = Mask.CLOSE_WRITE | Mask.MOVED_TO | Mask.CREATE | Mask.DELETE
+
+
+async def follow(files: Sequence[Path], renew: Callable[[], None]) -> None:
+    """Call ``renew`` whenever the content of ``files`` has changed; for ever.
+
+    Directories are watched, not files: a certificate is replaced by a rename, or a link by another.
+
+    Args:
+        files: certificate and key, which may be one.
+        renew: takes them; if it raises KubeconfigError (a key that does not fit yet), the next
+            change is waited for.
+    """
+    with Inotify() as inotify:
+        for directory in {path.parent for path in files}:
+            inotify.add_watch(directory, _CHANGES)
+        taken = _content(files)
+        async for _ in inotify:
+            found = _content(files)
+            if found == taken or None in found:
+                continue
+            try:
+                renew()
+            except KubeconfigError as error:
+                logs.event(
+                    _log, logging.WARNING, "the new client certificate cannot be used yet",
+                    reason=str(error),
+                )  # fmt: skip
+                continue
+            taken = found
+            logs.event(
+                _log, logging.INFO, "client certificate was replaced; connecting anew with it",
+                files=[str(path) for path in files],
+            )  # fmt: skip
+
+
+def _content(files: Sequence[Path]) -> tuple[bytes | None, ...]:
+    return tuple(_read(path) for path in files)
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None
