@@ -168,6 +168,7 @@ class Pinning:
         cri: the runtime.
         cpus: the CPU policy; None: containers run everywhere.
         memory: the memory policy; None: containers get memory from everywhere.
+        quota: whether a container is throttled on CPUs of its own, too.
     """
 
     def __init__(
@@ -175,8 +176,11 @@ class Pinning:
         cri: CriClient | _Runtime,
         cpus: StaticCpus | None,
         memory: StaticMemory | None,
+        *,
+        quota: bool = False,
     ) -> None:
         self._cri = cri
+        self._quota = quota
         self._cpus = cpus
         self._memory = memory
         self._bell = asyncio.Event()
@@ -207,7 +211,7 @@ class Pinning:
         if self._cpus is not None:
             cpus = self.cpus_of(uid, container.name)
             resources.cpuset_cpus = cpusets.show(cpus)
-            if self._cpus.state.get(uid, container.name) is not None:
+            if not self._quota and self._cpus.state.get(uid, container.name) is not None:
                 # A quota would throttle on CPUs that nobody else may use (KEP-3570's
                 # DisableCPUQuotaWithExclusiveCPUs).
                 resources.cpu_quota = _NO_QUOTA

@@ -25,6 +25,8 @@ from .memory_state import MemoryState
 from .pinning import CpuProvider, MemoryProvider, Pinning
 from .state_file import StateError, read_state, set_aside
 
+NO_QUOTA = "DisableCPUQuotaWithExclusiveCPUs"
+"""Feature gate: pods are not throttled on CPUs of their own."""
 STATIC_CPUS, STATIC_MEMORY = "static", "Static"
 _DRAIN = "drain the node and remove the file, or go back to the settings of before"
 
@@ -99,7 +101,8 @@ def _set_up(settings: Settings, cri: CriClient) -> Affinity:
     else:
         _forget(directory / memory_state.FILE)
     if cpus is not None or memory is not None:
-        pinning = Pinning(cri, cpus, memory)
+        quota = not settings.feature(NO_QUOTA)
+        pinning = Pinning(cri, cpus, memory, quota=quota)
     if cpus is not None and pinning is not None:
         manager.providers.append(CpuProvider(cpus, directory, pinning.ring))
     if memory is not None:

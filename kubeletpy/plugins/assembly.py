@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Collection, Iterable
 
 from kubeletpy.affinity.errors import AdmissionError, AllocationError
-from kubeletpy.affinity.setup import Affinity, set_up
+from kubeletpy.affinity.setup import NO_QUOTA, Affinity, set_up
 from kubeletpy.api.container import Container
 from kubeletpy.api.pod import Pod
 from kubeletpy.apiclient.client import ApiClient
@@ -81,6 +81,11 @@ class NodeResources:
         if self.affinity.pinning is not None:
             await self.affinity.pinning.configure(pod, container, config)
 
+    def exclusive_cpus(self, pod: Pod) -> bool:
+        """Whether containers of a pod have CPUs of their own, on which a quota would throttle."""
+        cpus = self.affinity.cpus
+        return cpus is not None and pod.metadata.uid in cpus.state.entries
+
     def swept(self, known: Collection[str]) -> None:
         """Take back what pods have that are not there any more; ``known`` are."""
         uids = set(self.devices.pods())
@@ -115,6 +120,8 @@ def install(core: Core) -> None:
     core.environment.released.append(resources.release)
     core.admitters.append(resources.admit)
     core.environment.swept.append(resources.swept)
+    if core.settings.feature(NO_QUOTA):
+        core.environment.exclusive_cpus = resources.exclusive_cpus
     registration = RegistrationServer(directory, devices)
     answers = Resources(core.manager.pods, devices, affinity.cpus, affinity.memory)
     pod_resources = PodResourcesServer(root / POD_RESOURCES, answers)

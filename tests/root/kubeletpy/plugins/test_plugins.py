@@ -193,7 +193,9 @@ def test_a_guaranteed_pod_has_cpus_of_its_own(stopped_kubelet: KubeletProcess, r
     # What is written there is a file of the kubelet on the node.
     tell = "sed -n 's/^Cpus_allowed_list:\\t//p' /proc/self/status > /dev/termination-log"
     loop = f"while :; do {tell}; sleep 0.1; done"
-    kubelet.write("shared", manifest("shared", run("a", loop)))
+    part = {"cpu": "500m", "memory": "64Mi"}
+    shared = run("a", loop, resources={"limits": part, "requests": part})
+    kubelet.write("shared", manifest("shared", shared))
     kubelet.wait_pod("shared", lambda pod: condition(pod, "Ready") == "True", "Ready")
     everything = cpusets.show(os.sched_getaffinity(0))
     wait_for(lambda: _cpus(kubelet, "shared") == everything, "the CPUs that are shared")
@@ -204,6 +206,8 @@ def test_a_guaranteed_pod_has_cpus_of_its_own(stopped_kubelet: KubeletProcess, r
     mine = cpusets.parse(_cpus(kubelet, "own"))
     assert len(mine) == 1
     assert mine != {0}  # the reserved one
+    assert not _throttled(kubelet, "own")
+    assert _throttled(kubelet, "shared")
     rest = cpusets.show(os.sched_getaffinity(0) - mine)
     wait_for(lambda: _cpus(kubelet, "shared") == rest, "the rest to be shared")
     # The state is lost: it is set aside and found anew, and nobody else gets those CPUs.
@@ -219,6 +223,18 @@ def test_a_guaranteed_pod_has_cpus_of_its_own(stopped_kubelet: KubeletProcess, r
     kubelet.remove("own")
     wait_for(lambda: _cpus(kubelet, "shared") == everything, "all CPUs to be shared again")
     corrupt.unlink()
+
+
+def _throttled(kubelet: KubeletProcess, name: str) -> bool:
+    """Whether the cgroup of a Guaranteed pod, or a container below it, has a quota of CPU time."""
+    pod = kubelet.pod(name)
+    below = f"{kubelet.cgroup_root.strip('/')}/kubepods/**"
+    top, uid, found = Path("/sys/fs/cgroup"), pod["metadata"]["uid"], []
+    for path in (*top.glob(f"*/{below}/cpu.cfs_quota_us"), *top.glob(f"{below}/cpu.max")):
+        if uid in str(path):
+            found.append(int(path.read_text().split()[0].replace("max", "-1")))
+    assert found
+    return max(found) > 0
 
 
 def _cpus(kubelet: KubeletProcess, name: str) -> str:
