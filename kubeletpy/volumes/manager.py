@@ -58,6 +58,7 @@ class _PodState:
         update: the task that does so.
         timers: when volumes are to be set up again.
         failures: of updates in a row.
+        unmounted: whether nothing is mounted any more.
     """
 
     pod: Pod
@@ -68,6 +69,7 @@ class _PodState:
     update: asyncio.Task[None] | None = None
     timers: dict[str, asyncio.TimerHandle] = field(default_factory=dict)
     failures: int = 0
+    unmounted: bool = False
 
 
 class PodVolumes:
@@ -149,7 +151,7 @@ class PodVolumes:
             VolumesError: some cannot be had for now; the others are made and stay.
         """
         state = self._state(pod)
-        state.pod = pod
+        state.pod, state.unmounted = pod, False
         wanted = nested.used(pod)
         volumes = [volume for volume in pod.spec.volumes if volume.name in wanted]
         if not volumes:
@@ -359,7 +361,12 @@ class PodVolumes:
             await self._stop(state)
         run = self.context.run_for
         paths = self.files.paths(uid)
-        await run(uid, "sub-paths", "unmounting", lambda: cleanup.unmount_below(paths.sub_paths))
+
+        def sub_paths() -> None:
+            if paths.sub_paths.is_dir():
+                cleanup.unmount_below(paths.sub_paths)
+
+        await run(uid, "sub-paths", "unmounting", sub_paths)
         done = await asyncio.gather(
             *(self._tear_down(uid, record) for record in known.values()), return_exceptions=True
         )
@@ -367,9 +374,10 @@ class PodVolumes:
             if isinstance(result, BaseException):
                 raise result
         await run(uid, "volumes", "unmounting", lambda: cleanup.unmount_below(paths.directory))
+        self.context.tokens.forget(uid)
         if state is not None:
             state.ready.clear()
-        self.context.tokens.forget(uid)
+            state.unmounted = True
 
     async def _stop(self, state: _PodState) -> None:
         for timer in state.timers.values():
@@ -398,7 +406,9 @@ class PodVolumes:
         Raises:
             VolumeError: something is busy or mounted; nothing behind a mount is touched.
         """
-        await self.unmount(uid)
+        state = self._pods.get(uid)
+        if state is None or not state.unmounted:
+            await self.unmount(uid)
         directory = self.files.paths(uid).directory
         await self.context.run_for(
             uid, "directory", "removing the directory", lambda: cleanup.remove_tree(directory)

@@ -90,7 +90,7 @@ class NfsPlugin:
         what = f"mounting NFS volume {device(server, path)}"
 
         def prepare() -> bool:
-            if mountinfo.mounted_at(target) is not None:
+            if mountinfo.below(target):
                 return True
             target.mkdir(mode=0o750, parents=True, exist_ok=True)
             return False
@@ -111,7 +111,8 @@ class NfsPlugin:
         """See `VolumePlugin`."""
         paths = PodPaths(self._context.node.root_dir, uid)
         target = paths.volume(NFS, record.spec_name)
-        if mountinfo.mounted_at(target) is None:
+        # By the list alone: to open what a dead server serves would hang.
+        if not mountinfo.below(target):
             return
         what = f"unmounting NFS volume {record.spec_name}"
         polite = self._context.run_for(uid, record.name, what, lambda: _unmount(target, 0))
