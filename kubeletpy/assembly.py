@@ -8,6 +8,7 @@ from kubeletpy.container_logs import links
 from kubeletpy.event_sink import sink
 from kubeletpy.server import serving
 from kubeletpy.sources import apiserver
+from kubeletpy.volumes import assembly as volumes
 
 from .core import Core
 from .plugins import assembly as plugins
@@ -28,3 +29,4 @@ def install(core: Core) -> None:
     serving.install(core)
     links.install(core)
     install_pods(core)
+    volumes.install(core)

@@ -214,6 +214,10 @@ def _volume_mount(request: ContainerRequest, index: int, mount: VolumeMount) -> 
     )
     if image:
         result.image.image = image
+        result.image.user_specified_image = next(
+            (each.image.reference for each in request.pod.spec.volumes
+             if each.name == mount.name and each.image is not None), "",
+        )  # fmt: skip
         result.image_sub_path = request.image_sub_paths.get(index, mount.sub_path)
     return result
 

@@ -22,12 +22,13 @@ from kubeletpy.api.volumes import (
 
 from . import atomic_writer, empty_dir, nested, ownership
 from .context import Context
-from .errors import VolumeError
+from .errors import UnreachableError, VolumeError
 from .objects import ObjectMissing, ObjectsUnreachable
 from .paths import CONFIG_MAP, DOWNWARD_API, PROJECTED, SECRET
 from .payload import (
     Payload,
     PayloadError,
+    PayloadUnreachableError,
     of_credential,
     of_fields,
     of_keys,
@@ -86,6 +87,8 @@ class ContentPlugin:
         """See `VolumePlugin`."""
         try:
             payload, renew = await self._collect(request)
+        except PayloadUnreachableError as error:
+            raise UnreachableError("", str(error)) from error
         except PayloadError as error:
             raise VolumeError("", str(error)) from error
         changed = await self._context.run(
@@ -160,19 +163,21 @@ class Collector:
         assert source is not None
         mode = _mode(source.default_mode)
         payload: Payload = {}
-        failed = []
+        failed: list[PayloadError] = []
         times = []
         for part in source.sources:
             try:
                 files, renew = await self._part(request.pod, part, mode)
             except PayloadError as error:
-                failed.append(str(error))
+                failed.append(error)
                 continue
             payload.update(files)
             times += [] if renew is None else [renew]
         if failed:
-            message = failed[0] if len(set(failed)) == 1 else f"[{', '.join(failed)}]"
-            raise PayloadError(message)
+            texts = list(dict.fromkeys(str(error) for error in failed))
+            message = texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]"
+            away = all(isinstance(error, PayloadUnreachableError) for error in failed)
+            raise PayloadUnreachableError(message) if away else PayloadError(message)
         return payload, min(times, default=None)
 
     async def _part(self, pod: Pod, part: VolumeProjection, mode: int) -> Collected:
@@ -216,7 +221,7 @@ class Collector:
                 raise PayloadError(f'{kind} "{name}" not found') from error
             found = {}
         except ObjectsUnreachable as error:
-            raise PayloadError(str(error)) from error
+            raise PayloadUnreachableError(str(error)) from error
         values = values_of(kind, found)
         return of_keys(kind, values, source.items, mode, optional=optional)
 

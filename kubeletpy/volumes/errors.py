@@ -15,6 +15,10 @@ class VolumeError(Exception):
         self.volume = volume
 
 
+class UnreachableError(VolumeError):
+    """The API server could not be asked: nothing is wrong with the volume itself."""
+
+
 class VolumesError(Exception):
     """Some volumes of a pod cannot be had for now.
 

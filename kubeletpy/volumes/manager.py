@@ -27,7 +27,7 @@ from kubeletpy_common import logs
 from . import claims, cleanup, content, nested, records, subpath
 from .context import Context
 from .empty_dir import EmptyDirPlugin
-from .errors import VolumeError, VolumesError
+from .errors import UnreachableError, VolumeError, VolumesError
 from .files import PodFiles
 from .host_path import HostPathPlugin
 from .image import ImagePlugin
@@ -156,10 +156,11 @@ class PodVolumes:
         volumes = [volume for volume in pod.spec.volumes if volume.name in wanted]
         if not volumes:
             return {}
-        await self.context.blocking.run(
-            pod.metadata.uid, "making the pod's directory", 60.0,
-            lambda: self.files.made(pod.metadata.uid),
-        )  # fmt: skip
+        uid = pod.metadata.uid
+        if not self.files.paths(uid).directory.is_dir():
+            await self.context.run_for(
+                uid, "", "making the pod's directory", lambda: self.files.made(uid)
+            )
         resolved = await asyncio.gather(
             *(self._resolve(pod, volume) for volume in volumes), return_exceptions=True
         )
@@ -173,7 +174,7 @@ class PodVolumes:
         failed += failures((request.name for _, request, _ in plans), done)
         if failed:
             raise VolumesError(failed)
-        return self.mounted(pod.metadata.uid)
+        return self.mounted(uid)
 
     async def _resolve(
         self, pod: Pod, volume: Volume
@@ -306,7 +307,13 @@ class PodVolumes:
         self, state: _PodState, volumes: list[Volume], done: list[SetUp | BaseException]
     ) -> None:
         for volume, result in zip(volumes, done, strict=True):
-            if isinstance(result, VolumeError):
+            if isinstance(result, UnreachableError):
+                # Its containers go on with what they have; the node tells that nobody answers.
+                logs.event(
+                    _log, logging.INFO, "volume not brought up to date", volume=volume.name,
+                    pod=state.pod.metadata.uid, reason=str(result),
+                )  # fmt: skip
+            elif isinstance(result, VolumeError):
                 if self.context.recorder is not None:
                     message = mount_failure(volume.name, str(result))
                     self.context.recorder.warning(state.pod, "FailedMount", message)
@@ -373,10 +380,16 @@ class PodVolumes:
         for result in done:
             if isinstance(result, BaseException):
                 raise result
-        await run(uid, "volumes", "unmounting", lambda: cleanup.unmount_below(paths.directory))
+
+        def rest() -> None:
+            cleanup.unmount_below(paths.directory)
+            paths.mounts.unlink(missing_ok=True)
+
+        await run(uid, "volumes", "unmounting", rest)
         self.context.tokens.forget(uid)
         if state is not None:
             state.ready.clear()
+            state.records.clear()
             state.unmounted = True
 
     async def _stop(self, state: _PodState) -> None:
@@ -410,9 +423,15 @@ class PodVolumes:
         if state is None or not state.unmounted:
             await self.unmount(uid)
         directory = self.files.paths(uid).directory
-        await self.context.run_for(
-            uid, "directory", "removing the directory", lambda: cleanup.remove_tree(directory)
-        )
+        try:
+            await self.context.run_for(
+                uid, "directory", "removing the directory", lambda: cleanup.remove_tree(directory)
+            )
+        except VolumeError:
+            # A mount that was under way when the pod ended may have come up after all.
+            if state is not None:
+                state.unmounted = False
+            raise
         self.context.objects.unregister(uid)
         self._pods.pop(uid, None)
 

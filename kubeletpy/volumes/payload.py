@@ -27,6 +27,10 @@ class PayloadError(Exception):
     """The content of a volume cannot be made of what there is."""
 
 
+class PayloadUnreachableError(PayloadError):
+    """The API server could not be asked for it."""
+
+
 @dataclass(frozen=True, slots=True)
 class ProjectedFile:
     """Content and mode of a file.

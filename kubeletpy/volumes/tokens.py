@@ -19,7 +19,7 @@ from kubeletpy.api.pod import Pod
 from kubeletpy_common import logs
 
 from .objects import Object, ObjectMissing, Objects, ObjectsUnreachable
-from .payload import PayloadError
+from .payload import PayloadError, PayloadUnreachableError
 
 _log = logging.getLogger(__name__)
 LONGEST_USE = 24 * 3600.0
@@ -139,10 +139,11 @@ class Tokens:
             return token
 
     def _kept(self, key: Key, known: Token | None, now: float, error: Exception) -> Token:
+        kind = PayloadUnreachableError if isinstance(error, ObjectsUnreachable) else PayloadError
         if known is None:
-            raise PayloadError(f"failed to fetch token: {error}") from error
+            raise kind(f"failed to fetch token: {error}") from error
         if now >= known.expires:
-            raise PayloadError(f"token expired and refresh failed: {error}") from error
+            raise kind(f"token expired and refresh failed: {error}") from error
         logs.event(
             _log, logging.WARNING, "token not renewed, the old one is valid", pod=key[0],
             account=f"{key[1]}/{key[2]}", reason=str(error), valid_s=round(known.expires - now),

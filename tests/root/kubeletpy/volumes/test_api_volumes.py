@@ -284,3 +284,75 @@ def test_claims(joined: KubeletProcess, api: Api, run: Run, tmp_path: Path) -> N
     assert mountinfo.mounted_at(directory) is None
     wait_for(lambda: not directory.parents[2].exists(), "the removal of the pod's directory")
     assert (local / "new").exists()
+
+
+def test_images_files_of_variables_and_huge_pages(
+    joined: KubeletProcess, api: Api, run: Run
+) -> None:
+    image = run("a", "")["image"]
+    size = min(int(entry.name[10:-2]) for entry in Path("/sys/kernel/mm/hugepages").iterdir())
+    pages = {f"hugepages-{size}Ki": "0", "cpu": "10m", "memory": "64Mi"}
+    writes = run(
+        "writes",
+        "mkdir /files/deep; echo \"KEY='of a file' # from an init container\" > /files/deep/env",
+        volumeMounts=[{"name": "files", "mountPath": "/files"}],
+    )
+    reads = run(
+        "a",
+        "echo $VALUE; ls /image/bin/sh /shell/sh; touch /image/new 2>&1 | grep -c Read-only; "
+        "grep ' /huge ' /proc/self/mountinfo | grep -o hugetlbfs",
+        env=[
+            {
+                "name": "VALUE",
+                "valueFrom": {
+                    "fileKeyRef": {"volumeName": "files", "path": "deep/env", "key": "KEY"}
+                },
+            }
+        ],
+        resources={"requests": pages, "limits": pages},
+        volumeMounts=[
+            {"name": "image", "mountPath": "/image"},
+            {"name": "image", "mountPath": "/shell", "subPath": "bin"},
+            {"name": "huge", "mountPath": "/huge"},
+        ],
+    )
+    pod = bound(
+        "images",
+        reads,
+        initContainers=[writes],
+        restartPolicy="Never",
+        volumes=[
+            {"name": "image", "image": {"reference": image, "pullPolicy": "IfNotPresent"}},
+            {"name": "files", "emptyDir": {}},
+            {"name": "huge", "emptyDir": {"medium": "HugePages"}},
+        ],
+    )
+    api.create(pod)
+    assert ended(api, "images") == "Succeeded"
+    assert log_of(joined, api, "images").splitlines() == [
+        "of a file",
+        "/image/bin/sh",
+        "/shell/sh",
+        "1",
+        "hugetlbfs",
+    ]
+
+
+def test_an_image_that_cannot_be_had_is_told(joined: KubeletProcess, api: Api, run: Run) -> None:
+    source = {"reference": "127.0.0.1:1/none:1", "pullPolicy": "Never"}
+    mounts = [{"name": "image", "mountPath": "/image"}]
+    api.create(
+        bound(
+            "imageless",
+            run("a", FOREVER, volumeMounts=mounts),
+            volumes=[{"name": "image", "image": source}],
+        )
+    )
+    api.wait(
+        "imageless",
+        lambda pod: pod["status"].get("containerStatuses", [{}])[0].get("state", {})
+        .get("waiting", {}).get("reason") == "ErrImageNeverPull",
+        "ErrImageNeverPull",
+    )  # fmt: skip
+    api.delete("imageless")
+    api.wait_gone("imageless")
