@@ -98,23 +98,25 @@ def _same(hidden: Path, files: Mapping[str, ProjectedFile]) -> bool:
     found = set()
     for root, _, names in os.walk(hidden):
         for name in names:
-            path = Path(root, name)
-            relative = str(path.relative_to(hidden))
+            path = f"{root}/{name}"
+            relative = path[len(str(hidden)) + 1 :]
             file = files.get(relative)
-            if file is None or path.is_symlink() or path.read_bytes() != file.content:
+            if file is None or os.path.islink(path) or Path(path).read_bytes() != file.content:
                 return False
             found.add(relative)
     return len(found) == len(files)
 
 
 def _fill(hidden: Path, files: Mapping[str, ProjectedFile]) -> None:
+    top, made = str(hidden), {str(hidden)}
     for relative, file in files.items():
-        target = hidden / relative
-        for parent in reversed(target.relative_to(hidden).parents[:-1]):
-            made = hidden / parent
-            if not made.is_dir():
-                made.mkdir()
-                made.chmod(_DIRECTORY)
+        target = f"{top}/{relative}"
+        directory = os.path.dirname(target)
+        while directory not in made:
+            os.makedirs(directory, exist_ok=True)
+            os.chmod(directory, _DIRECTORY)
+            made.add(directory)
+            directory = os.path.dirname(directory)
         descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "wb") as output:
             output.write(file.content)
@@ -123,25 +125,20 @@ def _fill(hidden: Path, files: Mapping[str, ProjectedFile]) -> None:
             os.fchmod(descriptor, file.mode)
 
 
-def _firsts(files: Mapping[str, ProjectedFile]) -> set[str]:
-    return {relative.split("/")[0] for relative in files}
-
-
 def _link(directory: Path, files: Mapping[str, ProjectedFile]) -> None:
     owners = {path.split("/")[0]: file.owner for path, file in files.items()}
-    for first in sorted(_firsts(files)):
-        link = directory / first
+    for first, owner in sorted(owners.items()):
+        link = f"{directory}/{first}"
         if os.path.lexists(link):
             # A link of before, or a directory on which another volume is mounted.
             continue
-        link.symlink_to(f"{DATA}/{first}")
-        owner = owners[first]
+        os.symlink(f"{DATA}/{first}", link)
         if owner is not None:
             os.chown(link, owner, -1, follow_symlinks=False)
 
 
 def _unlink_stale(directory: Path, files: Mapping[str, ProjectedFile]) -> None:
-    firsts = _firsts(files)
+    firsts = {relative.split("/")[0] for relative in files}
     for entry in os.scandir(directory):
         if entry.is_symlink() and entry.name != DATA and entry.name not in firsts:
             os.unlink(entry.path)

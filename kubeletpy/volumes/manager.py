@@ -171,7 +171,7 @@ class PodVolumes:
             *(self._set_up(state, plugin, request) for plugin, request, _ in plans),
             return_exceptions=True,
         )
-        failed += failures((request.name for _, request, _ in plans), done)
+        failed += failures((request.spec_name for _, request, _ in plans), done)
         if failed:
             raise VolumesError(failed)
         return self.mounted(uid)
@@ -315,7 +315,7 @@ class PodVolumes:
                 )  # fmt: skip
             elif isinstance(result, VolumeError):
                 if self.context.recorder is not None:
-                    message = mount_failure(volume.name, str(result))
+                    message = mount_failure(state.records[volume.name].spec_name, str(result))
                     self.context.recorder.warning(state.pod, "FailedMount", message)
             elif isinstance(result, BaseException):
                 logs.event(

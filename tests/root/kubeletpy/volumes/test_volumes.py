@@ -11,7 +11,7 @@ import pytest
 
 from kubeletpy.api.pod import Pod
 from kubeletpy.cri.node import NodeFacts
-from kubeletpy.volumes import mountinfo, subpath
+from kubeletpy.volumes import mountinfo, ownership, subpath
 from kubeletpy.volumes.cleanup import remove_tree
 from kubeletpy.volumes.errors import VolumeError
 from kubeletpy.volumes.manager import PodVolumes
@@ -198,7 +198,7 @@ def test_sub_path_under_a_race(tmp_path: Path) -> None:
     (outside / "inner" / "canary").touch()
     (volume / "evil").symlink_to(outside)
     stop = threading.Event()
-    exchange = _exchange(volume)
+    exchange = _exchange(volume / "dir", volume / "evil")
     attacker = threading.Thread(
         target=lambda: [exchange() for _ in iter(stop.is_set, True)], name="attacker"
     )
@@ -226,8 +226,39 @@ def test_sub_path_under_a_race(tmp_path: Path) -> None:
     assert os.listdir(outside / "inner") == ["canary"]
 
 
-def _exchange(volume: Path) -> Callable[[], int]:
-    """Return what swaps ``dir`` and ``evil`` in one step (renameat2, RENAME_EXCHANGE)."""
+def _exchange(first: Path, second: Path) -> Callable[[], int]:
+    """Return what swaps two paths in one step (renameat2, RENAME_EXCHANGE)."""
     libc = ctypes.CDLL(None, use_errno=True)
-    one, other = os.fsencode(volume / "dir"), os.fsencode(volume / "evil")
+    one, other = os.fsencode(first), os.fsencode(second)
     return lambda: int(libc.renameat2(-100, one, -100, other, 2))
+
+
+def test_ownership_under_a_race(tmp_path: Path) -> None:
+    """A pod that swaps its files for links does not get the node's changed with its own."""
+    volume, outside = tmp_path / "volume", tmp_path / "outside"
+    (volume / "dir").mkdir(parents=True)
+    outside.mkdir(mode=0o700)
+    for directory in (volume, volume / "dir", outside):
+        (directory / "file").touch(mode=0o600)
+    (volume / "link").symlink_to(outside / "file")
+    (volume / "evil").symlink_to(outside)
+    swaps = [
+        _exchange(volume / "file", volume / "link"),
+        _exchange(volume / "dir", volume / "evil"),
+    ]
+    stop = threading.Event()
+    attacker = threading.Thread(
+        target=lambda: [swap() for _ in iter(stop.is_set, True) for swap in swaps]
+    )
+    attacker.start()
+    try:
+        for group in range(4000, 4300):
+            ownership.change(volume, group)
+    finally:
+        stop.set()
+        attacker.join()
+    ownership.change(volume, 4321)
+    for path in (volume / "file", volume / "link", volume / "dir", volume / "evil"):
+        assert path.lstat().st_gid == 4321
+    for path, mode in ((outside, 0o700), (outside / "file", 0o600)):
+        assert (path.stat().st_gid, path.stat().st_mode & 0o7777) == (0, mode)
