@@ -217,7 +217,6 @@ def test_a_volume_that_is_to_be_renewed_by_time(volumes: PodVolumes) -> None:
 def test_a_volume_that_hangs_holds_up_its_own_pod_only(
     volumes: PodVolumes, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(manager_module, "MOUNT_TIMEOUT", 0.05)
     hanging = asyncio.Event()
     plugin = Recording()
     volumes.add(plugin)
@@ -234,8 +233,11 @@ def test_a_volume_that_hangs_holds_up_its_own_pod_only(
         task = asyncio.create_task(volumes.mount(stuck))
         await volumes.mount(other)
         assert not task.done()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        monkeypatch.setattr(manager_module, "MOUNT_TIMEOUT", 0.01)
         with pytest.raises(VolumesError, match='volume "vol" : not done in'):
-            await task
+            await volumes.mount(stuck)
         for uid in (stuck.metadata.uid, "other"):
             await volumes.remove(uid)
 
