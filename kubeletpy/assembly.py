@@ -11,6 +11,8 @@ from kubeletpy.sources import apiserver
 from kubeletpy.volumes import assembly as volumes
 
 from .core import Core
+from .eviction.install import install as install_eviction
+from .housekeeping import install as install_housekeeping
 from .plugins import assembly as plugins
 from .pods.install import install as install_pods
 from .resources.install import install as install_resources
@@ -30,3 +32,5 @@ def install(core: Core) -> None:
     links.install(core)
     install_pods(core)
     volumes.install(core)
+    install_housekeeping(core)
+    install_eviction(core)

@@ -17,6 +17,7 @@ from kubeletpy.apiclient.client import ApiClient
 from kubeletpy.apiclient.objects import ObjectCache
 from kubeletpy.cri.client import CriClient
 from kubeletpy.cri.node import NodeFacts
+from kubeletpy.eviction.manager import EvictionManager
 from kubeletpy.pods.local import LocalEnvironment
 from kubeletpy.pods.manager import PodManager
 from kubeletpy.pods.steps import Tools
@@ -59,6 +60,8 @@ class Core:
         background: what runs as long as the kubelet, by name; started again if it breaks.
         ready_checks: by name; each returns why the node is not Ready, or "".
         pressure: what the node is short of: MemoryPressure, DiskPressure, PIDPressure.
+        eviction: the eviction manager, once it runs.
+        reclaimers: each frees disk space of the node and tells whether it freed any.
         sources: of pods, by name, besides the directory of static pods.
         statuses_told: returns once the API server knows the statuses of all pods; None: there is
             none to tell.
@@ -86,6 +89,8 @@ class Core:
     background: list[tuple[str, Background]] = field(default_factory=list)
     ready_checks: dict[str, Callable[[], str]] = field(default_factory=dict)
     pressure: set[str] = field(default_factory=set)
+    eviction: EvictionManager | None = None
+    reclaimers: list[Callable[[], Awaitable[bool]]] = field(default_factory=list)
     sources: dict[str, AsyncIterable[PodUpdates]] = field(default_factory=dict)
     statuses_told: Background | None = None
     on_status: list[Callable[[Pod, PodStatus], None]] = field(default_factory=list)

@@ -20,6 +20,7 @@ from kubeletpy.cri.node import NodeFacts
 from kubeletpy.cri.sandbox_config import pod_log_directory, sandbox_config
 from kubeletpy.cri.security import ConfigError, ImageUser
 from kubeletpy.images.pulls import Images
+from kubeletpy.log_rotation.rotation import remove_all
 from kubeletpy.resources.cgroups import CgroupError, PodCgroups
 from kubeletpy.variables.services import Services
 from kubeletpy.variables.sources import VariableSources, read_files
@@ -354,3 +355,5 @@ class LocalEnvironment:
         if file.is_absolute() and file.parent.parent == directory and ".." not in file.parts:
             work = file.unlink
             await self._run(pod, "removing a log", lambda: work(missing_ok=True))
+            await self._run(pod, "removing a log", work)
+            await self._run(pod, "removing a log", lambda: remove_all(file))

@@ -237,6 +237,23 @@ class PodManager:
         if worker is not None:
             worker.wake()
 
+    def conclude(
+        self,
+        uid: str,
+        terminal: Terminal,
+        *,
+        grace: int | None = None,
+        disruption: PodCondition | None = None,
+    ) -> None:
+        """End all containers of a pod for good; see `PodWorker.conclude`."""
+        worker = self._by_uid.get(uid)
+        if worker is not None:
+            worker.conclude(terminal, grace=grace, disruption=disruption)
+
+    def running_logs(self) -> list[tuple[str, str]]:
+        """Return id and log file of each running container."""
+        return [pair for worker in self._by_uid.values() for pair in worker.running_logs()]
+
     def resized(self, uid: str) -> None:
         """Let a pod's worker go on with what the pod was allocated now."""
         worker, resizes = self._by_uid.get(uid), self._tools.resizes

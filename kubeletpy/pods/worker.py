@@ -213,6 +213,14 @@ class PodWorker:
             self._grace = grace if self._grace is None else min(self._grace, grace)
         self._bell.set()
 
+    def running_logs(self) -> list[tuple[str, str]]:
+        """Return id and log file of each running container, as last seen."""
+        return [
+            (record.id, record.log_path)
+            for record in self._view.containers
+            if record.running and record.log_path
+        ]
+
     def wake(self) -> None:
         """Decide again: something changed that the runtime does not know of."""
         self._bell.set()

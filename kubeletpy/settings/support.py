@@ -20,26 +20,11 @@ Flexvolume."""
 UNSUPPORTED = frozenset(
     """
     cgroupsPerQOS
-    containerLogMaxFiles
-    containerLogMaxSize
-    containerLogMaxWorkers
-    containerLogMonitorInterval
     enableSystemLogQuery
-    evictionHard
-    evictionMaxPodGracePeriod
-    evictionMinimumReclaim
-    evictionPressureTransitionPeriod
-    evictionSoft
-    evictionSoftGracePeriod
     failSwapOn
     httpCheckFrequency
-    imageGCHighThresholdPercent
-    imageGCLowThresholdPercent
-    imageMaximumGCAge
-    imageMinimumGCAge
     kubeletCgroups
     logging
-    mergeDefaultEvictionSettings
     oomScoreAdj
     podCIDR
     protectKernelDefaults

@@ -42,6 +42,7 @@ class MemoryStats:
         available: ``limit`` less ``working_set``, not below 0; None if there is no limit.
         swap: used swap; None if the kernel does not account it.
         swap_limit: for swap alone; None if there is none, or it is not accounted.
+        active_file: page cache in use lately; part of ``working_set``, and reclaimable all the same.
     """
 
     usage: int
@@ -53,6 +54,7 @@ class MemoryStats:
     available: int | None
     swap: int | None = None
     swap_limit: int | None = None
+    active_file: int = 0
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,7 @@ def memory_stats(
         available=None if limit is None else max(0, limit - working_set),
         swap=swap,
         swap_limit=swap_limit,
+        active_file=stat.get(f"{prefix}active_file", 0),
     )
 
 
