@@ -53,6 +53,7 @@ def install(core: Core) -> None:
     if one.image_gc_high_threshold_percent < 100 or one.image_maximum_gc_age:
         core.background.append(("image garbage collection", images.run))
     core.background.append(("log rotation", logs_of.run))
+    core.on_status.append(lambda pod, status: logs_of.ring())
     core.reclaimers += [lambda: remove_ended(core), images.remove_unused]
 
 

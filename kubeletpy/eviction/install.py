@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kubeletpy.affinity.errors import AdmissionError
 from kubeletpy.api.base import now as api_now
 from kubeletpy.api.pod import Pod
 from kubeletpy.api.status import PodCondition
@@ -62,6 +63,13 @@ class NodeMeasure:
 
 def install(core: Core) -> None:
     """Add the eviction manager to a kubelet."""
+
+    async def admit(pod: Pod) -> AdmissionError | None:
+        text = core.eviction.refusal(pod) if core.eviction is not None else ""
+        return AdmissionError(REASON, text) if text else None
+
+    # Before those who give a pod what it asks for.
+    core.admitters.insert(0, admit)
     core.background.append(("eviction", lambda: _run(core)))
 
 

@@ -20,6 +20,8 @@ from .rotation import make_room, move_aside
 _log = logging.getLogger(__name__)
 SHORTEST = 0.25
 """Seconds between two looks at the sizes at least."""
+_FIRST = 1.0
+"""Seconds that a log that is seen for the first time is taken to have existed."""
 
 
 class LogService(Protocol):
@@ -97,15 +99,26 @@ class LogRotator:
         self._clock = clock
         self._seen: dict[str, _Seen] = {}
         self._workers = asyncio.Semaphore(max(policy.workers, 1))
+        self._bell = asyncio.Event()
+
+    def ring(self) -> None:
+        """Look soon: a container may have started."""
+        self._bell.set()
 
     async def run(self) -> None:
         """Look until cancelled; ends at once if nothing shall be rotated."""
         if self._policy.maximum_size < 0:
             return
-        pause = 0.0
         while True:
-            await asyncio.sleep(pause)
+            self._bell.clear()
             pause = await self.look()
+            try:
+                async with asyncio.timeout(pause):
+                    await self._bell.wait()
+            except TimeoutError:
+                continue
+            # What happens together is looked at together.
+            await asyncio.sleep(SHORTEST)
 
     async def look(self) -> float:
         """Look at the logs that are due, rotate those that are too large; return when to again."""
@@ -131,7 +144,7 @@ class LogRotator:
             return True
         except OSError:
             return False
-        before = seen or _Seen(0, now - self._policy.interval, now)
+        before = seen or _Seen(0, now - _FIRST, now)
         pause = next_look(size, before.size, now - before.at, self._policy)
         self._seen[one.container_id] = _Seen(size, now, now + pause, before.failures)
         return size >= self._policy.maximum_size
@@ -164,7 +177,12 @@ class LogRotator:
             await self._service.reopen_container_log(one.container_id)
             return
         await asyncio.to_thread(make_room, one.path, self._policy.maximum_files)
-        rotated = await asyncio.to_thread(move_aside, one.path)
+        try:
+            rotated = await asyncio.to_thread(move_aside, one.path)
+        except FileExistsError:
+            # Rotated in this very second already: names have no more than that.
+            await asyncio.sleep(1.0 - time.time() % 1.0)
+            rotated = await asyncio.to_thread(move_aside, one.path)
         try:
             await self._service.reopen_container_log(one.container_id)
         except CriError:

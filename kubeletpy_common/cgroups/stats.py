@@ -42,7 +42,7 @@ class MemoryStats:
         available: ``limit`` less ``working_set``, not below 0; None if there is no limit.
         swap: used swap; None if the kernel does not account it.
         swap_limit: for swap alone; None if there is none, or it is not accounted.
-        active_file: page cache in use lately; part of ``working_set``, and reclaimable all the same.
+        active_file: page cache in use lately; part of ``working_set``, reclaimable all the same.
     """
 
     usage: int

@@ -1,0 +1,181 @@
+"""What pods may use, on a real kernel and a real runtime: resizes, evictions, logs."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kubeletpy_common.cgroups import detect
+from tests.root.kubeletpy.engine.process import KubeletProcess, condition, container, wait_for
+
+from .cluster import Api, Object, bound
+
+pytestmark = pytest.mark.root
+Run = Callable[..., dict[str, Any]]
+FOREVER = "trap 'exit 0' TERM; while :; do sleep 1000 & wait; done"
+MI = 2**20
+
+
+def cgroup_file(kubelet: KubeletProcess, pod: Object, name: str, below: str = "") -> str:
+    """Return a file of a pod's cgroup, or of the container ``below`` it; cgroup v1."""
+    controller = name.partition(".")[0]
+    classes = {"Guaranteed": "", "Burstable": "burstable", "BestEffort": "besteffort"}
+    path = Path(
+        kubelet.cgroup_root, "kubepods", classes[pod["status"]["qosClass"]],
+        f"pod{pod['metadata']['uid']}", below,
+    )  # fmt: skip
+    directory = detect().cgroup(str(path)).controller_directory(controller)
+    assert directory is not None
+    return (directory / name).read_text().strip()
+
+
+def identity(pod: Object) -> str:
+    return str(container(pod, "a")["containerID"]).partition("://")[2]
+
+
+def resources(cpu: str, memory: str) -> Object:
+    return {"limits": {"cpu": cpu, "memory": memory}, "requests": {"cpu": cpu, "memory": memory}}
+
+
+def change(cpu: str, memory: str) -> Object:
+    return {"spec": {"containers": [{"name": "a", "resources": resources(cpu, memory)}]}}
+
+
+def resized(pod: Object) -> bool:
+    """Whether the pod's specification was taken up, and nothing of a resize is left to do."""
+    types = {one["type"] for one in pod["status"].get("conditions", [])}
+    return (
+        pod["status"].get("observedGeneration") == pod["metadata"]["generation"]
+        and not types & {"PodResizePending", "PodResizeInProgress"}
+        and condition(pod, "Ready") == "True"
+    )
+
+
+def test_a_running_container_gets_other_limits(joined: KubeletProcess, api: Api, run: Run) -> None:
+    api.create(bound("web", run("a", FOREVER, resources=resources("100m", "64Mi"))))
+    before = api.wait_ready("web")
+    assert cgroup_file(joined, before, "cpu.cfs_quota_us") == "10000"
+    api.patch("web", change("200m", "128Mi"), "/resize")
+    after = api.wait("web", resized, "resized")
+    status = container(after, "a")
+    assert status["resources"] == resources("200m", "128Mi")
+    assert status["allocatedResources"] == {"cpu": "200m", "memory": "128Mi"}
+    assert (status["restartCount"], identity(after)) == (0, identity(before))
+    for below in ("", identity(after)):
+        assert cgroup_file(joined, after, "cpu.cfs_quota_us", below) == "20000"
+        assert cgroup_file(joined, after, "cpu.shares", below) == "204"
+        assert cgroup_file(joined, after, "memory.limit_in_bytes", below) == str(128 * MI)
+    # Less than is in use: it says so, and leaves what is.
+    api.patch("web", change("200m", "10Ki"), "/resize")
+
+    def refused(pod: Object) -> bool:
+        return any(
+            one["type"] == "PodResizeInProgress" and one.get("reason") == "Error"
+            and "below current usage" in one["message"]
+            for one in pod["status"]["conditions"]
+        )  # fmt: skip
+
+    failed = api.wait("web", refused, "refused")
+    assert container(failed, "a")["resources"]["limits"]["memory"] == "128Mi"
+    # What was allocated outlives the kubelet; a new wish replaces it.
+    joined.kill()
+    joined.start()
+    api.patch("web", change("100m", "64Mi"), "/resize")
+    again = api.wait("web", resized, "resized back")
+    assert identity(again) == identity(before)
+    assert cgroup_file(joined, again, "memory.limit_in_bytes") == str(64 * MI)
+
+
+def test_a_resize_that_needs_a_restart_and_one_that_has_to_wait(
+    joined: KubeletProcess, api: Api, run: Run
+) -> None:
+    policy = [{"resourceName": "memory", "restartPolicy": "RestartContainer"}]
+    api.create(
+        bound("again", run("a", FOREVER, resources=resources("100m", "64Mi"), resizePolicy=policy))
+    )
+    before = api.wait_ready("again")
+    api.patch("again", change("100m", "96Mi"), "/resize")
+    after = api.wait("again", resized, "resized")
+    status = container(after, "a")
+    assert status["restartCount"] == 1
+    assert identity(after) != identity(before)
+    assert cgroup_file(joined, after, "memory.limit_in_bytes", identity(after)) == str(96 * MI)
+    api.patch("again", change("1000", "96Mi"), "/resize")
+
+    def deferred(pod: Object) -> bool:
+        return any(
+            one["type"] == "PodResizePending" and one["reason"] == "Deferred"
+            for one in pod["status"]["conditions"]
+        )
+
+    waiting = api.wait("again", deferred, "deferred")
+    assert container(waiting, "a")["allocatedResources"]["cpu"] == "100m"
+    api.patch("again", change("100m", "96Mi"), "/resize")
+    api.wait("again", resized, "taken back")
+
+
+def test_limits_of_storage_and_who_hides_in_the_hosts_file(
+    joined: KubeletProcess, api: Api, run: Run
+) -> None:
+    """CVE-2020-8557: what a pod writes to /etc/hosts is counted like everything else."""
+    fill = "head -c 3000000 /dev/zero > {}; sleep 1000"
+    limit = {"limits": {"ephemeral-storage": "2Mi"}}
+    api.create(
+        bound(
+            "full",
+            run("a", fill.format("/data/x"), volumeMounts=[{"name": "d", "mountPath": "/data"}]),
+            volumes=[{"name": "d", "emptyDir": {"sizeLimit": "1Mi"}}],
+        )
+    )
+    api.create(bound("hosts", run("a", fill.format("/etc/hosts"), resources=limit)))
+    api.create(bound("modest", run("a", FOREVER, resources=limit)))
+    messages = {
+        "full": 'Usage of EmptyDir volume "d" exceeds the limit "1Mi". ',
+        "hosts": "Pod ephemeral local storage usage exceeds the total limit of containers 2Mi. ",
+    }
+    for name, message in messages.items():
+        pod = api.wait(name, lambda one: one["status"].get("phase") == "Failed", "evicted", 30)
+        assert (pod["status"]["reason"], pod["status"]["message"]) == ("Evicted", message)
+    assert condition(api.wait_ready("modest"), "Ready") == "True"
+
+
+def test_logs_are_rotated_without_a_lost_line(joined: KubeletProcess, api: Api, run: Run) -> None:
+    joined.kill()
+    joined.flags = (*joined.flags, "--container-log-max-size=20Ki", "--container-log-max-files=4")
+    joined.start()
+    script = (
+        "i=0; while [ $i -lt 2000 ]; do i=$((i+1)); echo line $i; "
+        "[ $((i % 200)) = 0 ] && sleep 0.4; done; "
+    )
+    api.create(bound("loud", run("a", script + FOREVER)))
+    pod = api.wait_ready("loud")
+    directory = joined.logs / f"default_loud_{pod['metadata']['uid']}" / "a"
+
+    def numbers() -> list[int]:
+        found: list[int] = []
+        for path in sorted(directory.glob("0.log.*")):
+            data = path.read_bytes()
+            found += _numbers(gzip.decompress(data) if path.suffix == ".gz" else data)
+        return found + _numbers((directory / "0.log").read_bytes())
+
+    def last() -> bool:
+        lines = (directory / "0.log").read_bytes().splitlines()
+        return bool(lines) and lines[-1].endswith(b"line 2000")
+
+    wait_for(last, "the last line", 30)
+    kept = numbers()
+    assert kept == list(range(kept[0], 2001))
+    files = sorted(path.name for path in directory.iterdir())
+    assert 2 <= len(files) <= 4, files
+    assert sum(name.endswith(".gz") for name in files) >= 1, files
+    api.delete("loud")
+    api.wait_gone("loud")
+    assert not directory.exists()
+
+
+def _numbers(data: bytes) -> list[int]:
+    return [int(line.split()[-1]) for line in data.splitlines()]
