@@ -132,6 +132,8 @@ def _actions(core: Core) -> Actions:
     def publish(conditions: frozenset[str]) -> None:
         core.pressure.clear()
         core.pressure.update(conditions)
+        if core.presence is not None:
+            core.presence.report()
 
     def active() -> list[Pod]:
         resizes = core.tools.resizes

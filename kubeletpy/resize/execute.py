@@ -15,7 +15,7 @@ from kubeletpy.cri.client import CriClient, CriError
 from kubeletpy.cri.node import NodeFacts
 from kubeletpy.cri.resources import container_resources
 from kubeletpy.resources.cgroups import CgroupError, PodCgroups
-from kubeletpy.resources.limits import UNLIMITED, Limits, pod_cgroup_limits
+from kubeletpy.resources.limits import UNLIMITED, Limits
 from kubeletpy_common.cgroups import LinuxResources
 from kubeletpy_proto import cri_pb2
 
@@ -82,7 +82,7 @@ class Executor:
 
     def wanted(self, pod: Pod) -> Limits:
         """Return the limits that the cgroup of a pod shall have."""
-        return pod_cgroup_limits(pod, self.cgroups.policy)
+        return self.cgroups.wanted(pod)
 
     async def _set_pod(self, pod: Pod, sandbox_id: str, now: Limits, target: Limits) -> Limits:
         if (now.cpu_shares, now.cpu_quota_us, now.memory_bytes) == (

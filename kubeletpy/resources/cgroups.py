@@ -5,7 +5,7 @@ Containers' cgroups below a pod's are the runtime's.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from posixpath import dirname
 
@@ -52,6 +52,8 @@ class PodCgroups:
         self.layout = Layout(root, driver)
         self._hierarchy = hierarchy
         self._cpu_milli = cpu_milli
+        self.exclusive: Callable[[str], bool] = lambda uid: False
+        """Whether the pod of a uid has CPUs of its own; then it has no quota."""
         self._weights: dict[str, LinuxResources] = {}
 
     def path(self, pod: Pod) -> str:
@@ -76,19 +78,18 @@ class PodCgroups:
         """
         self._apply(GUARANTEED, resources)
 
-    def ensure(self, pod: Pod, *, exclusive_cpus: bool = False) -> str:
-        """Make the pod's cgroup with its limits, and return its path; called again it repairs.
-
-        Args:
-            pod: with the resources that it was allocated.
-            exclusive_cpus: containers of it have CPUs of their own: no quota.
-        """
+    def ensure(self, pod: Pod) -> str:
+        """Make the pod's cgroup with its limits, and return its path; called again it repairs."""
         path = self.path(pod)
         cgroup = self._hierarchy.cgroup(path)
         cgroup.create()
-        limits = pod_cgroup_limits(pod, self.policy, exclusive_cpus=exclusive_cpus)
-        cgroup.apply(self._resources(limits))
+        cgroup.apply(self._resources(self.wanted(pod)))
         return path
+
+    def wanted(self, pod: Pod) -> Limits:
+        """Return the limits that the pod's cgroup shall have."""
+        exclusive = self.exclusive(pod.metadata.uid)
+        return pod_cgroup_limits(pod, self.policy, exclusive_cpus=exclusive)
 
     def change(self, pod: Pod, resources: LinuxResources) -> None:
         """Change limits of the pod's cgroup while its containers run."""

@@ -15,6 +15,9 @@ from kubeletpy.api.events import NORMAL, WARNING
 from kubeletpy.api.pod import Pod
 from kubeletpy.api.quantity import Family, Quantity
 from kubeletpy.api.status import PodStatus
+from kubeletpy.cri.node import NodeFacts
+from kubeletpy.resize.coordinator import Policies
+from kubeletpy.resize.plan import RESTART
 from kubeletpy.settings import Settings
 from kubeletpy.settings.configuration import KubeletConfiguration
 from kubeletpy_common import logs
@@ -23,6 +26,7 @@ from kubeletpy_common.cgroups import Hierarchy
 from .allocatable import Reservations, cgroup_limits, enforced, less, reserved_cgroups
 from .cgroups import CgroupError, PodCgroups
 from .policy import NO_SWAP, QUOTA_PERIOD_US, ResourcePolicy
+from .swap import swap_behavior
 from .totals import Resources
 
 if TYPE_CHECKING:
@@ -114,7 +118,38 @@ def install(core: Core) -> None:
             resizes.finish(pod.metadata.uid)
 
     core.on_status.append(on_status)
+    one = core.settings.configuration
+    if resizes is not None:
+        resizes.policies = Policies(
+            static_cpus=one.cpu_manager_policy == "static",
+            static_memory=one.memory_manager_policy == "Static",
+            swap_fault=lambda before, after: swap_fault(before, after, core.facts),
+        )
     core.background.append(("node allocatable", lambda: enforce(core)))
+
+
+def swap_fault(before: Pod, after: Pod, node: NodeFacts) -> str:
+    """Return why a resize cannot be, "" if it can: swap is a share of the memory request (pure).
+
+    A container that restarts for it gets its new share.
+    """
+    version = node.cgroup_version
+    old = {one.name: one for one in (*before.spec.containers, *before.spec.init_containers)}
+    for new in (*after.spec.containers, *after.spec.init_containers):
+        same = new.resources.requests.get("memory") == (
+            old[new.name].resources.requests.get("memory")
+        )
+        restarts = any(
+            one.resource_name == "memory" and one.restart_policy == RESTART
+            for one in new.resize_policy
+        )
+        behaviors = {
+            swap_behavior(pod, one, node.resources, version)
+            for pod, one in ((before, old[new.name]), (after, new))
+        }
+        if not (same or restarts) and behaviors != {NO_SWAP}:
+            return "In-place resize of containers with swap is not supported."
+    return ""
 
 
 async def enforce(core: Core) -> None:

@@ -154,21 +154,24 @@ class MountCgroups(Record):
         holder = m.fsmount(tmpfs, m.MOUNT_ATTR_NOSUID | m.MOUNT_ATTR_NODEV | m.MOUNT_ATTR_NOEXEC)
         m.attach(holder, target)
         for controllers in hierarchies:
-            self._add(holder, controllers)
+            # Version 2 beside them has no controllers. As with runc it is not shown: who finds it
+            # takes the machine for one whose limits are there.
+            if controllers:
+                self._add(holder, controllers)
         m.set_mount_attributes(holder, attr_set=self.options.attr_set)
         os.close(target)
 
     def _add(self, holder: int, controllers: str) -> None:
-        name = controllers.removeprefix("name=") or "unified"
+        name = controllers.removeprefix("name=")
         os.mkdir(name, 0o755, dir_fd=holder)
-        words = controllers.split(",") if controllers else []
+        words = controllers.split(",")
         parameters = tuple(
             (key, value if equals else None)
             for key, equals, value in (word.partition("=") for word in words)
         )
         options = MountOptions(attr_set=self.options.attr_set, parameters=parameters)
         child = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=holder)
-        mount_fd = make_file_system("cgroup" if controllers else "cgroup2", options)
+        mount_fd = make_file_system("cgroup", options)
         m.attach(mount_fd, child)
         os.close(child)
         os.close(mount_fd)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from kubeletpy_common.cgroups import detect
 from kubeletpy_proto import cri_pb2 as cri
 from tests.root.runtime.cri.node import SLEEP, Node
 from tests.support.ociimage import Directory, File
@@ -148,6 +149,9 @@ def test_the_host_is_not_to_be_seen(node: Node) -> None:
             "mkdir $d/evil 2>/dev/null && echo made $d/evil; done; true"
         )
         assert node.shell(container, write) == ""
+        # Version 2 only where the limits are in it.
+        second = node.shell(container, "grep -c ' cgroup2 ' /proc/mounts || true")
+        assert second == ("1" if detect().version == 2 else "0")
         # What is executed has a cgroup of its own below the container's, which is all it sees.
         others = "grep -vE ':/(exec-[0-9]+)?$' /proc/self/cgroup || echo none"
         assert node.shell(container, others) == "none"

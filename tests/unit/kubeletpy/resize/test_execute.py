@@ -13,7 +13,7 @@ from kubeletpy.cri.node import NodeFacts
 from kubeletpy.resize.execute import Executor, ResizeError, find
 from kubeletpy.resize.plan import Amounts, ContainerResize, Resize, amounts
 from kubeletpy.resources.cgroups import CgroupError, PodCgroups
-from kubeletpy.resources.limits import Limits
+from kubeletpy.resources.limits import Limits, pod_cgroup_limits
 from kubeletpy.resources.policy import ResourcePolicy
 from kubeletpy_common.cgroups import CgroupStats, LinuxResources, MemoryStats
 from kubeletpy_proto import cri_pb2
@@ -52,6 +52,9 @@ class Journal:
     async def container_stats(self, container_id: str) -> cri_pb2.ContainerStats:
         usage = cri_pb2.UInt64Value(value=self.used)
         return cri_pb2.ContainerStats(memory=cri_pb2.MemoryUsage(usage_bytes=usage))
+
+    def wanted(self, pod: Pod) -> Limits:
+        return pod_cgroup_limits(pod, self.policy)
 
     def usage(self, pod: Pod) -> CgroupStats:
         return CgroupStats(0, memory=MemoryStats(self.used, self.used, 0, 0, 0, None, None))
