@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,14 +15,21 @@ from kubeletpy.api.pod import Pod
 from kubeletpy.api.status import PodCondition
 from kubeletpy.cri.client import CriError
 from kubeletpy.pods.state import Terminal
-from kubeletpy.resources.cgroups import PodCgroups
+from kubeletpy.resources.cgroups import CgroupError, PodCgroups
 from kubeletpy_common import logs
 
-from .manager import Actions, EvictionManager
+from .manager import HOUSEKEEPING, Actions, EvictionManager
 from .measuring import Meter, Places, find_places, in_use, observe
 from .notices import SYSTEM_PRESSURE, Notices
 from .ranking import REASON
-from .signals import Observation, Signal, parse_thresholds, resource_of, with_container_fs
+from .signals import (
+    Observation,
+    Signal,
+    Threshold,
+    parse_thresholds,
+    resource_of,
+    with_container_fs,
+)
 from .usage import Disks, PodUsage
 
 if TYPE_CHECKING:
@@ -39,10 +47,15 @@ class NodeMeasure:
         self._cgroups = cgroups
         self._places = places
         self.disks: Disks = places.disks
+        self.observed: Callable[[], None] | None = None
+        """Called after each observation."""
 
     async def observe(self) -> Mapping[Signal, Observation]:
         """Return the value of each signal."""
-        return await asyncio.to_thread(observe, self._places, self._cgroups)
+        found = await asyncio.to_thread(observe, self._places, self._cgroups)
+        if self.observed is not None:
+            self.observed()
+        return found
 
     async def usages(self, pods: Sequence[Pod], *, storage: bool) -> dict[str, PodUsage]:
         """Return what pods use, by uid."""
@@ -83,9 +96,10 @@ async def _run(core: Core) -> None:
     places = await _places(core)
     disks = places.disks
     thresholds = with_container_fs(thresholds, image_fs=disks.image_fs, split=disks.split)
+    measure = NodeMeasure(Meter(core.cri, core.cgroups, core.facts), core.cgroups, places)
     manager = EvictionManager(
         thresholds,
-        NodeMeasure(Meter(core.cri, core.cgroups, core.facts), core.cgroups, places),
+        measure,
         _actions(core),
         core.recorder,
         transition=one.eviction_pressure_transition_period,
@@ -98,7 +112,7 @@ async def _run(core: Core) -> None:
     notices = Notices(manager.ring)
     try:
         notices.start()
-        _watch(core, notices, manager)
+        _watch(core, notices, manager, measure)
         await manager.run()
     finally:
         notices.close()
@@ -150,26 +164,49 @@ def _actions(core: Core) -> Actions:
     return Actions(active=active, evict=evict, reclaim=reclaim, publish=publish)
 
 
-def _watch(core: Core, notices: Notices, manager: EvictionManager) -> None:
+def _watch(core: Core, notices: Notices, manager: EvictionManager, measure: NodeMeasure) -> None:
     """Have the kernel tell of pressure where it can."""
     stalls = notices.stall(SYSTEM_PRESSURE)
     pods = core.cgroups.directory("memory")
-    thresholds = False
     if core.hierarchy.version == 2 and pods is not None:
         stalls = notices.stall(pods / "memory.pressure") or stalls
     elif core.hierarchy.version == 1 and pods is not None:
-        thresholds = _memory_threshold(core, notices, manager, pods)
+        measure.observed = _MemoryThreshold(core.cgroups, notices, manager.thresholds, pods).rearm
     logs.event(
         _log, logging.INFO, "eviction manager started", pressure_stalls=stalls,
-        memory_thresholds=thresholds, thresholds=[str(one.signal) for one in manager.thresholds],
+        memory_thresholds=measure.observed is not None,
+        thresholds=[str(one.signal) for one in manager.thresholds],
     )  # fmt: skip
 
 
-def _memory_threshold(core: Core, notices: Notices, manager: EvictionManager, pods: Path) -> bool:
-    """Set v1's threshold of the memory of all pods: limit less threshold, plus what is cache."""
-    for one in manager.thresholds:
-        memory = core.cgroups.all_usage().memory
-        if one.signal is Signal.ALLOCATABLE_MEMORY and memory is not None and memory.limit:
-            cache = memory.usage - in_use(memory)
-            return notices.memory(pods, memory.limit - one.value.of(memory.limit) + cache)
-    return False
+class _MemoryThreshold:
+    """Version 1's notice that all pods together use more than a hard threshold leaves them.
+
+    What the kernel compares includes page cache, so it is set anew as the cache changes.
+    """
+
+    def __init__(
+        self, cgroups: PodCgroups, notices: Notices, thresholds: Sequence[Threshold], pods: Path
+    ) -> None:
+        self._cgroups = cgroups
+        self._notices = notices
+        self._pods = pods
+        self._value = next(
+            (one.value for one in thresholds if one.signal is Signal.ALLOCATABLE_MEMORY), None
+        )
+        self._set_at = 0.0
+
+    def rearm(self) -> None:
+        """Set it for the cache of this moment, unless that was done a moment ago."""
+        if self._value is None or time.monotonic() - self._set_at < HOUSEKEEPING:
+            return
+        try:
+            memory = self._cgroups.all_usage().memory
+        except CgroupError:
+            return
+        if memory is None or not memory.limit:
+            return
+        cache = memory.usage - in_use(memory)
+        usage = memory.limit - self._value.of(memory.limit) + cache
+        if self._notices.memory(self._pods, usage):
+            self._set_at = time.monotonic()
