@@ -237,19 +237,6 @@ class PodManager:
         if worker is not None:
             worker.wake()
 
-    def conclude(
-        self,
-        uid: str,
-        terminal: Terminal,
-        *,
-        grace: int | None = None,
-        disruption: PodCondition | None = None,
-    ) -> None:
-        """End all containers of a pod for good; see `PodWorker.conclude`."""
-        worker = self._by_uid.get(uid)
-        if worker is not None:
-            worker.conclude(terminal, grace=grace, disruption=disruption)
-
     def running_logs(self) -> list[tuple[str, str]]:
         """Return id and log file of each running container."""
         return [pair for worker in self._by_uid.values() for pair in worker.running_logs()]
