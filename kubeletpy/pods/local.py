@@ -352,12 +352,5 @@ class LocalEnvironment:
         """Remove the log file of a removed container; only below the pod's log directory."""
         directory = pod_log_directory(pod, self._node)
         file = Path(path)
-
-        def work() -> None:
-            remove_links(self._node.pod_logs, pod, file)
-            remove_all(file)
-
         if file.is_absolute() and file.parent.parent == directory and ".." not in file.parts:
-            work = file.unlink
-            await self._run(pod, "removing a log", lambda: work(missing_ok=True))
-            await self._run(pod, "removing a log", work)
+            await self._run(pod, "removing a log", lambda: remove_all(file))
