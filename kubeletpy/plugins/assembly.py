@@ -119,12 +119,9 @@ def install(core: Core) -> None:
     core.environment.configurers.append(resources.configure)
     core.environment.released.append(resources.release)
     core.admitters.append(resources.admit)
-    cpus = affinity.cpus
-    if cpus is not None:
-        core.cgroups.exclusive = lambda uid: uid in cpus.state.entries
     core.environment.swept.append(resources.swept)
     if core.settings.feature(NO_QUOTA):
-        core.environment.exclusive_cpus = resources.exclusive_cpus
+        core.cgroups.exclusive = resources.exclusive_cpus
     registration = RegistrationServer(directory, devices)
     answers = Resources(core.manager.pods, devices, affinity.cpus, affinity.memory)
     pod_resources = PodResourcesServer(root / POD_RESOURCES, answers)

@@ -60,7 +60,6 @@ class LocalEnvironment:
             created, and adds to it; raises ContainerFault.
         released: each is called with the UID of a pod of which nothing runs any more, for good.
         swept: each is called once with the UIDs of all pods that there are.
-        exclusive_cpus: whether containers of a pod have CPUs of their own.
     """
 
     def __init__(
@@ -83,7 +82,6 @@ class LocalEnvironment:
         self.configurers: list[Configurer] = []
         self.released: list[Callable[[str], None]] = []
         self.swept: list[Callable[[Collection[str]], None]] = []
-        self.exclusive_cpus: Callable[[Pod], bool] = lambda _: False
 
     def admit(self, pod: Pod) -> None:
         """Count the pod among those of the node."""
@@ -143,10 +141,8 @@ class LocalEnvironment:
             EnvironmentFault: something of it cannot be had, for now.
         """
 
-        exclusive = self.exclusive_cpus(pod)
-
         def work() -> None:
-            self._cgroups.ensure(pod, exclusive_cpus=exclusive)
+            self._cgroups.ensure(pod)
             self._volumes.files.prepare_directories(pod)
             if pod.spec.host_users is False:
                 self._users.ensure(pod.metadata.uid)

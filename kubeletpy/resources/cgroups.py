@@ -52,8 +52,8 @@ class PodCgroups:
         self.layout = Layout(root, driver)
         self._hierarchy = hierarchy
         self._cpu_milli = cpu_milli
-        self.exclusive: Callable[[str], bool] = lambda uid: False
-        """Whether the pod of a uid has CPUs of its own; then it has no quota."""
+        self.exclusive: Callable[[Pod], bool] = lambda pod: False
+        """Whether containers of a pod have CPUs of their own; then it has no quota."""
         self._weights: dict[str, LinuxResources] = {}
 
     def path(self, pod: Pod) -> str:
@@ -88,7 +88,7 @@ class PodCgroups:
 
     def wanted(self, pod: Pod) -> Limits:
         """Return the limits that the pod's cgroup shall have."""
-        exclusive = self.exclusive(pod.metadata.uid)
+        exclusive = self.exclusive(pod)
         return pod_cgroup_limits(pod, self.policy, exclusive_cpus=exclusive)
 
     def change(self, pod: Pod, resources: LinuxResources) -> None:
