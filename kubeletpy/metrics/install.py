@@ -29,7 +29,7 @@ from kubeletpy.stats.node import Filesystem
 from .instruments import Instruments, operation_type
 from .starts import Starts
 
-VERSION = "v1.36.0"
+VERSION = "v1.36.2"
 _METHODS = frozenset(("OPTIONS", "GET", "HEAD", "POST", "PUT", "DELETE", "TRACE", "CONNECT"))
 _PATHS = frozenset(
     """healthz pods stats metrics metrics/cadvisor metrics/probes metrics/resource metrics/slis run

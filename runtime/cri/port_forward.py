@@ -22,7 +22,7 @@ _LOOPBACKS = ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1"))
 async def port_forward(
     runtime: Runtime, request: cri.PortForwardRequest
 ) -> cri.PortForwardResponse:
-    """Return the URL; the ports are those that the client names on its streams.
+    """Return the URL; ports are named on the client's streams, or in the request.
 
     Raises:
         InvalidRequestError: a port is none.
@@ -40,7 +40,7 @@ async def port_forward(
         _check_ready(pod)
         return await _connect(pod, port)
 
-    forward = ForwardRequest(subject=pod.id, connect=connect)
+    forward = ForwardRequest(subject=pod.id, connect=connect, ports=tuple(request.port))
     return cri.PortForwardResponse(url=runtime.streaming.issue(forward))
 
 

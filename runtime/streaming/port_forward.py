@@ -33,10 +33,12 @@ class ForwardRequest:
     Attributes:
         subject: id of the pod, for the log.
         connect: connects to a port inside the pod; raises OSError.
+        ports: named in the request, for clients whose streams do not name them.
     """
 
     subject: str
     connect: Connect
+    ports: tuple[int, ...] = ()
     kind: str = field(default="portforward", init=False)
 
 

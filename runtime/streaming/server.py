@@ -18,9 +18,10 @@ from aiohttp import web
 from kubeletpy_common.logs import event
 from kubeletpy_common.upgrades import Upgraded, switching, take_over
 from runtime.config import StreamingSettings
-from runtime.streaming import port_forward, remote_spdy, websocket
+from runtime.streaming import port_channels, port_forward, remote_spdy, websocket
 from runtime.streaming.carriers import Tunnel
 from runtime.streaming.commands import CommandClient, CommandRequest, converse
+from runtime.streaming.port_channels import ChannelForwarder
 from runtime.streaming.port_forward import ForwardRequest, PortForwarder
 from runtime.streaming.status import Outcome
 from runtime.streaming.tokens import Tokens
@@ -187,19 +188,26 @@ class StreamingServer:
     async def _forward_by_websocket(
         self, request: ForwardRequest, http: web.Request
     ) -> web.StreamResponse:
+        # Channels without a port would carry nothing.
+        channels = port_channels.PROTOCOLS if request.ports else ()
+        known = (port_forward.TUNNEL_PROTOCOL, *channels)
+        offered = http.headers.get("Sec-WebSocket-Protocol", "")
+        if not any(name.strip() in known for name in offered.split(",")):
+            text = f"port-forward by WebSocket speaks {', '.join(known)} only\n"
+            raise web.HTTPForbidden(text=text)
         socket = web.WebSocketResponse(
-            protocols=(port_forward.TUNNEL_PROTOCOL,),
+            protocols=known,
             max_msg_size=websocket.MAX_MESSAGE,
             compress=False,
             timeout=_SHUTDOWN_SECONDS,
         )
-        offered = http.headers.get("Sec-WebSocket-Protocol", "")
-        if port_forward.TUNNEL_PROTOCOL not in [name.strip() for name in offered.split(",")]:
-            text = f"port-forward by WebSocket speaks {port_forward.TUNNEL_PROTOCOL} only\n"
-            raise web.HTTPForbidden(text=text)
         await socket.prepare(http)
-        forwarder = PortForwarder(Tunnel(socket), request, self._settings)
-        await self._run(request, port_forward.TUNNEL_PROTOCOL, forwarder.serve())
+        forwarder: PortForwarder | ChannelForwarder
+        if socket.ws_protocol == port_forward.TUNNEL_PROTOCOL:
+            forwarder = PortForwarder(Tunnel(socket), request, self._settings)
+        else:
+            forwarder = ChannelForwarder(socket, request, self._settings)
+        await self._run(request, socket.ws_protocol or "", forwarder.serve())
         return socket
 
     async def _command(self, request: CommandRequest, client: CommandClient) -> None:
