@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from kubeletpy.cri import labels
+from kubeletpy_proto import cri_pb2
 from tests.root.kubeletpy.engine.process import (
     NODE,
     KubeletProcess,
     condition,
     container,
+    manifest,
     wait_for,
 )
 from tests.root.runtime.cri.node import Node
@@ -24,6 +29,7 @@ pytestmark = pytest.mark.root
 Run = Callable[..., dict[str, Any]]
 FOREVER = "trap 'exit 0' TERM; while :; do sleep 1000 & wait; done"
 PROBED = {"exec": {"command": ["true"]}, "periodSeconds": 1}
+PODS, ROUNDS = 50, int(os.environ.get("KUBELETPY_RESTART_ROUNDS", "20"))
 
 
 @pytest.fixture
@@ -52,9 +58,51 @@ def identities(api: Api) -> dict[str, list[tuple[str, int]]]:
     }
 
 
+def events_of_pods(api: Api) -> int:
+    found = api.must("GET", "/api/v1/namespaces/default/events")["items"]
+    return sum(one["count"] for one in found if one["involvedObject"]["kind"] == "Pod")
+
+
 def all_ready(api: Api, count: int) -> bool:
     found = api.must("GET", "/api/v1/namespaces/default/pods")["items"]
     return len(found) == count and all(condition(pod, "Ready") == "True" for pod in found)
+
+
+@pytest.mark.timeout(600)
+def test_restarts_and_crashes_of_the_kubelet_are_not_noticed(
+    joined: KubeletProcess, api: Api, run: Run
+) -> None:
+    joined.stop()
+    joined.start(terminate=False)
+    for number in range(PODS):
+        probe = {"readinessProbe": PROBED} if number % 2 else {}
+        api.create(bound(f"p{number}", run("a", FOREVER, **probe), dnsPolicy="Default"))
+    wait_for(lambda: all_ready(api, PODS), "all pods to be ready", 120)
+    before = identities(api)
+    # The events of the starts are on their way still.
+    quiet = wait_for(lambda: _settled(api), "events to be written", 60)
+    with api.watch() as versions:
+        for number in range(ROUNDS):
+            joined.kill()
+            joined.start(terminate=False)
+            wait_for(lambda: len(joined.pods()) == PODS, "the pods to be adopted")
+            assert joined.stop() == 0
+            joined.start(terminate=number == ROUNDS - 1)
+            wait_for(lambda: len(joined.pods()) == PODS, "the pods to be adopted")
+        assert identities(api) == before
+        unready = [
+            (event["type"], event["object"]["metadata"]["name"])
+            for event in versions
+            if event["type"] == "DELETED" or condition(event["object"], "Ready") != "True"
+        ]
+    assert unready == []
+    assert events_of_pods(api) == quiet
+
+
+def _settled(api: Api) -> int:
+    """Return the number of events of pods once each has those of its start."""
+    found = events_of_pods(api)
+    return found if found >= 3 * PODS else 0
 
 
 @pytest.mark.parametrize("mode", [Mode.AWAY, Mode.BROKEN, Mode.SLOW, Mode.FORGETFUL])
@@ -96,6 +144,59 @@ def restarts(kubelet: KubeletProcess, name: str) -> int:
             status = container(pod, "a")
             return int(status["restartCount"]) if "running" in status["state"] else 0
     return 0
+
+
+def test_500_edits_of_a_static_pod_leave_one_instance(
+    joined: KubeletProcess, faults: Faults, api: Api, node: Node, run: Run
+) -> None:
+    """Whatever version it is of, and whatever the API server does meanwhile."""
+    shared = joined.directory / "shared"
+    shared.mkdir()
+    volumes = [{"name": "s", "hostPath": {"path": str(shared), "type": "Directory"}}]
+    script = f"echo $V >>/shared/ran; {FOREVER}"
+    modes = (Mode.AWAY, Mode.THROUGH, Mode.BROKEN, Mode.THROUGH, Mode.FORGETFUL)
+    for number in range(500):
+        if number % 50 == 0:
+            faults.switch(modes[number // 50 % len(modes)])
+        one = run(
+            "a", script, env=[{"name": "V", "value": str(number)}],
+            volumeMounts=[{"name": "s", "mountPath": "/shared"}],
+        )  # fmt: skip
+        joined.write("edited", manifest("edited", one, volumes=volumes))
+        assert running(node, f"edited-{NODE}") <= 1
+        if number % 50 == 49:
+            # Let one of them come to run, so that there is something to end.
+            at = str(number)
+            wait_for(lambda at=at: ran_last(shared) == at, "the version to run")  # type: ignore[misc]
+    faults.switch(Mode.THROUGH)
+    found = api.wait(
+        f"edited-{NODE}",
+        lambda pod: (
+            pod["spec"]["containers"][0]["env"][0]["value"] == "499"
+            and condition(pod, "Ready") == "True"
+        ),
+        "mirrored",
+        60,
+    )
+    assert container(found, "a")["restartCount"] == 0
+    assert running(node, f"edited-{NODE}") == 1
+    numbers = [int(text) for text in (shared / "ran").read_text().split()]
+    assert numbers == sorted(numbers)
+
+
+def ran_last(shared: Path) -> str:
+    """Return the version that started last."""
+    ran = shared / "ran"
+    return ran.read_text().split()[-1] if ran.exists() else ""
+
+
+def running(node: Node, name: str) -> int:
+    """Return how many containers of a pod run, as the runtime says."""
+    state = cri_pb2.ContainerStateValue(state=cri_pb2.CONTAINER_RUNNING)
+    selector = {labels.POD_NAME: name}
+    wanted = cri_pb2.ContainerFilter(state=state, label_selector=selector)
+    request = cri_pb2.ListContainersRequest(filter=wanted)
+    return len(node.runtime.ListContainers(request, timeout=20).containers)
 
 
 def test_the_runtime_is_killed_and_comes_back(
