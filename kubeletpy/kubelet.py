@@ -372,7 +372,8 @@ class Kubelet:
         root = self._settings.root_dir
         remove_made(hierarchy, root)
         remove_sockets(root)
-        for name in (_CHECKPOINTS, "pods"):
+        records = [f"image_manager/{name}" for name in ("pulling", "pulled")]
+        for name in (_CHECKPOINTS, "pods", *records, "image_manager"):
             with contextlib.suppress(OSError):
                 (root / name).rmdir()
         return True

@@ -46,10 +46,13 @@ class Step:
         """Run the command with its output on ours; return whether it succeeded in time."""
         say(f"\n== {self.title}")
         begun = time.monotonic()
+        environment = {**os.environ, **self.environment}
+        # Hundreds of daemons are started: each would compile all its modules again.
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
         process = subprocess.Popen(
             self.command,
             cwd=CHECKOUT,
-            env={**os.environ, **self.environment},
+            env=environment,
             stdin=subprocess.DEVNULL,
         )
         try:

@@ -53,7 +53,6 @@ def joined(node: Node, api: Api, machine: None, tmp_path_factory: Any) -> Iterat
         f"--kubeconfig={kubeconfig}",
         "--node-ip=127.0.0.1",
         f"--client-ca-file={authority}",
-        f"--cert-dir={process.directory}/pki",
     )
     process.start()
     yield process

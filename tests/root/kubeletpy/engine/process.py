@@ -61,6 +61,7 @@ class KubeletProcess:
                 ["nsenter", f"--net={self.place.netns}", sys.executable, "-m",
                  "kubeletpy.kubelet_main", f"--root-dir={self.root}",
                  f"--pod-manifest-path={self.manifests}", f"--pod-logs-dir={self.logs}",
+                 f"--cert-dir={self.directory}/pki",
                  f"--cgroup-root={self.cgroup_root}", f"--hostname-override={NODE}",
                  f"--container-runtime-endpoint=unix://{self.place.socket}",
                  *flags],

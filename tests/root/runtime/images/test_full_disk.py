@@ -103,8 +103,12 @@ async def refused(store: ImageStore, name: str, *words: str) -> None:
     before = store.list(), store.content.digests(), directories(store)
     with pytest.raises(NoSpace) as caught:
         await store.pull(name)
-    for word in ("No space left", "remove images", *words):
-        assert word in str(caught.value)
+    said = str(caught.value)
+    # The kernel's words or SQLite's, by which of them came to write first.
+    assert "No space left" in said or "disk is full" in said
+    assert "remove images" in said
+    if "image database" not in said:
+        assert all(word in said for word in words)
     assert (store.list(), store.content.digests(), directories(store)) == before
     assert os.listdir(store.root / "content/ingest") == []
 
