@@ -33,7 +33,7 @@ IN_FLIGHT = 32
 """Requests about pods at a time."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 10.0
 """Seconds between attempts: the first, doubled each time, and the longest."""
-STARTING = 0.1
+STARTING = 0.2
 """Seconds for which a status waits that says no more than that a pod is being started."""
 LAST_WORDS = 5.0
 """Seconds for which the last status of a pod is waited for that nobody deleted."""
