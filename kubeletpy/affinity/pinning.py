@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 from kubeletpy.api.container import Container
 from kubeletpy.api.pod import Pod
@@ -34,7 +35,80 @@ _LONGEST_MAKING = 60.0
 """Seconds after which a container whose configuration was given out is not expected any more."""
 
 
-class CpuProvider:
+_Policy = TypeVar("_Policy", StaticCpus, StaticMemory)
+
+
+class _Provider(ABC, Generic[_Policy]):
+    """A static policy as a provider: what it gives is written down before it is used."""
+
+    restores = True
+
+    def __init__(self, policy: _Policy, directory: Path, file: str) -> None:
+        self.policy: _Policy = policy
+        self._directory = directory
+        self._file = file
+
+    def hints(self, pod: Pod, container: Container) -> ResourceHints:
+        """Return which NUMA nodes could serve a container."""
+        return self.policy.hints(pod, container)
+
+    def pod_hints(self, pod: Pod) -> ResourceHints:
+        """Return which NUMA nodes could serve a whole pod."""
+        return self.policy.pod_hints(pod)
+
+    async def allocate(self, pod: Pod, container: Container, hint: Hint) -> None:
+        """Give a container what it asks for.
+
+        Raises:
+            AllocationError: there is not enough, or the state cannot be written.
+        """
+        if self._give(pod, container, hint):
+            self._save()
+            self._changed()
+
+    def holds(self, uid: str) -> bool:
+        """Whether a pod has something of its own."""
+        return uid in self.policy.state.entries
+
+    def settle(self, pod: Pod) -> None:
+        """Forget what could be used again."""
+        self.policy.settle(pod.metadata.uid)
+
+    def release(self, uid: str) -> None:
+        """Take back what a pod has."""
+        names = list(self.policy.state.entries.get(uid, ()))
+        for name in names:
+            self.policy.release(uid, name)
+        if names:
+            try:
+                self._save()
+            except AllocationError as error:
+                # Written with the next change; until then a restart would keep it reserved.
+                logs.event(_log, logging.ERROR, "state not written", reason=str(error))
+            self._changed()
+
+    def _save(self) -> None:
+        try:
+            self._write()
+        except OSError as error:
+            raise AllocationError(
+                f"cannot write {self._directory / self._file}: {error}; free space on that disk"
+            ) from error
+
+    def _changed(self) -> None:
+        """Tell whom it concerns; nobody by default."""
+        return
+
+    @abstractmethod
+    def _give(self, pod: Pod, container: Container, hint: Hint) -> bool:
+        """Let the policy decide; return whether its state changed."""
+
+    @abstractmethod
+    def _write(self) -> None:
+        """Write the policy's state."""
+
+
+class CpuProvider(_Provider[StaticCpus]):
     """The static CPU policy as a provider.
 
     Args:
@@ -43,60 +117,21 @@ class CpuProvider:
         changed: called when the CPUs of a running container may have changed.
     """
 
-    restores = True
-
     def __init__(self, policy: StaticCpus, directory: Path, changed: Callable[[], None]) -> None:
-        self.policy = policy
-        self._directory = directory
-        self._changed = changed
+        super().__init__(policy, directory, cpu_state.FILE)
+        self._tell = changed
 
-    def hints(self, pod: Pod, container: Container) -> ResourceHints:
-        """Return which NUMA nodes could serve a container."""
-        return self.policy.hints(pod, container)
+    def _changed(self) -> None:
+        self._tell()
 
-    def pod_hints(self, pod: Pod) -> ResourceHints:
-        """Return which NUMA nodes could serve a whole pod."""
-        return self.policy.pod_hints(pod)
+    def _give(self, pod: Pod, container: Container, hint: Hint) -> bool:
+        return self.policy.allocate(pod, container, hint.mask)
 
-    async def allocate(self, pod: Pod, container: Container, hint: Hint) -> None:
-        """Give a container its CPUs.
-
-        Raises:
-            AllocationError: there are not enough, or the state cannot be written.
-        """
-        if self.policy.allocate(pod, container, hint.mask):
-            self._save()
-            self._changed()
-
-    def holds(self, uid: str) -> bool:
-        """Whether a pod has CPUs of its own."""
-        return uid in self.policy.state.entries
-
-    def settle(self, pod: Pod) -> None:
-        """Forget what could be used again."""
-        self.policy.settle(pod.metadata.uid)
-
-    def release(self, uid: str) -> None:
-        """Take the CPUs of a pod back."""
-        names = list(self.policy.state.entries.get(uid, ()))
-        for name in names:
-            self.policy.release(uid, name)
-        if names:
-            try:
-                self._save()
-            except AllocationError as error:
-                # Written with the next change; until then a restart would keep them reserved.
-                logs.event(_log, logging.ERROR, "state not written", reason=str(error))
-            self._changed()
-
-    def _save(self) -> None:
-        try:
-            cpu_state.save(self._directory, self.policy.state)
-        except OSError as error:
-            raise AllocationError(f"cannot write {cpu_state.FILE}: {error}") from error
+    def _write(self) -> None:
+        cpu_state.save(self._directory, self.policy.state)
 
 
-class MemoryProvider:
+class MemoryProvider(_Provider[StaticMemory]):
     """The Static memory policy as a provider.
 
     Args:
@@ -104,53 +139,14 @@ class MemoryProvider:
         directory: of the state file.
     """
 
-    restores = True
-
     def __init__(self, policy: StaticMemory, directory: Path) -> None:
-        self.policy = policy
-        self._directory = directory
+        super().__init__(policy, directory, memory_state.FILE)
 
-    def hints(self, pod: Pod, container: Container) -> ResourceHints:
-        """Return which NUMA nodes could serve a container."""
-        return self.policy.hints(pod, container)
+    def _give(self, pod: Pod, container: Container, hint: Hint) -> bool:
+        return self.policy.allocate(pod, container, hint)
 
-    def pod_hints(self, pod: Pod) -> ResourceHints:
-        """Return which NUMA nodes could serve a whole pod."""
-        return self.policy.pod_hints(pod)
-
-    async def allocate(self, pod: Pod, container: Container, hint: Hint) -> None:
-        """Give a container its memory.
-
-        Raises:
-            AllocationError: there is not enough, or the state cannot be written.
-        """
-        if self.policy.allocate(pod, container, hint):
-            self._save()
-
-    def holds(self, uid: str) -> bool:
-        """Whether a pod has memory of its own."""
-        return uid in self.policy.state.entries
-
-    def settle(self, pod: Pod) -> None:
-        """Forget what could be used again."""
-        self.policy.settle(pod.metadata.uid)
-
-    def release(self, uid: str) -> None:
-        """Take the memory of a pod back."""
-        names = list(self.policy.state.entries.get(uid, ()))
-        for name in names:
-            self.policy.release(uid, name)
-        if names:
-            try:
-                self._save()
-            except AllocationError as error:
-                logs.event(_log, logging.ERROR, "state not written", reason=str(error))
-
-    def _save(self) -> None:
-        try:
-            memory_state.save(self._directory, self.policy.state, self.policy.machine)
-        except OSError as error:
-            raise AllocationError(f"cannot write {memory_state.FILE}: {error}") from error
+    def _write(self) -> None:
+        memory_state.save(self._directory, self.policy.state, self.policy.machine)
 
 
 class _Runtime(Protocol):

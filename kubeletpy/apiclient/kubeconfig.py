@@ -11,7 +11,7 @@ import binascii
 import ssl
 import tempfile
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -43,10 +43,10 @@ class Access:
     server: str
     ca: bytes = b""
     certificate: bytes = b""
-    key: bytes = b""
+    key: bytes = field(default=b"", repr=False)
     certificate_file: Path | None = None
     key_file: Path | None = None
-    token: str = ""
+    token: str = field(default="", repr=False)
     token_file: Path | None = None
     server_name: str = ""
     insecure: bool = False

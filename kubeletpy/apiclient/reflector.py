@@ -26,6 +26,9 @@ _TOO_SHORT = 1.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 10.0
 """Seconds between attempts: the first, doubled each time, and the longest."""
 
+EXPIRED_AGAIN = 1.0
+"""Seconds before a list whose predecessor was out of date at once: such a server is not pressed."""
+
 
 @dataclass(frozen=True, slots=True)
 class Synced:
@@ -67,7 +70,7 @@ class Reflector:
         self._version = ""
         self._fresh = False
         self._pause = FIRST_PAUSE
-        self._kind: tuple[str, str] = ("", "")
+        self._expired_at = float("-inf")
         self.error: ApiError | None = None
         """Why it is not connected at the moment; None if it is."""
 
@@ -136,9 +139,11 @@ class Reflector:
     async def _failed(self, error: ApiError) -> None:
         if error.expired:
             self._version, self._fresh = "", True
-            if self.error is None:
-                self.error = error
+            before, self._expired_at = self._expired_at, time.monotonic()
+            if self._expired_at - before > LONGEST_PAUSE:
+                # Usual after a while without news: the next list is the answer to it.
                 return
+            self._pause = max(self._pause, EXPIRED_AGAIN)
         if self.error is None or str(self.error) != str(error):
             logs.event(
                 _log, logging.WARNING, "watch of the API server broke; it is resumed",

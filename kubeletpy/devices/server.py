@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import re
@@ -13,7 +12,7 @@ import grpc
 import grpc.aio
 
 from kubeletpy.plugins.channels import PluginError
-from kubeletpy.plugins.sockets import listen
+from kubeletpy.plugins.sockets import SocketServer, listen
 from kubeletpy.plugins.watcher import PluginRefused
 from kubeletpy_common import logs
 from kubeletpy_proto import deviceplugin_pb2, deviceplugin_pb2_grpc
@@ -93,7 +92,7 @@ class DeviceHandler:
         await self._manager.disconnect(name)
 
 
-class RegistrationServer(deviceplugin_pb2_grpc.RegistrationServicer):
+class RegistrationServer(SocketServer, deviceplugin_pb2_grpc.RegistrationServicer):
     """The kubelet's side of ``v1beta1.Registration``.
 
     Args:
@@ -102,11 +101,11 @@ class RegistrationServer(deviceplugin_pb2_grpc.RegistrationServicer):
     """
 
     def __init__(self, directory: Path, manager: DeviceManager) -> None:
+        super().__init__()
         self._directory = directory
         self._manager = manager
-        self._server: grpc.aio.Server | None = None
 
-    async def start(self) -> None:
+    async def listening(self) -> grpc.aio.Server:
         """Listen; sockets of the time before are removed, by which plug-ins see a new kubelet.
 
         Raises:
@@ -117,25 +116,7 @@ class RegistrationServer(deviceplugin_pb2_grpc.RegistrationServicer):
         server = grpc.aio.server(options=(("grpc.so_reuseport", 0),))
         deviceplugin_pb2_grpc.add_RegistrationServicer_to_server(self, server)
         await listen(server, self._directory / SOCKET)
-        self._server = server
-
-    async def run(self) -> None:
-        """Listen until cancelled.
-
-        Raises:
-            OSError: it cannot.
-        """
-        try:
-            await self.start()
-            await asyncio.Event().wait()
-        finally:
-            await self.close()
-
-    async def close(self) -> None:
-        """Stop listening."""
-        server, self._server = self._server, None
-        if server is not None:
-            await server.stop(None)
+        return server
 
     async def Register(
         self,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
+from abc import ABC, abstractmethod
 from pathlib import Path
 
 import grpc.aio
@@ -33,3 +35,44 @@ async def listen(server: grpc.aio.Server, path: Path) -> None:
         os.umask(before)
     await server.start()
     path.chmod(0o600)
+
+
+class SocketServer(ABC):
+    """What listens on a socket of its own below the root directory, as long as the kubelet runs."""
+
+    def __init__(self) -> None:
+        self._server: grpc.aio.Server | None = None
+
+    @abstractmethod
+    async def listening(self) -> grpc.aio.Server:
+        """Make the server and let it listen.
+
+        Raises:
+            OSError: it cannot.
+        """
+
+    async def start(self) -> None:
+        """Listen.
+
+        Raises:
+            OSError: it cannot.
+        """
+        self._server = await self.listening()
+
+    async def run(self) -> None:
+        """Listen until cancelled.
+
+        Raises:
+            OSError: it cannot.
+        """
+        try:
+            await self.start()
+            await asyncio.Event().wait()
+        finally:
+            await self.close()
+
+    async def close(self) -> None:
+        """Stop listening."""
+        server, self._server = self._server, None
+        if server is not None:
+            await server.stop(None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from itertools import chain
 from pathlib import Path
@@ -18,7 +17,7 @@ from kubeletpy.api.pod import Pod
 from kubeletpy.devices.choice import Devices
 from kubeletpy.devices.manager import DeviceManager
 from kubeletpy.devices.records import NO_NODE, Grant
-from kubeletpy.plugins.sockets import listen
+from kubeletpy.plugins.sockets import SocketServer, listen
 from kubeletpy.resources.totals import is_sidecar
 from kubeletpy_proto import podresources_pb2 as pb
 from kubeletpy_proto import podresources_pb2_grpc
@@ -126,7 +125,7 @@ def _memory(block: Block) -> pb.ContainerMemory:
     )
 
 
-class PodResourcesServer(podresources_pb2_grpc.PodResourcesListerServicer):
+class PodResourcesServer(SocketServer, podresources_pb2_grpc.PodResourcesListerServicer):
     """Serves `Resources`.
 
     Args:
@@ -135,11 +134,11 @@ class PodResourcesServer(podresources_pb2_grpc.PodResourcesListerServicer):
     """
 
     def __init__(self, directory: Path, resources: Resources) -> None:
+        super().__init__()
         self._directory = directory
         self._resources = resources
-        self._server: grpc.aio.Server | None = None
 
-    async def start(self) -> None:
+    async def listening(self) -> grpc.aio.Server:
         """Listen.
 
         Raises:
@@ -150,25 +149,7 @@ class PodResourcesServer(podresources_pb2_grpc.PodResourcesListerServicer):
         server = grpc.aio.server(options=options, maximum_concurrent_rpcs=_MOST_CALLS)
         podresources_pb2_grpc.add_PodResourcesListerServicer_to_server(self, server)
         await listen(server, self._directory / SOCKET)
-        self._server = server
-
-    async def run(self) -> None:
-        """Listen until cancelled.
-
-        Raises:
-            OSError: it cannot.
-        """
-        try:
-            await self.start()
-            await asyncio.Event().wait()
-        finally:
-            await self.close()
-
-    async def close(self) -> None:
-        """Stop listening."""
-        server, self._server = self._server, None
-        if server is not None:
-            await server.stop(None)
+        return server
 
     async def List(
         self,

@@ -17,9 +17,10 @@ import contextlib
 import json
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
@@ -30,6 +31,7 @@ from kubeletpy_common import logs
 from kubeletpy_common.atomic import write_atomic
 
 _log = logging.getLogger(__name__)
+_T = TypeVar("_T")
 VERSION = 1
 
 
@@ -116,21 +118,8 @@ class Checkpoints:
         except (OSError, ValueError, KeyError, DecodeError) as error:
             self._set_aside(directory, error)
             return None
-        status: PodStatus | None = None
-        deadline: float | None = None
-        try:
-            status = decode(_read(directory / "status.json")["status"], PodStatus)
-        except FileNotFoundError:
-            pass
-        except (OSError, ValueError, KeyError, DecodeError) as error:
-            logs.event(
-                _log, logging.WARNING, "status checkpoint ignored",
-                path=str(directory), reason=str(error),
-            )  # fmt: skip
-        try:
-            deadline = float(str(_read(directory / "ending.json")["deadline"]))
-        except (OSError, ValueError, KeyError):
-            pass
+        status = _part(directory / "status.json", lambda saved: decode(saved["status"], PodStatus))
+        deadline = _part(directory / "ending.json", lambda saved: float(str(saved["deadline"])))
         return Saved(pod, status, deadline, _amounts(directory / "amounts.json"))
 
     def _set_aside(self, directory: Path, error: Exception) -> None:
@@ -159,6 +148,20 @@ def _amounts(path: Path) -> dict[str, str]:
         # What a container has is then taken from its annotation, and set again if it is wrong.
         return {}
     return {str(key): str(text) for key, text in found.items()} if isinstance(found, dict) else {}
+
+
+def _part(path: Path, read: Callable[[dict[str, object]], _T]) -> _T | None:
+    """Return what a file says of a pod; None if there is none, or a damaged one, which is told."""
+    try:
+        return read(_read(path))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, DecodeError) as error:
+        logs.event(
+            _log, logging.WARNING, "damaged part of a checkpoint ignored; it is written anew",
+            path=str(path), reason=f"{type(error).__name__}: {error}",
+        )  # fmt: skip
+        return None
 
 
 def _read(path: Path) -> dict[str, object]:

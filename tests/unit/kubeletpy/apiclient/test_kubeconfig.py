@@ -67,3 +67,11 @@ def test_bad_files(text: str, message: str, tmp_path: Path) -> None:
         read_kubeconfig(path)
     with pytest.raises(KubeconfigError, match="No such file"):
         read_kubeconfig(tmp_path / "none")
+
+
+def test_secrets_are_not_shown(tmp_path: Path) -> None:
+    key = "aGlkZGVuLWtleQ=="
+    user = {"token": "hidden-token", "client-certificate-data": "eA==", "client-key-data": key}
+    shown = repr(access_of(document({"server": "https://a"}, user), tmp_path))
+    assert "https://a" in shown
+    assert "hidden" not in shown

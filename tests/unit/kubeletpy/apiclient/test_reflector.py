@@ -97,6 +97,18 @@ async def test_a_version_too_old_lists_again_the_latest(inside: bool) -> None:
     assert lists == [{"resourceVersion": "0"}, {}]
 
 
+async def test_a_server_that_forgets_at_once_is_not_listed_in_a_tight_loop() -> None:
+    async with connected() as (script, client):
+        script.answers[f"GET {PATH}"] = [listing("7", "a")]
+        script.answers[f"WATCH {PATH}"] = [status(410, "Gone")]
+        lists = 0
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.5):
+                async for _ in Reflector(client, PATH):
+                    lists += 1
+    assert lists == 2
+
+
 async def test_errors_carry_what_the_server_said() -> None:
     async with connected() as (script, client):
         script.answers["GET /a"] = [status(503, "ServiceUnavailable", **{"Retry-After": "3"})]

@@ -48,7 +48,9 @@ def test_corrupt_checkpoint_is_set_aside(tmp_path: Path, content: bytes) -> None
     assert points.load() == {}
 
 
-def test_corrupt_status_costs_only_the_status(tmp_path: Path) -> None:
+def test_corrupt_status_costs_only_the_status(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     points = Checkpoints(tmp_path)
     points.save_pod(pod("a"))
     (tmp_path / "u1" / "status.json").write_bytes(b"\xff")
@@ -56,6 +58,8 @@ def test_corrupt_status_costs_only_the_status(tmp_path: Path) -> None:
     saved = points.load()["u1"]
     assert saved.status is None
     assert saved.ending_deadline is None
+    told = [record.getMessage() for record in caplog.records]
+    assert told == ["damaged part of a checkpoint ignored; it is written anew"] * 2
 
 
 @pytest.mark.parametrize("uid", ["", ".", "..", "../x", "a/b"])
