@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import grpc
+import grpc.aio
 import pytest
 
 from kubeletpy.affinity import cpusets
@@ -66,10 +68,18 @@ def test_a_pod_gets_a_device(joined: KubeletProcess, api: Api, run: Run, loop: L
         # The device stays the pod's over a restart of the kubelet.
         joined.kill()
         joined.start()
-        wait_for((directory / "kubelet.sock").exists, "the socket for device plug-ins")
-        listed = loop.do(_list(joined.root / "pod-resources" / "kubelet.sock"))
-        again = [one for one in listed.pod_resources if one.name == "gpu"]
-        assert again == [mine]
+
+        def again() -> list[podresources_pb2.PodResources]:
+            # Until the new kubelet listens and has taken its pods over, there is no such pod.
+            try:
+                listed = loop.do(_list(joined.root / "pod-resources" / "kubelet.sock"))
+            except grpc.aio.AioRpcError as error:
+                if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                    raise
+                return []
+            return [one for one in listed.pod_resources if one.name == "gpu"]
+
+        assert wait_for(again, "the pod among those that have devices") == [mine]
         api.delete("gpu", gracePeriodSeconds=0)
         api.wait_gone("gpu")
     finally:
