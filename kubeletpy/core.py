@@ -13,11 +13,10 @@ from aiohttp import web
 from kubeletpy.admission.admission import Admitter
 from kubeletpy.api.pod import Pod
 from kubeletpy.api.status import PodStatus
-from kubeletpy.apiclient.client import ApiClient
-from kubeletpy.apiclient.objects import ObjectCache
 from kubeletpy.cri.client import CriClient
 from kubeletpy.cri.node import NodeFacts
 from kubeletpy.eviction.manager import EvictionManager
+from kubeletpy.object_cache import ObjectCache
 from kubeletpy.pods.local import LocalEnvironment
 from kubeletpy.pods.manager import PodManager
 from kubeletpy.pods.steps import Tools
@@ -26,6 +25,7 @@ from kubeletpy.resources.cgroups import PodCgroups
 from kubeletpy.sources.updates import PodUpdates
 from kubeletpy.volumes.manager import PodVolumes
 from kubeletpy_common import logs
+from kubeletpy_common.apiclient.client import ApiClient
 from kubeletpy_common.cgroups import Hierarchy
 
 from .events import Recorder

@@ -15,9 +15,6 @@ from typing import Any, TypeVar
 
 from kubeletpy.api.events import NORMAL, Event
 from kubeletpy.api.pod import Pod
-from kubeletpy.apiclient.client import ApiClient
-from kubeletpy.apiclient.kubeconfig import KubeconfigError
-from kubeletpy.apiclient.objects import ObjectCache
 from kubeletpy.certificates.identity import load_identity
 from kubeletpy.certificates.pairs import CertificateError
 from kubeletpy.certificates.renewal import client_renewal
@@ -25,6 +22,7 @@ from kubeletpy.cri.client import CriClient, CriError
 from kubeletpy.cri.node import NodeFacts
 from kubeletpy.hooks.runner import Hooks
 from kubeletpy.images.pulls import Images
+from kubeletpy.object_cache import ObjectCache
 from kubeletpy.plugins.leftovers import remove_sockets
 from kubeletpy.pods.backoff import CrashLoop
 from kubeletpy.pods.checkpoint import Checkpoints
@@ -55,6 +53,8 @@ from kubeletpy.volumes.manager import PodVolumes
 from kubeletpy.volumes.objects import ApiObjects, NoObjects
 from kubeletpy.why.story import Known
 from kubeletpy_common import logs
+from kubeletpy_common.apiclient.client import ApiClient
+from kubeletpy_common.apiclient.kubeconfig import KubeconfigError
 from kubeletpy_common.cgroups import Hierarchy, detect
 from kubeletpy_common.readiness import tell_ready, tell_stopping
 

@@ -29,7 +29,7 @@ from benchmarks.kubelet import load
 from benchmarks.kubelet.nodes import Node, ready, running_node
 from benchmarks.machine import isolate
 from benchmarks.report import OURS, PEER
-from kubeletpy.apiclient.client import ApiClient
+from kubeletpy_common.apiclient.client import ApiClient
 from kubeletpy_common.cgroups import detect
 from tests.support.registry import DockerRegistry
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks.kubelet.nodes import NODE, Node
-from kubeletpy.apiclient.client import ApiClient, object_path
-from kubeletpy.apiclient.reflector import Changed, Reflector, Synced
+from kubeletpy_common.apiclient.client import ApiClient, object_path
+from kubeletpy_common.apiclient.reflector import Changed, Reflector, Synced
 
 NAMESPACE = "default"
 PODS = object_path("v1", "pods", NAMESPACE)

@@ -16,9 +16,9 @@ from pathlib import Path
 import psutil
 
 from benchmarks import peers
-from kubeletpy.apiclient.client import ApiClient
-from kubeletpy.apiclient.kubeconfig import Access, read_kubeconfig
-from kubeletpy.apiclient.reflector import Reflector, Synced
+from kubeletpy_common.apiclient.client import ApiClient
+from kubeletpy_common.apiclient.kubeconfig import Access, read_kubeconfig
+from kubeletpy_common.apiclient.reflector import Reflector, Synced
 from kubeletpy_common.cgroups import detect
 from kubeletpy_common.linux import mounts
 from tests.root.controlplane.server import api_server

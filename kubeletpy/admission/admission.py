@@ -14,11 +14,11 @@ from kubeletpy.api.base import now
 from kubeletpy.api.pod import Pod
 from kubeletpy.api.quantity import Quantity
 from kubeletpy.api.status import PodCondition
-from kubeletpy.apiclient.client import object_path
-from kubeletpy.apiclient.errors import ApiError
 from kubeletpy.events import Recorder
 from kubeletpy.pods.state import Terminal
 from kubeletpy.status.ownership import DISRUPTION_TARGET
+from kubeletpy_common.apiclient.client import object_path
+from kubeletpy_common.apiclient.errors import ApiError
 
 from . import sysctls
 from .predicates import (

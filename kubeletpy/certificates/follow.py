@@ -8,8 +8,8 @@ from pathlib import Path
 
 from asyncinotify import Inotify, Mask
 
-from kubeletpy.apiclient.kubeconfig import KubeconfigError
 from kubeletpy_common import logs
+from kubeletpy_common.apiclient.kubeconfig import KubeconfigError
 
 _log = logging.getLogger(__name__)
 _CHANGES = Mask.CLOSE_WRITE | Mask.MOVED_TO | Mask.CREATE | Mask.DELETE

@@ -10,8 +10,8 @@ from typing import Any
 
 import yaml
 
-from kubeletpy.apiclient.kubeconfig import Access, KubeconfigError, read_kubeconfig
 from kubeletpy.settings import Settings
+from kubeletpy_common.apiclient.kubeconfig import Access, KubeconfigError, read_kubeconfig
 from kubeletpy_common.atomic import write_atomic
 
 from .pairs import CertificateError, read_pair

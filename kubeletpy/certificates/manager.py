@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeAlias
 
-from kubeletpy.apiclient.client import ApiClient
-from kubeletpy.apiclient.errors import ApiError
 from kubeletpy_common import logs
+from kubeletpy_common.apiclient.client import ApiClient
+from kubeletpy_common.apiclient.errors import ApiError
 from kubeletpy_common.atomic import write_atomic
 
 from .pairs import CertificateError, KeyPair, Template, digested_name, new_key, request_pem, usages

@@ -7,8 +7,8 @@ import functools
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
-from kubeletpy.apiclient.client import ApiClient
-from kubeletpy.apiclient.kubeconfig import KubeconfigError
+from kubeletpy_common.apiclient.client import ApiClient
+from kubeletpy_common.apiclient.kubeconfig import KubeconfigError
 
 from .follow import follow
 from .identity import Identity

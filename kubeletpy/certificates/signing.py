@@ -7,9 +7,9 @@ import base64
 import binascii
 from typing import Any
 
-from kubeletpy.apiclient.client import ApiClient, object_path
-from kubeletpy.apiclient.errors import ApiError
-from kubeletpy.apiclient.reflector import Changed, Reflector
+from kubeletpy_common.apiclient.client import ApiClient, object_path
+from kubeletpy_common.apiclient.errors import ApiError
+from kubeletpy_common.apiclient.reflector import Changed, Reflector
 
 from .pairs import CertificateError, usages
 

@@ -8,10 +8,10 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from kubeletpy.apiclient.client import MERGE_PATCH, ApiClient, object_path
-from kubeletpy.apiclient.errors import ApiError
 from kubeletpy.plugins.watcher import PluginRefused
 from kubeletpy_common import logs
+from kubeletpy_common.apiclient.client import MERGE_PATCH, ApiClient, object_path
+from kubeletpy_common.apiclient.errors import ApiError
 
 from .client import NodeInfo
 

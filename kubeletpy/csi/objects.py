@@ -9,11 +9,11 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from kubeletpy.apiclient.client import MERGE_PATCH, ApiClient, object_path
-from kubeletpy.apiclient.errors import ApiError
-from kubeletpy.apiclient.reflector import Reflector, Synced
 from kubeletpy.volumes.errors import VolumeError
 from kubeletpy_common import logs
+from kubeletpy_common.apiclient.client import MERGE_PATCH, ApiClient, object_path
+from kubeletpy_common.apiclient.errors import ApiError
+from kubeletpy_common.apiclient.reflector import Reflector, Synced
 
 from . import NAME
 from .requests import CsiVolume, attached, attachment_name

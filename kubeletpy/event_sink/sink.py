@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from kubeletpy.api.codec import deep_copy, to_builtins
 from kubeletpy.api.events import Event
-from kubeletpy.apiclient.client import STRATEGIC_PATCH, Throttle, object_path
-from kubeletpy.apiclient.errors import ApiError
 from kubeletpy.status.manager import Client
 from kubeletpy_common import logs
+from kubeletpy_common.apiclient.client import STRATEGIC_PATCH, Throttle, object_path
+from kubeletpy_common.apiclient.errors import ApiError
 
 from .correlation import Correlator, Write
 

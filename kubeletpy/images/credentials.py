@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from kubeletpy.api.pod import Pod
-from kubeletpy.apiclient.errors import ApiError
-from kubeletpy.apiclient.objects import SECRETS, ObjectCache
 from kubeletpy.events import Recorder
+from kubeletpy.object_cache import SECRETS, ObjectCache
 from kubeletpy_common import logs
+from kubeletpy_common.apiclient.errors import ApiError
 
 from .keyring import Credential, Keyring, keyring_of_secrets, parse_config
 from .names import parse

@@ -13,7 +13,7 @@ from typing import Any
 
 from kubeletpy.api.fields import is_qualified_name
 from kubeletpy.settings.durations import ConfigurationError, duration
-from kubeletpy.sources.documents import DocumentError, parse
+from kubeletpy_common.documents import DocumentError, parse
 
 GROUP = "kubelet.config.k8s.io"
 API_GROUP = "credentialprovider.kubelet.k8s.io"

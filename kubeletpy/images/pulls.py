@@ -16,11 +16,11 @@ from typing import Protocol
 
 from kubeletpy.api.container import Container
 from kubeletpy.api.pod import Pod
-from kubeletpy.apiclient.client import Throttle
 from kubeletpy.cri.client import CriError
 from kubeletpy.events import Recorder
 from kubeletpy.pods.backoff import IMAGE_PULL, Retry, go_duration
 from kubeletpy.pods.state import ImagePhase, ImageState
+from kubeletpy_common.apiclient.client import Throttle
 from kubeletpy_proto import cri_pb2
 
 from .keyring import Credential

@@ -9,7 +9,6 @@ from kubeletpy.affinity.errors import AdmissionError, AllocationError
 from kubeletpy.affinity.setup import NO_QUOTA, Affinity, set_up
 from kubeletpy.api.container import Container
 from kubeletpy.api.pod import Pod
-from kubeletpy.apiclient.client import ApiClient
 from kubeletpy.core import Core
 from kubeletpy.csi.drivers import Drivers
 from kubeletpy.csi.node_info import CsiNode
@@ -22,6 +21,7 @@ from kubeletpy.podresources.server import DIRECTORY as POD_RESOURCES
 from kubeletpy.podresources.server import PodResourcesServer, Resources
 from kubeletpy.pods.environment import ContainerFault
 from kubeletpy.registration.presence import NodePresence
+from kubeletpy_common.apiclient.client import ApiClient
 from kubeletpy_proto import cri_pb2
 
 from .leftovers import DEVICE_PLUGINS

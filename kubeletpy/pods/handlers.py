@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 from kubeletpy.api.pod import Pod
-from kubeletpy.apiclient.client import ApiClient
-from kubeletpy.apiclient.reflector import Reflector, Synced
+from kubeletpy_common.apiclient.client import ApiClient
+from kubeletpy_common.apiclient.reflector import Reflector, Synced
 from kubeletpy_proto import cri_pb2
 
 PATH = "/apis/node.k8s.io/v1/runtimeclasses"

@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from kubeletpy.apiclient.client import ApiClient, object_path
-from kubeletpy.apiclient.errors import ApiError
 from kubeletpy_common import logs
+from kubeletpy_common.apiclient.client import ApiClient, object_path
+from kubeletpy_common.apiclient.errors import ApiError
 
 _log = logging.getLogger(__name__)
 NAMESPACE = "kube-node-lease"

@@ -10,14 +10,14 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from kubeletpy.api.events import NORMAL, WARNING
-from kubeletpy.apiclient.client import MERGE_PATCH, STRATEGIC_PATCH, ApiClient, object_path
-from kubeletpy.apiclient.errors import ApiError
-from kubeletpy.apiclient.reflector import Changed, Reflector, Synced
 from kubeletpy.cri.client import CriClient, CriError
 from kubeletpy.cri.node import NodeFacts
 from kubeletpy.events import Recorder
 from kubeletpy.settings import Settings
 from kubeletpy_common import logs
+from kubeletpy_common.apiclient.client import MERGE_PATCH, STRATEGIC_PATCH, ApiClient, object_path
+from kubeletpy_common.apiclient.errors import ApiError
+from kubeletpy_common.apiclient.reflector import Changed, Reflector, Synced
 
 from .lease import NodeLease
 from .machine import Machine

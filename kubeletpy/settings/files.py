@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from kubeletpy.sources.documents import DocumentError, parse
+from kubeletpy_common.documents import DocumentError, parse
 
 from . import configuration, validation
 from .configuration import API_VERSION, FIELDS, KIND, KubeletConfiguration

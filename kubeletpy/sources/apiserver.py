@@ -16,11 +16,11 @@ from typing import Any
 from kubeletpy.api.codec import DecodeError
 from kubeletpy.api.lenient import decode_lenient
 from kubeletpy.api.pod import Pod
-from kubeletpy.apiclient.client import object_path
-from kubeletpy.apiclient.reflector import Changed, Reflector, Synced
 from kubeletpy.status.manager import StatusManager
 from kubeletpy.status.ownership import foreign
 from kubeletpy.status.patch import TERMINAL
+from kubeletpy_common.apiclient.client import object_path
+from kubeletpy_common.apiclient.reflector import Changed, Reflector, Synced
 
 from .mirrors import Mirrors
 from .updates import (

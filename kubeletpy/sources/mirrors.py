@@ -18,10 +18,10 @@ from typing import Any
 from kubeletpy.api.codec import to_builtins
 from kubeletpy.api.pod import Pod
 from kubeletpy.api.status import PodStatus
-from kubeletpy.apiclient.client import object_path
-from kubeletpy.apiclient.errors import ApiError
 from kubeletpy.status.manager import Client
 from kubeletpy_common import logs
+from kubeletpy_common.apiclient.client import object_path
+from kubeletpy_common.apiclient.errors import ApiError
 
 from .updates import CONFIG_HASH, CONFIG_MIRROR, from_api, pod_key
 

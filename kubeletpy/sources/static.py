@@ -25,8 +25,8 @@ from asyncinotify import Event, Inotify, Mask
 
 from kubeletpy.api.fields import DUPLICATE, FieldError
 from kubeletpy.api.pod import Pod
+from kubeletpy_common.documents import LARGEST_MANIFEST
 
-from .documents import LARGEST_MANIFEST
 from .static_pods import ManifestError, StaticPod, static_pod
 from .updates import PodUpdates, SourceError, diff, pod_key
 

@@ -14,8 +14,8 @@ from kubeletpy.api.scheduling import Toleration
 from kubeletpy.api.status import PodStatus
 from kubeletpy.api.support import unsupported, without_effect
 from kubeletpy.api.validation import validate
+from kubeletpy_common.documents import DocumentError, parse
 
-from .documents import DocumentError, parse
 from .updates import CONFIG_HASH, CONFIG_SEEN, CONFIG_SOURCE, FILE_SOURCE
 
 _UID_LENGTH = 32

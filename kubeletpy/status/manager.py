@@ -21,10 +21,10 @@ from typing import Any, Protocol
 from kubeletpy.api.codec import to_builtins
 from kubeletpy.api.pod import Pod
 from kubeletpy.api.status import PodStatus
-from kubeletpy.apiclient.client import STRATEGIC_PATCH, object_path
-from kubeletpy.apiclient.errors import ApiError
 from kubeletpy.sources.updates import from_api
 from kubeletpy_common import logs
+from kubeletpy_common.apiclient.client import STRATEGIC_PATCH, object_path
+from kubeletpy_common.apiclient.errors import ApiError
 
 from .patch import difference, status_patch
 
@@ -40,7 +40,7 @@ LAST_WORDS = 5.0
 
 
 class Client(Protocol):
-    """What is needed of the API server; `kubeletpy.apiclient.client.ApiClient` has it."""
+    """What is needed of the API server; `kubeletpy_common.apiclient.client.ApiClient` has it."""
 
     async def turn(self) -> None:
         """Wait for the rate limit."""

@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from kubeletpy.apiclient.client import ApiClient
-from kubeletpy.apiclient.reflector import Reflector, Synced
+from kubeletpy_common.apiclient.client import ApiClient
+from kubeletpy_common.apiclient.reflector import Reflector, Synced
 
 MASTER = ("default", "kubernetes")
 """The service of the API server, which all pods see."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from kubeletpy.api.pod import Pod
-from kubeletpy.apiclient.client import ApiClient, object_path
-from kubeletpy.apiclient.errors import ApiError
-from kubeletpy.apiclient.objects import ObjectCache
+from kubeletpy.object_cache import ObjectCache
+from kubeletpy_common.apiclient.client import ApiClient, object_path
+from kubeletpy_common.apiclient.errors import ApiError
 
 Object = dict[str, Any]
 

@@ -12,7 +12,7 @@ import secrets
 from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
-from kubeletpy.apiclient.errors import ApiError
+from kubeletpy_common.apiclient.errors import ApiError
 
 from .cache import AnswerCache
 from .identity import User

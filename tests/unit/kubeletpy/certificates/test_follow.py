@@ -6,8 +6,8 @@ import asyncio
 import os
 from pathlib import Path
 
-from kubeletpy.apiclient.kubeconfig import KubeconfigError
 from kubeletpy.certificates.follow import follow
+from kubeletpy_common.apiclient.kubeconfig import KubeconfigError
 
 
 class Client:

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import yaml
 
-from kubeletpy.apiclient.kubeconfig import KubeconfigError, read_kubeconfig
 from kubeletpy.certificates.identity import load_identity
 from kubeletpy.certificates.pairs import Template
 from kubeletpy.certificates.store import CertificateStore
 from kubeletpy.settings import Settings
 from kubeletpy.settings.configuration import convert
+from kubeletpy_common.apiclient.kubeconfig import KubeconfigError, read_kubeconfig
 
 from .authority import pair
 

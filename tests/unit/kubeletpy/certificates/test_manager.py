@@ -14,12 +14,12 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from kubeletpy.apiclient.client import ApiClient
-from kubeletpy.apiclient.kubeconfig import Access
 from kubeletpy.certificates import manager as manager_module
 from kubeletpy.certificates.manager import CertificateManager
 from kubeletpy.certificates.pairs import CLIENT_SIGNER, Template
 from kubeletpy.certificates.store import CertificateStore
+from kubeletpy_common.apiclient.client import ApiClient
+from kubeletpy_common.apiclient.kubeconfig import Access
 
 from .authority import pair, sign
 

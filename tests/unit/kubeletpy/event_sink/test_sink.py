@@ -11,9 +11,9 @@ import pytest
 
 from kubeletpy.api.events import NORMAL, Event, new_event
 from kubeletpy.api.meta import ObjectReference
-from kubeletpy.apiclient.errors import ApiError
 from kubeletpy.event_sink import sink as sinks
 from kubeletpy.event_sink.sink import EventSink
+from kubeletpy_common.apiclient.errors import ApiError
 
 
 def event(reason: str = "Started") -> Event:

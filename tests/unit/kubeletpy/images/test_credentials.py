@@ -13,15 +13,15 @@ import pytest
 from kubeletpy.api.container import Container
 from kubeletpy.api.meta import LocalObjectReference
 from kubeletpy.api.pod import Pod
-from kubeletpy.apiclient.errors import ApiError
-from kubeletpy.apiclient.objects import ObjectCache
 from kubeletpy.cri.client import CriError
 from kubeletpy.events import Recorder
 from kubeletpy.images.credentials import Credentials
 from kubeletpy.images.keyring import Credential
 from kubeletpy.images.pulls import Images
 from kubeletpy.images.records import PullRecords
+from kubeletpy.object_cache import ObjectCache
 from kubeletpy.pods.state import ImagePhase, ImageState
+from kubeletpy_common.apiclient.errors import ApiError
 from kubeletpy_proto import cri_pb2
 from tests.unit.kubeletpy.pods.build import pod
 

@@ -12,7 +12,6 @@ from typing import Any, cast
 import pytest
 
 from kubeletpy.api.pod import Pod
-from kubeletpy.apiclient.client import ApiClient
 from kubeletpy.images.keyring import Credential, Source
 from kubeletpy.images.plugin_config import (
     ProviderConfig,
@@ -23,6 +22,7 @@ from kubeletpy.images.plugin_config import (
 )
 from kubeletpy.images.plugins import Plugin
 from kubeletpy.settings import ConfigurationError
+from kubeletpy_common.apiclient.client import ApiClient
 from tests.unit.kubeletpy.pods.build import pod
 
 V1 = "credentialprovider.kubelet.k8s.io/v1"

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from kubeletpy.apiclient.reflector import Changed, Synced
 from kubeletpy.pods import handlers
 from kubeletpy.pods.handlers import HandlerError, RuntimeHandlers
+from kubeletpy_common.apiclient.reflector import Changed, Synced
 from kubeletpy_proto import cri_pb2
 
 from .build import pod

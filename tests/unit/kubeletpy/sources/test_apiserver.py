@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from kubeletpy.apiclient.reflector import Changed, Synced
 from kubeletpy.sources.apiserver import PodTable
 from kubeletpy.sources.updates import PodUpdates, from_api
+from kubeletpy_common.apiclient.reflector import Changed, Synced
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -12,9 +12,9 @@ import pytest
 from kubeletpy.api.meta import ObjectMeta
 from kubeletpy.api.pod import Pod
 from kubeletpy.api.status import PodStatus
-from kubeletpy.apiclient.errors import ApiError
 from kubeletpy.sources import mirrors as module
 from kubeletpy.sources.mirrors import Mirrors, Step, mirror_of, next_step
+from kubeletpy_common.apiclient.errors import ApiError
 
 NAME = "default/web-n1"
 

@@ -12,10 +12,10 @@ import pytest
 from kubeletpy.api.meta import ObjectMeta
 from kubeletpy.api.pod import Pod
 from kubeletpy.api.status import PodCondition, PodStatus
-from kubeletpy.apiclient.errors import ApiError
 from kubeletpy.sources.updates import API_SOURCE, CONFIG_SOURCE
 from kubeletpy.status import manager as managers
 from kubeletpy.status.manager import StatusManager
+from kubeletpy_common.apiclient.errors import ApiError
 
 PATH = "/api/v1/namespaces/default/pods/web"
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from kubeletpy.apiclient.errors import ApiError
 from kubeletpy.server.auth import reviews
 from kubeletpy.server.auth.cache import AnswerCache
 from kubeletpy.server.auth.identity import User
 from kubeletpy.server.auth.reviews import Access, ReviewError, Tokens
+from kubeletpy_common.apiclient.errors import ApiError
 
 
 class Server:

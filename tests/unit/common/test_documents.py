@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from kubeletpy.sources.documents import LARGEST_MANIFEST, DocumentError, parse
+from kubeletpy_common.documents import LARGEST_MANIFEST, DocumentError, parse
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kubeletpy.apiclient.kubeconfig import KubeconfigError, access_of, read_kubeconfig
+from kubeletpy_common.apiclient.kubeconfig import KubeconfigError, access_of, read_kubeconfig
 
 
 def document(cluster: dict[str, Any], user: dict[str, Any]) -> dict[str, Any]:

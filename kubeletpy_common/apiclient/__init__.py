@@ -1,4 +1,4 @@
-"""The kubelet as a client of a Kubernetes API server.
+"""The client of a Kubernetes API server that all daemons of a node use.
 
 ``apiclient.kubeconfig``
     ``read_kubeconfig(path) -> Access``: where the API server is and how to prove who we are.
@@ -8,6 +8,4 @@
 ``apiclient.reflector``
     ``Reflector(client, path, ...)``: ``async for`` of ``Synced`` and ``Changed``; it goes on after
     faults by itself.
-``apiclient.objects``
-    ``ObjectCache(client, changed)``: ConfigMaps and Secrets that pods refer to, each watched.
 """

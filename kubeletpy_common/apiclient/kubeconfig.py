@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from kubeletpy.sources.documents import DocumentError, parse
+from kubeletpy_common.documents import DocumentError, parse
 
 _LARGEST = 4 * 1024 * 1024
 

@@ -15,10 +15,9 @@ from typing import Any
 
 from kubeletpy.api.container import Container, EphemeralContainer
 from kubeletpy.api.pod import Pod
-
-from .client import ApiClient, object_path
-from .errors import ApiError
-from .reflector import Changed, Reflector, Synced
+from kubeletpy_common.apiclient.client import ApiClient, object_path
+from kubeletpy_common.apiclient.errors import ApiError
+from kubeletpy_common.apiclient.reflector import Changed, Reflector, Synced
 
 FIRST_READ = 10.0
 """Seconds that `ObjectCache.get` waits for the first answer about an object."""

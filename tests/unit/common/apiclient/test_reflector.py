@@ -11,11 +11,11 @@ import pytest
 
 from kubeletpy.api.codec import decode
 from kubeletpy.api.pod import Pod
-from kubeletpy.apiclient.client import ApiClient, object_path
-from kubeletpy.apiclient.errors import ApiError
-from kubeletpy.apiclient.kubeconfig import Access
-from kubeletpy.apiclient.objects import ObjectCache, Reference, references_of
-from kubeletpy.apiclient.reflector import Changed, Reflector, Synced
+from kubeletpy.object_cache import ObjectCache, Reference, references_of
+from kubeletpy_common.apiclient.client import ApiClient, object_path
+from kubeletpy_common.apiclient.errors import ApiError
+from kubeletpy_common.apiclient.kubeconfig import Access
+from kubeletpy_common.apiclient.reflector import Changed, Reflector, Synced
 
 from .server import Script, config_map, events, listing, serving, status
 
