@@ -82,6 +82,9 @@ class Environment(Protocol):
             EnvironmentFault: something of it is still in use.
         """
 
+    def held_up(self, pod: Pod) -> str:
+        """Return in words what `teardown` waits for right now, "" if that is not known."""
+
     async def purge(self, pod: Pod) -> None:
         """Remove the pod's directories and logs.
 

@@ -326,6 +326,11 @@ class LocalEnvironment:
         self._admitted.pop(uid, None)
         self._weigh()
 
+    def held_up(self, pod: Pod) -> str:
+        """Return in words what `teardown` waits for right now, "" if that is not known."""
+        names = self._volumes.unmounting(pod.metadata.uid)
+        return f"unmounting volume {', '.join(names)}" if names else ""
+
     async def purge(self, pod: Pod) -> None:
         """Remove the pod's directories and logs.
 

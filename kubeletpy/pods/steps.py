@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from kubeletpy.api.container import Container, EphemeralContainer
@@ -41,6 +41,8 @@ SHORTEST_GRACE = 2
 """Seconds that a container has at least between SIGTERM and SIGKILL, as in the Go kubelet."""
 HOOK_LIMIT = 3600.0
 """Seconds that a postStart hook may take; the Go kubelet sets no limit of its own."""
+LATE = 1.5
+"""Seconds after which it is told that a killed container lives, or that unmounting hangs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,10 +93,19 @@ def grace_of(pod: Pod) -> int:
 
 
 class Steps:
-    """The steps of one pod."""
+    """The steps of one pod.
 
-    def __init__(self, pod: Pod, tools: Tools) -> None:
+    Args:
+        pod: whose steps these are.
+        tools: what all workers share.
+        late: told what holds up the end of the pod, while that is still being waited for.
+    """
+
+    def __init__(
+        self, pod: Pod, tools: Tools, late: Callable[[StepError], None] = lambda error: None
+    ) -> None:
         self._tools = tools
+        self._late = late
         self._hooked: set[str] = set()
         self.update(pod)
 
@@ -288,8 +299,13 @@ class Steps:
         if turns is not None:
             await turns.wait(name, grace - max(tools.clock() - begun, 0.0))
         remaining = max(round(grace - max(tools.clock() - begun, 0.0)), SHORTEST_GRACE)
+        held = (
+            f"error killing container {name}: it has not ended {LATE:g} s after SIGKILL; the "
+            "kernel holds one of its processes, or the runtime hangs; it is waited for"
+        )
         try:
-            await tools.cri.stop_container(container_id, remaining)
+            with self._noticing(remaining + LATE, "FailedKillPod", lambda: held, name):
+                await tools.cri.stop_container(container_id, remaining)
         except CriError as error:
             if not error.not_found:
                 text = f"error killing container {name}: {reason_of(error)}"
@@ -297,6 +313,23 @@ class Steps:
                 raise StepError("FailedKillPod", text) from error
         if turns is not None:
             turns.ended(name)
+
+    @contextlib.contextmanager
+    def _noticing(
+        self, after: float, reason: str, text: Callable[[], str], container: str = ""
+    ) -> Iterator[None]:
+        """Tell, as an event and as a failure, what is not done ``after`` seconds; go on waiting."""
+
+        def tell() -> None:
+            message = text()
+            self._tools.recorder.warning(self._pod, reason, message, container)
+            self._late(StepError(reason, message))
+
+        timer = asyncio.get_running_loop().call_later(after, tell)
+        try:
+            yield
+        finally:
+            timer.cancel()
 
     async def kill_all(
         self, view: PodView, grace: float, hooked: frozenset[str] = frozenset()
@@ -407,8 +440,15 @@ class Steps:
         Raises:
             StepError: something is still in use.
         """
+        environment = self._tools.environment
+
+        def held() -> str:
+            what = environment.held_up(self._pod) or "giving back what the pod held on the node"
+            return f"{what} takes longer than {LATE:g} s; it is waited for"
+
         try:
-            await self._tools.environment.teardown(self._pod)
+            with self._noticing(LATE, "FailedUnmount", held):
+                await environment.teardown(self._pod)
         except EnvironmentFault as error:
             self._tools.recorder.warning(self._pod, error.reason, str(error))
             raise StepError(error.reason, str(error)) from error

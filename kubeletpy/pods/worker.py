@@ -97,7 +97,7 @@ class PodWorker:
         self.status = PodStatus(phase="Pending")
         self._tools = tools
         self._published = published
-        self._steps = Steps(desired.pod, tools)
+        self._steps = Steps(desired.pod, tools, self._held_up)
         self._probes = PodProbes(
             desired.pod, tools.check, tools.recorder, self.wake, tools.measures.probe
         )
@@ -342,6 +342,7 @@ class PodWorker:
         if not self._stale:
             return True
         self._stale = False
+        lived = sum(record.running for record in self._view.containers)
         try:
             async with asyncio.timeout(READ_TIMEOUT):
                 self._view = await self._tools.observer.pod(self.pod.metadata.uid)
@@ -353,6 +354,7 @@ class PodWorker:
             )  # fmt: skip
             return False
         known = {record.id for record in self._view.containers}
+        self._hasten(lived)
         known |= {box.id for box in self._view.sandboxes}
         for record in self._view.containers:
             if record.phase is not ContainerPhase.CREATED:
@@ -370,6 +372,13 @@ class PodWorker:
                 self._killed.pop(key, None)
                 del self._killed_at[key]
         return True
+
+    def _hasten(self, lived: int) -> None:
+        """Go on at once with an end that was held up by a container which has ended now."""
+        failure = self._failures.get(KILL_STEP)
+        if failure is None or lived <= sum(record.running for record in self._view.containers):
+            return
+        self._failures[KILL_STEP] = replace(failure, retry_at=self._tools.clock())
 
     def _observed(self) -> Observed:
         return Observed(
@@ -522,6 +531,13 @@ class PodWorker:
         self._failures[key] = StepFailure(
             error.reason, error.message, count, now + STEP.delay(count), since
         )
+
+    def _held_up(self, error: StepError) -> None:
+        """Show what holds up the end of the pod; it is waited for still, and has not failed."""
+        before = self._failures.get(KILL_STEP)
+        count, since = (before.count, before.since) if before else (0, self._tools.clock())
+        self._failures[KILL_STEP] = StepFailure(error.reason, error.message, count, 0.0, since)
+        self.wake()
 
     async def _execute(self, actions: Actions) -> None:
         if actions.kill_pod:

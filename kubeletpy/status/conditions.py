@@ -31,6 +31,7 @@ def conditions(
     *,
     sandbox_ready: bool,
     sandbox_fault: StepFailure | None = None,
+    end_fault: StepFailure | None = None,
     restarting: bool = False,
     previous: Sequence[PodCondition],
     now: datetime,
@@ -43,13 +44,14 @@ def conditions(
         init_statuses, statuses: of init and of regular containers, in the specified order.
         sandbox_ready: whether the sandbox runs and has its network.
         sandbox_fault: why the sandbox could not be made, the last time it was tried.
+        end_fault: what holds up the end of the pod.
         restarting: whether all containers are being removed to start anew (KEP-5532).
         previous: earlier conditions: those of others are kept, and the time of the last change.
         now: the time of any change.
     """
     containers_ready = _containers_ready(pod, phase, init_statuses, statuses)
     fresh = [
-        _ready_to_start(sandbox_ready, sandbox_fault),
+        _ready_to_start(sandbox_ready, sandbox_fault, end_fault),
         _initialized(pod, phase, init_statuses, statuses),
         _ready(pod, containers_ready, previous),
         containers_ready,
@@ -68,12 +70,16 @@ def conditions(
     return fresh + foreign(previous)
 
 
-def _ready_to_start(ready: bool, fault: StepFailure | None) -> PodCondition:
-    if ready or fault is None:
+def _ready_to_start(
+    ready: bool, fault: StepFailure | None, end_fault: StepFailure | None
+) -> PodCondition:
+    # The Go kubelet gives no reason here; people need one, also after the event has expired. While
+    # a pod cannot be ended its sandbox may still be ready.
+    shown = end_fault if ready else end_fault or fault
+    if shown is None:
         return PodCondition(type=READY_TO_START, status=_word(ready))
-    # The Go kubelet gives no reason here; people need one, also after the event has expired.
     return PodCondition(
-        type=READY_TO_START, status="False", reason=fault.reason, message=fault.message
+        type=READY_TO_START, status=_word(ready), reason=shown.reason, message=shown.message
     )
 
 

@@ -9,7 +9,7 @@ from kubeletpy.api.container import Container
 from kubeletpy.api.pod import Pod
 from kubeletpy.api.status import ContainerStatus, HostIP, PodCondition, PodIP, PodStatus
 from kubeletpy.pods.plan import Actions, Desired
-from kubeletpy.pods.state import SANDBOX_STEP, ContainerPhase, Observed
+from kubeletpy.pods.state import KILL_STEP, SANDBOX_STEP, ContainerPhase, Observed
 from kubeletpy.resources.qos import qos_class
 from kubeletpy.sources.updates import from_api
 
@@ -109,6 +109,7 @@ def pod_status(
             statuses,
             sandbox_ready=ready,
             sandbox_fault=observed.failures.get(SANDBOX_STEP),
+            end_fault=observed.failures.get(KILL_STEP),
             restarting=bool(actions.reset),
             previous=known_conditions(pod, previous),
             now=time,

@@ -103,6 +103,7 @@ class PodVolumes:
             ]
         )
         self._pods: dict[str, _PodState] = {}
+        self._unmounting: dict[str, set[str]] = {}
 
     def add(self, plugin: VolumePlugin) -> None:
         """Let a plugin make volumes; it is asked before those that are there."""
@@ -407,11 +408,21 @@ class PodVolumes:
             raise VolumeError(
                 record.name, f"plugin {record.plugin}, which mounted it, is not there any more"
             )
+        under_way = self._unmounting.setdefault(uid, set())
+        under_way.add(record.spec_name)
         try:
             await plugin.tear_down(uid, record)
         except VolumeError as error:
             message = f'UnmountVolume.TearDown failed for volume "{record.spec_name}" : {error}'
             raise VolumeError("", message) from error
+        finally:
+            under_way.discard(record.spec_name)
+            if not under_way:
+                self._unmounting.pop(uid, None)
+
+    def unmounting(self, uid: str) -> list[str]:
+        """Return the names of the volumes of a pod that are being unmounted right now."""
+        return sorted(self._unmounting.get(uid, ()))
 
     async def remove(self, uid: str) -> None:
         """Unmount and remove all of a pod below the root directory; nothing is fine.

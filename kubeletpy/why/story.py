@@ -48,7 +48,7 @@ _ADVICE = {
     "FailedMount": "look at the volume that the cause names",
     "FailedCreatePodSandBox": "look at the cause: runtime, network plugin or runtime class",
     "FailedCreatePodContainer": "look at the cgroups of this node: kubeletpy doctor",
-    "FailedKillPod": "look at the runtime's log: it does not end a container",
+    "FailedKillPod": "look at the state of its processes (ps: D, frozen) and at the runtime's log",
     "FailedUnmount": "find out who uses the volume: lsof, fuser",
     "RuntimeNotReachable": "start the container runtime, or look at its log",
     "Startup": "look at what its startup probe asks, and at its log",

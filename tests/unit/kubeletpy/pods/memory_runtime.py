@@ -186,10 +186,12 @@ class MemoryRuntime:
 
 
 class MemoryEnvironment:
-    """Makes nothing on the node; `fault` makes it refuse."""
+    """Makes nothing on the node; `fault` makes it refuse, `unmounts` cleared makes it hang."""
 
     def __init__(self) -> None:
         self.calls: list[str] = []
+        self.unmounts = asyncio.Event()
+        self.unmounts.set()
         self.fault = ""
 
     def _enter(self, call: str) -> None:
@@ -229,6 +231,10 @@ class MemoryEnvironment:
 
     async def teardown(self, pod: Pod) -> None:
         self._enter("teardown")
+        await self.unmounts.wait()
+
+    def held_up(self, pod: Pod) -> str:
+        return "unmounting volume data"
 
     async def purge(self, pod: Pod) -> None:
         self._enter("purge")

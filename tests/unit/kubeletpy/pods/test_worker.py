@@ -12,6 +12,7 @@ import pytest
 from kubeletpy.api.container import ExecAction, Lifecycle, LifecycleHandler
 from kubeletpy.api.pod import Pod
 from kubeletpy.api.status import ContainerStatus, PodStatus
+from kubeletpy.pods import steps
 from kubeletpy.pods.backoff import CrashLoop
 from kubeletpy.pods.manager import desired_of
 from kubeletpy.pods.steps import Tools
@@ -228,6 +229,26 @@ async def test_teardown_that_fails_is_tried_until_it_succeeds(bench: Bench) -> N
     bench.environment.fault = ""
     await bench.gone()
     assert bench.runtime.sandboxes == {}
+
+
+async def test_what_holds_up_the_end_is_told_while_it_is_waited_for(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(steps, "LATE", 0.02)
+    worker = bench.run(pod(container("a")))
+    await bench.until(worker, ready)
+    bench.environment.unmounts.clear()
+    worker.terminate(0)
+
+    def held_up(status: PodStatus) -> str:
+        return next((one.message for one in status.conditions if one.reason == "FailedUnmount"), "")
+
+    told = held_up(await bench.until(worker, held_up))
+    assert told == "unmounting volume data takes longer than 0.02 s; it is waited for"
+    assert bench.reasons().count("FailedUnmount") == 1
+    bench.environment.unmounts.set()
+    await bench.gone()
+    assert bench.environment.calls.count("teardown") == 1
 
 
 async def test_failed_post_start_hook_ends_the_container(bench: Bench) -> None:
