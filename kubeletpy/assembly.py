@@ -7,7 +7,7 @@ from kubeletpy.certificates import renewal as certificates
 from kubeletpy.container_logs import links
 from kubeletpy.event_sink import sink
 from kubeletpy.server import serving
-from kubeletpy.sources import apiserver
+from kubeletpy.sources import apiserver, url
 from kubeletpy.volumes import assembly as volumes
 
 from .core import Core
@@ -26,6 +26,7 @@ def install(core: Core) -> None:
     plugins.install(core)
     admission.install(core)
     apiserver.install(core)
+    url.install(core)
     install_resources(core)
     sink.install(core)
     serving.install(core)

@@ -351,10 +351,12 @@ class Kubelet:
     async def _source(self, facts: NodeFacts) -> AsyncIterator[PodUpdates]:
         path = self._settings.static_pod_path
         if path is None:
-            if self._settings.kubeconfig is None:
+            if self._settings.kubeconfig is None and not (
+                self._settings.configuration.static_pod_url
+            ):
                 logs.event(
                     _log, logging.WARNING,
-                    "no source of pods: set --pod-manifest-path or --kubeconfig",
+                    "no source of pods: set --pod-manifest-path, --manifest-url or --kubeconfig",
                 )  # fmt: skip
             yield PodUpdates()
             await asyncio.Event().wait()

@@ -64,7 +64,7 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _construct_int)
 _Loader.add_constructor("tag:yaml.org,2002:float", _construct_float)
 
 
-def parse(data: bytes) -> object:
+def parse(data: bytes, *, largest: int = LARGEST_MANIFEST) -> object:
     """Return the one document in ``data`` as dicts with string keys, lists and scalars.
 
     Data that begins with ``{`` is JSON, all else YAML.
@@ -73,8 +73,8 @@ def parse(data: bytes) -> object:
         DocumentError: not UTF-8, malformed, a duplicate key, none or several documents, or larger
             (also: after its aliases are expanded) or deeper than any pod.
     """
-    if len(data) > LARGEST_MANIFEST:
-        raise DocumentError(f"larger than {LARGEST_MANIFEST} bytes")
+    if len(data) > largest:
+        raise DocumentError(f"larger than {largest} bytes")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

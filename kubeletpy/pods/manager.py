@@ -32,11 +32,12 @@ from kubeletpy.cri.client import CriError
 from kubeletpy.cri.events import ContainerEvents, EventsUnsupported, Resync
 from kubeletpy.resources.qos import qos_class
 from kubeletpy.sources.updates import (
-    API_SOURCE,
     FILE_SOURCE,
     PodUpdates,
+    SourceError,
     from_api,
     pod_key,
+    source_of,
     version_of,
 )
 from kubeletpy.why.story import Known
@@ -50,6 +51,7 @@ from .plan import Desired
 from .restarts import every_container
 from .state import Terminal, frozen
 from .steps import Tools
+from .wanted import Wanted, slot_of
 from .worker import PodWorker
 
 _log = logging.getLogger(__name__)
@@ -76,17 +78,6 @@ def desired_of(pod: Pod, crash_loop: CrashLoop) -> Desired:
     """Return a pod as its worker takes it."""
     hashes = {one.name: labels.container_hash(one) for one in every_container(pod)}
     return Desired(pod, frozen(hashes), crash_loop)
-
-
-def slot_of(pod: Pod) -> str:
-    """Return the place in which one instance at a time may live.
-
-    For static pods that is a name. Of pods of the API server the UID is the identity: who deletes
-    one by force and makes a namesake does not want that to wait, as with the Go kubelet.
-    """
-    if from_api(pod):
-        return f"{API_SOURCE}:{pod_key(pod)}:{pod.metadata.uid}"
-    return f"{FILE_SOURCE}:{pod_key(pod)}"
 
 
 @dataclass
@@ -117,7 +108,7 @@ class PodManager:
         self._crash_loop = crash_loop or CrashLoop()
         self._published = published
         self._gone = gone
-        self._desired: dict[str, Pod] = {}
+        self._desired = Wanted()
         self._active: dict[str, dict[str, _Entry]] = {}
         self._by_uid: dict[str, PodWorker] = {}
         self._saved: dict[str, Saved] = {}
@@ -142,8 +133,8 @@ class PodManager:
         """Run pods until cancelled; then all tasks end, and the pods go on without them.
 
         Args:
-            sources: by name, `FILE_SOURCE` and `API_SOURCE`; the first updates of each say all
-                that it has, even if that is nothing.
+            sources: by name, `FILE_SOURCE`, `HTTP_SOURCE`, `API_SOURCE`; the first updates of each
+                that were heard say all that it has, even if that is nothing.
         """
         self._saved = self._tools.checkpoints.load()
         self._expected = frozenset(sources)
@@ -278,29 +269,42 @@ class PodManager:
         if self._closing:
             return
         for error in updates.errors:
-            self._tools.recorder.node(WARNING, "InvalidManifest", str(error))
+            self._tell(error)
         for name, hints in updates.hints:
             logs.event(_log, logging.INFO, "fields without effect", pod=name, fields=list(hints))
         fresh = [*updates.added, *(change.new for change in updates.changed)]
         removed = list(updates.removed)
-        if source not in self._synced:
+        if updates.heard and source not in self._synced:
             self._synced.add(source)
             removed += self._provisional(source, fresh)
             # What is found on the node and wanted by none is ended now, but not by an old list.
             self._relist_bell.set()
         for pod in removed:
-            wanted = self._desired.get(slot_of(pod))
-            if wanted is not None and wanted.metadata.uid == pod.metadata.uid:
-                del self._desired[slot_of(pod)]
+            self._desired.drop(pod)
             self._finished.discard(pod.metadata.uid)
             self._rejected.pop(pod.metadata.uid, None)
         for pod in fresh:
-            self._desired[slot_of(pod)] = pod
+            holder = self._desired.put(pod)
+            if holder is not None:
+                self._tools.recorder.node(
+                    WARNING, "InvalidManifest",
+                    f"pod {pod_key(pod)} of the source {source_of(pod)} waits: the source "
+                    f"{source_of(holder)} has a pod of this name; give one of them another name",
+                )  # fmt: skip
         if not self.adopted.is_set():
             self._adopt()
             return
         for slot in {slot_of(pod): None for pod in (*removed, *fresh)}:
             self._reconcile(slot)
+
+    def _tell(self, error: SourceError) -> None:
+        """Tell what is wrong in a source, on the node and on the pods that it concerns."""
+        self._tools.recorder.node(WARNING, error.event, str(error))
+        kept = set(error.kept.split(", "))
+        for pod in self._desired.values():
+            if not from_api(pod) and pod_key(pod) in kept:
+                text = f"{error.source}: {error.reason}; the pod runs on as it was"
+                self._tools.recorder.warning(pod, error.event, text)
 
     def _provisional(self, source: str, fresh: Iterable[Pod]) -> list[Pod]:
         """Return the pods that went on from their checkpoints and are not wanted any more."""
@@ -308,22 +312,22 @@ class PodManager:
         return [
             pod
             for pod in self._desired.values()
-            if from_api(pod) == (source == API_SOURCE) and pod.metadata.uid not in named
+            if source_of(pod) == source and pod.metadata.uid not in named
         ]
 
     def _adopt(self) -> None:
         """Once the pods that shall be and those that are are known: match them.
 
-        The API server may be away, and what it wants may be what runs it: only the sources of
-        the node itself are waited for.
+        The API server may be away, and what it wants may be what runs it; so may a URL. Only the
+        files of the node itself are waited for.
         """
-        heard = self._synced >= self._expected - {API_SOURCE}
+        heard = self._synced >= self._expected & {FILE_SOURCE}
         if not (self._listed and heard) or self.adopted.is_set():
             return
         self.adopted.set()
-        unheard = API_SOURCE in self._expected - self._synced
+        unheard = self._expected - self._synced
         for uid, saved in self._saved.items():
-            if unheard and from_api(saved.pod):
+            if source_of(saved.pod) in unheard:
                 self._desired.setdefault(slot_of(saved.pod), saved.pod)
             wanted = self._desired.get(slot_of(saved.pod))
             keep = wanted is not None and version_of(wanted) == version_of(saved.pod)

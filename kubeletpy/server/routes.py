@@ -98,6 +98,8 @@ class Routes:
 
     async def _configz(self, _: web.Request) -> web.StreamResponse:
         shown = encode(self._core.settings.configuration)
+        # They are to hold tokens.
+        shown["staticPodURLHeader"] = {name: ["<masked>"] for name in shown["staticPodURLHeader"]}
         document = {"kubeletconfig": {"kind": KIND, "apiVersion": API_VERSION, **shown}}
         return web.json_response(document, dumps=lambda value: json.dumps(value, default=str))
 

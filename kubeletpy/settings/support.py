@@ -22,7 +22,6 @@ UNSUPPORTED = frozenset(
     cgroupsPerQOS
     enableSystemLogQuery
     failSwapOn
-    httpCheckFrequency
     kubeletCgroups
     logging
     oomScoreAdj
@@ -30,8 +29,6 @@ UNSUPPORTED = frozenset(
     protectKernelDefaults
     qosReserved
     showHiddenMetricsForVersion
-    staticPodURL
-    staticPodURLHeader
     streamingConnectionIdleTimeout
     systemCgroups
     tlsCurvePreferences

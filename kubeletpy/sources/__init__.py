@@ -9,4 +9,7 @@
     first comes at once, even if there is nothing, so that the kubelet knows what may live.
 ``sources.static_pods``
     ``static_pod(data, file=, node_name=)``: bytes of a file -> StaticPod (pure).
+``sources.url``
+    ``UrlPodSource(url, headers, node_name, period)``: the same of a URL, which is asked now and
+    then.
 """

@@ -1,4 +1,4 @@
-"""Bytes of a file -> static pod (pure), as the Go kubelet makes them."""
+"""Bytes of a file, or a part of a document -> static pod (pure), as the Go kubelet makes them."""
 
 from __future__ import annotations
 
@@ -57,30 +57,49 @@ def static_pod(data: bytes, *, file: str, node_name: str, seen: datetime) -> Sta
         ManifestError: with the path and reason of every bad field.
     """
     try:
-        pod = decode(parse(data), Pod)
+        document = parse(data)
     except DocumentError as error:
         raise ManifestError(str(error)) from None
+    return made_pod(document, file=file, node_name=node_name, seen=seen)
+
+
+def made_pod(
+    document: object, *, file: str, node_name: str, seen: datetime, source: str = FILE_SOURCE
+) -> StaticPod:
+    """Make the pod that a parsed document describes; see `static_pod`.
+
+    Args:
+        file: the file, or the URL.
+        source: which of them it is, `FILE_SOURCE` or `HTTP_SOURCE`.
+
+    Raises:
+        ManifestError: with the path and reason of every bad field.
+    """
+    try:
+        pod = decode(document, Pod)
     except DecodeError as error:
         field = FieldError(error.path, INVALID, "", error.reason)
         raise ManifestError(str(error), (field,)) from None
     try:
-        content_hash = _hash(pod, file, node_name)
+        content_hash = _hash(pod, f"{source}:{file}", node_name)
     except UnicodeEncodeError:
         raise ManifestError("a text in it has a lone surrogate, which is no Unicode") from None
     _name(pod, content_hash, node_name, seen)
+    pod.metadata.annotations[CONFIG_SOURCE] = source
     set_defaults(pod)
     errors = tuple(validate(pod)) or tuple(unsupported(pod))
     if errors:
         raise ManifestError("; ".join(str(error) for error in errors), errors)
     hints = tuple(without_effect(pod))
-    # A static pod stays on its node whatever happens to the node.
-    pod.spec.tolerations.append(Toleration(operator="Exists", effect="NoExecute"))
+    if source == FILE_SOURCE:
+        # It stays on its node whatever happens to the node; as in Go, not so a pod of a URL.
+        pod.spec.tolerations.append(Toleration(operator="Exists", effect="NoExecute"))
     return StaticPod(pod, hints)
 
 
-def _hash(pod: Pod, file: str, node_name: str) -> str:
+def _hash(pod: Pod, origin: str, node_name: str) -> str:
     digest = hashlib.sha256(encode_sorted(pod))
-    digest.update(f"\0host:{node_name}\0file:{file}".encode())
+    digest.update(f"\0host:{node_name}\0{origin}".encode())
     return digest.hexdigest()[:_UID_LENGTH]
 
 
@@ -94,7 +113,6 @@ def _name(pod: Pod, content_hash: str, node_name: str, seen: datetime) -> None:
     meta.deletion_timestamp = None
     meta.deletion_grace_period_seconds = None
     meta.annotations[CONFIG_HASH] = content_hash
-    meta.annotations[CONFIG_SOURCE] = FILE_SOURCE
     meta.annotations[CONFIG_SEEN] = seen.isoformat().replace("+00:00", "Z")
     pod.spec.node_name = node_name
     pod.status = PodStatus(phase="Pending")

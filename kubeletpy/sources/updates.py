@@ -13,7 +13,7 @@ CONFIG_SOURCE = "kubernetes.io/config.source"
 CONFIG_SEEN = "kubernetes.io/config.seen"
 CONFIG_MIRROR = "kubernetes.io/config.mirror"
 
-FILE_SOURCE, API_SOURCE = "file", "api"
+FILE_SOURCE, HTTP_SOURCE, API_SOURCE = "file", "http", "api"
 """Where pods come from; the Go kubelet's names."""
 
 
@@ -34,16 +34,19 @@ class SourceError:
     """Something in a source that is no pod.
 
     Attributes:
-        source: the file.
+        source: the file, or the URL.
         reason: why, in words; names the field paths.
         fields: each bad field; empty if it is no field's fault.
-        kept: name (namespace/name) of the pod that goes on as its last good version says.
+        kept: names (namespace/name, separated by ", ") of the pods that go on as their last good
+            version says.
+        event: the reason of the event that tells it.
     """
 
     source: str
     reason: str
     fields: tuple[FieldError, ...] = ()
     kept: str = ""
+    event: str = "InvalidManifest"
 
     def __str__(self) -> str:
         text = f"{self.source}: {self.reason}"
@@ -59,6 +62,7 @@ class PodUpdates:
         changed: pods with another content.
         errors: new errors; one that persists unchanged is told once.
         hints: by namespace/name of an added or changed pod, fields that have no effect here.
+        heard: whether the source has said which pods there are; False: so far it only failed.
     """
 
     added: tuple[Pod, ...] = ()
@@ -66,6 +70,7 @@ class PodUpdates:
     removed: tuple[Pod, ...] = ()
     errors: tuple[SourceError, ...] = ()
     hints: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    heard: bool = True
 
     def __bool__(self) -> bool:
         return bool(self.added or self.changed or self.removed or self.errors)
@@ -79,6 +84,11 @@ def pod_key(pod: Pod) -> str:
 def from_api(pod: Pod) -> bool:
     """Whether a pod is of the API server; all others are static pods."""
     return pod.metadata.annotations.get(CONFIG_SOURCE) == API_SOURCE
+
+
+def source_of(pod: Pod) -> str:
+    """Return the name of the source that a pod comes from."""
+    return pod.metadata.annotations.get(CONFIG_SOURCE, FILE_SOURCE)
 
 
 def version_of(pod: Pod) -> tuple[str, str]:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import http.client
+import http.server
+import json
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +13,7 @@ import pytest
 
 from kubeletpy_common.linux.namespaces import in_namespace
 from tests.root.kubeletpy.engine.process import (
+    NODE,
     KubeletProcess,
     condition,
     container,
@@ -192,3 +196,69 @@ def exec_in(kubelet: KubeletProcess, container_id: str, *command: str) -> None:
             container_id=container_id.partition("://")[2], cmd=command, timeout=10
         )
         assert stub.ExecSync(request, timeout=30).exit_code == 0
+
+
+class Pages(http.server.BaseHTTPRequestHandler):
+    """Serves what its server has, to those who know the key."""
+
+    server: PageServer
+
+    def do_GET(self) -> None:
+        known = self.headers.get("X-Key") == "open"
+        status, body = self.server.answer if known else (403, b"")
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+
+class PageServer(http.server.HTTPServer):
+    """One answer for all."""
+
+    answer: tuple[int, bytes] = (200, b"")
+
+
+def test_static_pods_of_a_url(stopped_kubelet: KubeletProcess, node: Node, run: Run) -> None:
+    kubelet = stopped_kubelet
+    with in_namespace(node.place.netns):
+        server = PageServer(("127.0.0.1", 0), Pages)
+    items = [manifest(name, run("c", FOREVER)) for name in ("one", "two")]
+    listed = {"apiVersion": "v1", "kind": "PodList", "items": items}
+    server.answer = 200, json.dumps(listed).encode()
+    serving = threading.Thread(target=server.serve_forever)
+    serving.start()
+    try:
+        port = server.server_address[1]
+        kubelet.flags = (
+            f"--manifest-url=http://127.0.0.1:{port}/", "--manifest-url-header=X-Key:open",
+            "--http-check-frequency=200ms",
+        )  # fmt: skip
+        kubelet.start()
+        before = {name: kubelet.wait_ready(name) for name in ("one", "two")}
+        source = before["one"]["metadata"]["annotations"]["kubernetes.io/config.source"]
+        assert source == "http"
+        server.answer = 500, b"no"
+
+        def told() -> list[Any]:
+            status, body = kubelet.get("/events")
+            events = json.loads(body)["items"] if status == 200 else []
+            return [one for one in events if one["reason"] == "StaticPodURLFailed"]
+
+        [on_one] = [one for one in wait_for(told, "the fault")
+                    if one["involvedObject"]["name"] == f"one-{NODE}"]  # fmt: skip
+        assert "it answers 500" in on_one["message"]
+        # A kubelet that starts while the URL fails takes its pods over as they are.
+        kubelet.kill()
+        kubelet.start()
+        wait_for(told, "the fault at the restart")
+        assert container(kubelet.wait_ready("two"), "c") == container(before["two"], "c")
+        server.answer = 200, json.dumps(items[1]).encode()
+        kubelet.wait_gone("one")
+        assert container(kubelet.wait_ready("two"), "c") == container(before["two"], "c")
+    finally:
+        server.shutdown()
+        serving.join()
+        server.server_close()
