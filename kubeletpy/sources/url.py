@@ -23,8 +23,8 @@ from typing import Any
 from yarl import URL
 
 from kubeletpy.api.pod import Pod
+from kubeletpy_common.documents import DocumentError, parse
 
-from .documents import DocumentError, parse
 from .static_pods import ManifestError, StaticPod, made_pod
 from .updates import HTTP_SOURCE, PodUpdates, SourceError, diff, pod_key
 
