@@ -118,7 +118,9 @@ class Site:
 @pytest.fixture
 async def site() -> AsyncIterator[Site]:
     one = Site()
-    runner = web.ServerRunner(web.Server(one.handle))
+    application = web.Application()
+    application.router.add_get("/{path:.*}", one.handle)
+    runner = web.AppRunner(application)
     await runner.setup()
     listener = web.TCPSite(runner, "127.0.0.1", 0)
     await listener.start()
