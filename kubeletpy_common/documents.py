@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import yaml
@@ -85,6 +86,42 @@ def parse(data: bytes, *, largest: int = LARGEST_MANIFEST) -> object:
         raise DocumentError(f"nested deeper than {_DEEPEST} levels") from None
 
 
+def parse_all(data: bytes, *, largest: int) -> Iterator[object]:
+    """Yield the documents of a YAML text, separated by ``---``; empty ones are passed over.
+
+    Args:
+        largest: bytes that it may have.
+
+    Raises:
+        DocumentError: as `parse`; with its aliases expanded it may have a node for each byte.
+    """
+    if len(data) > largest:
+        raise DocumentError(f"larger than {largest} bytes")
+    try:
+        loader = _Loader(data.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise DocumentError(f"not UTF-8: {error}") from None
+    try:
+        while loader.check_node():
+            root = loader.get_node()
+            if root is None:
+                continue
+            _check_size(root, max(_MOST_NODES, len(data)))
+            document = _string_keys(loader.construct_document(root))
+            if document is not None:
+                yield document
+    except yaml.YAMLError as error:
+        raise DocumentError(f"malformed YAML: {_one_line(error)}") from None
+    except RecursionError:
+        raise DocumentError(f"nested deeper than {_DEEPEST} levels") from None
+    except ValueError as error:
+        if isinstance(error, DocumentError):
+            raise
+        raise DocumentError(f"malformed YAML: {error}") from None
+    finally:
+        loader.dispose()
+
+
 def _parse_json(text: str) -> object:
     def refuse(constant: str) -> float:
         raise DocumentError(f"{constant} is no JSON value")
@@ -128,15 +165,15 @@ def _parse_yaml(text: str) -> object:
         loader.dispose()
 
 
-def _check_size(root: yaml.Node) -> None:
+def _check_size(root: yaml.Node, most: int = _MOST_NODES) -> None:
     """Walk the tree with every alias expanded, within a budget, and look for duplicate keys."""
-    budget = _MOST_NODES
+    budget = most
     pending: list[tuple[yaml.Node, int]] = [(root, 1)]
     while pending:
         node, depth = pending.pop()
         budget -= 1
         if budget < 0:
-            raise DocumentError(f"more than {_MOST_NODES} nodes after its aliases are expanded")
+            raise DocumentError(f"more than {most} nodes after its aliases are expanded")
         if depth > _DEEPEST:
             raise DocumentError(f"nested deeper than {_DEEPEST} levels")
         if isinstance(node, yaml.MappingNode):

@@ -268,6 +268,44 @@ class ApiClient:
         Raises:
             ApiError: whatever went wrong.
         """
+        status, raw, retry = await self._exchange(
+            method, path, body, params=params, timeout=timeout, content_type=content_type,
+            urgent=urgent,
+        )  # fmt: skip
+        decoded = _decoded(raw)
+        if status >= 300:
+            raise of_status(status, decoded, retry)
+        if not isinstance(decoded, dict):
+            raise ApiError(
+                0, "BadAnswer", f"{method} {path}: the answer {status} is no JSON object"
+            )
+        return decoded
+
+    async def read(
+        self, path: str, *, params: Mapping[str, str] | None = None, timeout: float = TIMEOUT
+    ) -> bytes:
+        """Return the body of a GET as it came: for who decodes only a part of it.
+
+        Raises:
+            ApiError: it could not be had.
+        """
+        status, raw, retry = await self._exchange("GET", path, params=params, timeout=timeout)
+        if status >= 300:
+            raise of_status(status, _decoded(raw), retry)
+        return raw
+
+    async def _exchange(
+        self,
+        method: str,
+        path: str,
+        body: object | None = None,
+        *,
+        params: Mapping[str, str] | None = None,
+        timeout: float = TIMEOUT,
+        content_type: str = "application/json",
+        urgent: bool = False,
+    ) -> tuple[int, bytes, str | None]:
+        """Send a request; return status and body of the answer and its Retry-After."""
         if not urgent:
             await self._throttle.take()
         data = None
@@ -286,19 +324,26 @@ class ApiClient:
                     status, retry = answer.status, answer.headers.get("Retry-After")
         for each in self.on_answer:
             each(method, status)
-        decoded = _decoded(raw)
-        if status >= 300:
-            raise of_status(status, decoded, retry)
-        if not isinstance(decoded, dict):
-            raise ApiError(
-                0, "BadAnswer", f"{method} {path}: the answer {status} is no JSON object"
-            )
-        return decoded
+        return status, raw, retry
 
     async def watch(
         self, path: str, params: Mapping[str, str], *, idle: float
     ) -> AsyncIterator[dict[str, Any]]:
-        """Yield the events of a watch until the server ends it.
+        """Yield the events of a watch, decoded; see `watch_lines`.
+
+        Raises:
+            ApiError: it could not be opened, or broke.
+        """
+        async for line in self.watch_lines(path, params, idle=idle):
+            event = _decoded(line)
+            if not isinstance(event, dict):
+                raise ApiError(0, "BadAnswer", f"WATCH {path}: a line is no JSON object")
+            yield event
+
+    async def watch_lines(
+        self, path: str, params: Mapping[str, str], *, idle: float
+    ) -> AsyncIterator[bytes]:
+        """Yield the events of a watch as they came, until the server ends it.
 
         Args:
             params: of the watch; ``watch=1`` is added.
@@ -319,10 +364,7 @@ class ApiClient:
                     raw = await answer.content.read(1024 * 1024)
                     raise of_status(answer.status, _decoded(raw), answer.headers.get("Retry-After"))
                 async for line in _lines(answer.content):
-                    event = _decoded(line)
-                    if not isinstance(event, dict):
-                        raise ApiError(0, "BadAnswer", f"WATCH {path}: a line is no JSON object")
-                    yield event
+                    yield line
 
     def _headers(self) -> dict[str, str]:
         try:

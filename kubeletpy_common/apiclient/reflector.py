@@ -9,9 +9,11 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
+
+import msgspec
 
 from kubeletpy_common import logs
 
@@ -30,11 +32,16 @@ EXPIRED_AGAIN = 1.0
 """Seconds before a list whose predecessor was out of date at once: such a server is not pressed."""
 
 
+LISTED = "LISTED"
+"""What ``read`` of a `Reflector` is told of objects of a list."""
+_CHANGES = frozenset({"ADDED", "MODIFIED", "DELETED"})
+
+
 @dataclass(frozen=True, slots=True)
 class Synced:
-    """All objects as of now; what is not among them is gone."""
+    """All objects as of now, each as ``read`` gave it; what is not among them is gone."""
 
-    items: list[dict[str, Any]]
+    items: list[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +49,34 @@ class Changed:
     """One object was ADDED, MODIFIED or DELETED (then ``object`` is its last state)."""
 
     kind: str
-    object: dict[str, Any]
+    object: Any
+
+
+class _ListMeta(msgspec.Struct, rename={"resource_version": "resourceVersion", "more": "continue"}):
+    resource_version: str = ""
+    more: str = ""
+
+
+class _List(msgspec.Struct):
+    """A list of objects that are not decoded yet."""
+
+    metadata: _ListMeta = msgspec.field(default_factory=_ListMeta)
+    items: list[msgspec.Raw] | None = None
+    kind: str = ""
+    apiVersion: str = ""
+
+
+class _Event(msgspec.Struct):
+    """A line of a watch, its object not decoded yet."""
+
+    type: str
+    object: msgspec.Raw
+
+
+class _Versioned(msgspec.Struct):
+    """Where an object stands."""
+
+    metadata: _ListMeta = msgspec.field(default_factory=_ListMeta)
 
 
 class Reflector:
@@ -55,13 +89,26 @@ class Reflector:
         client: of the API server.
         path: of the collection, as ``/api/v1/pods``.
         field_selector, label_selector: what to follow of it.
+        read: is given each object with what happened to it (`LISTED`, ``ADDED`` ...) and returns
+            what is passed on in its place; by default the whole object as a dict. It is called as
+            soon as the object is there, so that a large list need not be in memory at once.
+        page: objects asked for at once; 0: all.
     """
 
     def __init__(
-        self, client: ApiClient, path: str, *, field_selector: str = "", label_selector: str = ""
+        self,
+        client: ApiClient,
+        path: str,
+        *,
+        field_selector: str = "",
+        label_selector: str = "",
+        read: Callable[[str, msgspec.Raw], Any] | None = None,
+        page: int = 0,
     ) -> None:
         self._client = client
         self._path = path
+        self._read = read
+        self._page = page
         self._params: dict[str, str] = {}
         if field_selector:
             self._params["fieldSelector"] = field_selector
@@ -91,20 +138,34 @@ class Reflector:
                 await self._failed(error)
 
     async def _list(self) -> Synced:
-        # Any version does at first (the server's cache); after 410 it must be the latest.
-        params = dict(self._params) if self._fresh else {**self._params, "resourceVersion": "0"}
-        found = await self._client.get(self._path, params=params)
-        items = found.get("items") or []
-        version = (found.get("metadata") or {}).get("resourceVersion") or ""
-        if not isinstance(items, list) or not version:
-            raise ApiError(0, "BadAnswer", f"GET {self._path}: the answer is no list")
-        self._version, self._fresh = str(version), False
-        # Items of a list do not carry their kind; those of a watch do.
-        kind, api = str(found.get("kind") or ""), str(found.get("apiVersion") or "")
-        for item in items:
-            item.setdefault("kind", kind.removesuffix("List"))
-            item.setdefault("apiVersion", api)
+        # Any version does at first (the server's cache); after 410 it must be the latest. A server
+        # gives pages of its latest version only.
+        params = dict(self._params)
+        if self._page:
+            params["limit"] = str(self._page)
+        elif not self._fresh:
+            params["resourceVersion"] = "0"
+        items: list[Any] = []
+        while True:
+            found = _decoded(await self._client.read(self._path, params=params), _List)
+            if found is None or not found.metadata.resource_version:
+                raise ApiError(0, "BadAnswer", f"GET {self._path}: the answer is no list")
+            items += self._items(found)
+            if not found.metadata.more:
+                break
+            params["continue"] = found.metadata.more
+        self._version, self._fresh = found.metadata.resource_version, False
         return Synced(items)
+
+    def _items(self, found: _List) -> list[Any]:
+        if self._read is not None:
+            return [self._read(LISTED, item) for item in found.items or ()]
+        items = [msgspec.json.decode(item) for item in found.items or ()]
+        # Items of a list do not carry their kind; those of a watch do.
+        for item in items:
+            item.setdefault("kind", found.kind.removesuffix("List"))
+            item.setdefault("apiVersion", found.apiVersion)
+        return items
 
     async def _watch(self) -> AsyncIterator[Changed]:
         seconds = random.randint(SHORTEST_WATCH, LONGEST_WATCH)
@@ -114,21 +175,26 @@ class Reflector:
             "allowWatchBookmarks": "true",
             "timeoutSeconds": str(seconds),
         }
-        async for event in self._client.watch(self._path, params, idle=seconds + _SLACK):
-            kind, item = event.get("type"), event.get("object")
-            if not isinstance(item, dict):
+        async for line in self._client.watch_lines(self._path, params, idle=seconds + _SLACK):
+            event = _decoded(line, _Event)
+            if event is None or bytes(memoryview(event.object)[:1]) != b"{":
                 raise ApiError(0, "BadAnswer", f"WATCH {self._path}: an event without an object")
-            if kind == "ERROR":
+            if event.type == "ERROR":
+                item = msgspec.json.decode(event.object)
                 raise ApiError(
                     int(item.get("code") or 0), str(item.get("reason") or ""),
                     str(item.get("message") or "the watch failed"),
                 )  # fmt: skip
             self._connected()
-            version = (item.get("metadata") or {}).get("resourceVersion")
-            if version:
-                self._version = str(version)
-            if kind in ("ADDED", "MODIFIED", "DELETED"):
-                yield Changed(kind, item)
+            placed = _decoded(event.object, _Versioned)
+            if placed is not None and placed.metadata.resource_version:
+                self._version = placed.metadata.resource_version
+            if event.type in _CHANGES:
+                read = self._read
+                found = msgspec.json.decode(event.object) if read is None else read(
+                    event.type, event.object
+                )  # fmt: skip
+                yield Changed(event.type, found)
 
     def _connected(self) -> None:
         if self.error is not None:
@@ -156,3 +222,14 @@ class Reflector:
         pause = max(self._pause, error.retry_after or 0.0)
         self._pause = min(self._pause * 2, LONGEST_PAUSE)
         await asyncio.sleep(pause * random.uniform(0.8, 1.2))
+
+
+_T = TypeVar("_T")
+
+
+def _decoded(data: bytes | msgspec.Raw, kind: type[_T]) -> _T | None:
+    """Return what JSON holds, None if it holds something else."""
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
