@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -11,6 +12,8 @@ import psutil
 from kubeletpy.cri.node import NodeFacts, read_resolver
 
 from .registration.addresses import default_addresses, node_addresses
+from .registration.capacity import allocatable, capacity
+from .registration.machine import read_machine
 from .settings import ConfigurationError, Settings
 
 _HUGEPAGES = Path("/sys/kernel/mm/hugepages")
@@ -88,12 +91,16 @@ def node_facts(settings: Settings, *, cgroup_version: int) -> NodeFacts:
             'set another by resolvConf in --config, or "" for none'
         ) from None
     name = node_name(settings)
+    cpus = psutil.cpu_count() or 1
+    machine = replace(
+        read_machine(settings.root_dir, cpus=cpus), storage=storage_bytes(settings.root_dir)
+    )
     return NodeFacts(
         name=name,
         ips=addresses(settings, name),
-        cpu_milli=(psutil.cpu_count() or 1) * 1000,
+        cpu_milli=cpus * 1000,
         memory_bytes=psutil.virtual_memory().total,
-        storage_bytes=storage_bytes(settings.root_dir),
+        allocatable=allocatable(capacity(machine, settings.configuration), settings),
         root_dir=settings.root_dir,
         pod_logs=settings.pod_logs_dir,
         cluster_dns=settings.cluster_dns,

@@ -15,6 +15,7 @@ from .node import NodeFacts
 from .security import ConfigError
 
 _REFERENCE = re.compile(r"\$(?:(?P<escape>\$)|\((?P<name>[^)]*)\))")
+_FROM_ABOVE = frozenset({"cpu", "memory", "ephemeral-storage"})
 _SUBSCRIPT = re.compile(r"(metadata\.(?:labels|annotations))\['(?P<key>.*)'\]", re.DOTALL)
 
 
@@ -166,7 +167,8 @@ def resource_value(
 ) -> str:
     """Return a resource of a container in units of the divisor, rounded up.
 
-    A limit that is not set is the node's capacity, a request that is not set is 0.
+    A limit that is not set is the pod's, else what pods may use of the node (CPU, memory and
+    ephemeral storage; the last has no pod's); a request that is not set is 0.
 
     Raises:
         ConfigError: no such container or resource.
@@ -186,20 +188,22 @@ def resource_value(
     chosen = container.resources.limits if kind == "limits" else container.resources.requests
     amount = chosen.get(resource)
     if not amount and kind == "limits":
-        amount = _capacity(node, resource)
+        amount = _limit_from_above(pod, resource, node)
     divisor = selector.divisor or Quantity(1)
     value, unit = (amount or Quantity(0)).value, divisor.value
     return str(-(-value // unit))
 
 
-def _capacity(node: NodeFacts, resource: str) -> Quantity | None:
-    if resource == "cpu":
-        return Quantity(f"{node.cpu_milli}m")
-    if resource == "memory":
-        return Quantity(node.memory_bytes)
-    if resource == "ephemeral-storage":
-        return Quantity(node.storage_bytes)
-    return None
+def _limit_from_above(pod: Pod, resource: str, node: NodeFacts) -> Quantity | None:
+    if resource not in _FROM_ABOVE:
+        # Huge pages are never overcommitted: what asks for none has none.
+        return None
+    of_pod = pod.spec.resources
+    if of_pod is not None and resource in node.allocatable:
+        amount = of_pod.limits.get(resource)
+        if amount:
+            return amount
+    return node.allocatable.get(resource)
 
 
 def _quote(text: str) -> str:

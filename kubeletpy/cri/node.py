@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from kubeletpy.api.quantity import Quantity
 from kubeletpy.resources.policy import ResourcePolicy
 
 _LARGEST_RESOLV_CONF = 10 * 1024 * 1024
@@ -28,9 +29,10 @@ class NodeFacts:
     Attributes:
         name: the node's name (lower case).
         ips: its addresses, the primary one first.
-        cpu_milli: capacity in thousandths of a CPU; what ``limits.cpu`` falls back to.
-        memory_bytes: capacity; what ``limits.memory`` falls back to, and the base of OOM scores.
-        storage_bytes: size of the file system of ``root_dir``; ``limits.ephemeral-storage``.
+        cpu_milli: capacity in thousandths of a CPU.
+        memory_bytes: capacity; the base of OOM scores.
+        allocatable: what pods may use together, by resource name; what ``limits.cpu``,
+            ``limits.memory`` and ``limits.ephemeral-storage`` fall back to in the downward API.
         root_dir: ``--root-dir``.
         pod_logs: directory of the logs of all pods.
         cluster_dns: addresses of the cluster's DNS; empty standalone.
@@ -47,7 +49,7 @@ class NodeFacts:
     ips: tuple[str, ...] = ()
     cpu_milli: int = 0
     memory_bytes: int = 0
-    storage_bytes: int = 0
+    allocatable: Mapping[str, Quantity] = field(default_factory=dict)
     root_dir: Path = Path("/var/lib/kubelet")
     pod_logs: Path = Path(DEFAULT_POD_LOGS)
     cluster_dns: tuple[str, ...] = ()

@@ -26,6 +26,7 @@ from kubeletpy.stats.exposition import CONTENT_TYPE as _TEXT
 from kubeletpy.stats.exposition import Families, written
 from kubeletpy.stats.node import Filesystem
 
+from .ends import Ends
 from .instruments import Instruments, operation_type
 from .starts import Starts
 
@@ -53,7 +54,7 @@ class KubeletMetrics:
         self._core = core
         self._claims = claims
         self._instruments = made = Instruments()
-        self._starts = Starts(time.time)
+        self._starts, self._ends = Starts(time.time), Ends()
         made.node_name.labels(core.facts.name).set(1)
         made.build.labels(VERSION, f"linux/{platform.machine()}").set(1)
         self._pods = _Pods()
@@ -68,6 +69,7 @@ class KubeletMetrics:
         core.cri.on_call.append(self._called)
         core.tools.measures.on_probe.append(self._probed)
         core.tools.measures.on_round.append(self._worked)
+        core.tools.measures.on_sandbox.append(self._sandbox)
         core.recorder.listeners.append(self._told)
         core.on_status.append(self._published)
         core.on_gone.append(self._gone)
@@ -84,10 +86,16 @@ class KubeletMetrics:
         made.operation_seconds.labels(kind).observe(seconds)
         if not done:
             made.operation_errors.labels(kind).inc()
-        if call == "RunPodSandbox":
-            made.started_pods.inc()
+
+    def _sandbox(self, pod: Pod, done: bool) -> None:
+        made = self._instruments
+        made.started_pods.inc()
+        if not done:
+            made.started_pods_errors.labels("failed to create sandbox").inc()
+        if pod.spec.host_users is False:
+            made.started_user_namespaced_pods.inc()
             if not done:
-                made.started_pods_errors.labels("failed to create sandbox").inc()
+                made.started_user_namespaced_pods_errors.inc()
 
     def _probed(
         self, pod: Pod, container: Container, kind: Kind, result: Result, seconds: float
@@ -117,6 +125,8 @@ class KubeletMetrics:
             self._instruments.started_containers_errors.labels(known, kind).inc()
 
     def _published(self, pod: Pod, status: PodStatus) -> None:
+        for labels in self._ends.status(pod, status):
+            self._instruments.terminated_containers.labels(*labels).inc()
         started = self._starts.status(pod, status)
         if started is None:
             return
@@ -128,6 +138,7 @@ class KubeletMetrics:
 
     def _gone(self, pod: Pod) -> None:
         self._starts.gone(pod)
+        self._ends.gone(pod)
         meta = pod.metadata
         # Series of pods that are no more would stay for ever.
         for metric, key in (

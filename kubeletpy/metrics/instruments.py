@@ -94,6 +94,19 @@ class Instruments:
             "kubelet_started_pods_errors_total",
             "Cumulative number of errors when starting pods", ["message"], registry=one,
         )  # fmt: skip
+        self.started_user_namespaced_pods = Counter(
+            "kubelet_started_user_namespaced_pods_total",
+            "Cumulative number of pods with user namespaces started", registry=one,
+        )  # fmt: skip
+        self.started_user_namespaced_pods_errors = Counter(
+            "kubelet_started_user_namespaced_pods_errors_total",
+            "Cumulative number of errors when starting pods with user namespaces", registry=one,
+        )  # fmt: skip
+        self.terminated_containers = Counter(
+            "kubelet_terminated_containers_total",
+            "Cumulative number of container terminations.",
+            ["container_type", "exit_code", "reason"], registry=one,
+        )  # fmt: skip
         self.started_containers = Counter(
             "kubelet_started_containers_total",
             "Cumulative number of containers started", ["container_type"], registry=one,

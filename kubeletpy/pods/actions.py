@@ -82,12 +82,36 @@ def _reset(plan: Plan) -> Actions:
         one.name in observed.attempts or observed.latest(one.name) is not None
         for one in plan.desired.pod.spec.containers
     )
+    if _start_the_rest(plan):
+        return plan.finish()
     if not plan.blocked(RESET_STEP):
         plan.reset = [
             ResetContainer(record.id, record.name, not record.exited)
             for record in order_of_reset(plan.desired.pod, observed)
         ]
     return plan.finish()
+
+
+def _start_the_rest(plan: Plan) -> bool:
+    """Start the regular containers that one which ended at once has overtaken; return if any do.
+
+    As in the Go kubelet, where one round starts them all: each container of the pod is restarted,
+    so each has run. One that cannot start holds up nobody.
+    """
+    observed, regular = plan.observed, plan.desired.pod.spec.containers
+    if sandbox_fault(plan.desired, observed) or not plan.initialized:
+        return False
+    late = [
+        one
+        for one in regular
+        if one.name not in observed.attempts
+        and one.name not in observed.failures
+        and observed.latest(one.name) is None
+        and ((image := observed.images.get(one.name)) is None or not image.reason)
+    ]
+    for container in late:
+        plan.start(container, None)
+    return bool(late)
 
 
 def _conclude(plan: Plan, terminal: Terminal) -> Actions:

@@ -121,13 +121,16 @@ class Steps:
             StepError: with an event told.
         """
         pod, tools = self._pod, self._tools
+        made = False
         try:
             handler = await tools.handlers.of(pod)
             await tools.environment.prepare(pod)
             config, warnings = tools.environment.sandbox(pod, attempt)
             for warning in warnings:
                 tools.recorder.warning(pod, "DNSConfigForming", warning)
-            return await tools.cri.run_pod_sandbox(config, handler)
+            created = await tools.cri.run_pod_sandbox(config, handler)
+            made = True
+            return created
         except EnvironmentFault as error:
             tools.recorder.warning(pod, error.reason, str(error))
             raise StepError(error.reason, str(error)) from error
@@ -136,6 +139,8 @@ class Steps:
             message = f"Failed to create pod sandbox: {cause}"
             tools.recorder.warning(pod, "FailedCreatePodSandBox", message)
             raise StepError("FailedCreatePodSandBox", message) from error
+        finally:
+            tools.measures.sandbox(pod, made)
 
     async def start(
         self,

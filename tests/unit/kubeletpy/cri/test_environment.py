@@ -18,7 +18,12 @@ from kubeletpy.cri.security import ConfigError
 
 from ..api.pods import make_pod, with_container
 
-NODE = NodeFacts(name="node", cpu_milli=2000, memory_bytes=8 * 2**30)
+NODE = NodeFacts(
+    name="node",
+    cpu_milli=2000,
+    memory_bytes=9 * 2**30,
+    allocatable={"cpu": Quantity(2), "memory": Quantity("8Gi"), "hugepages-2Mi": Quantity("4Mi")},
+)
 ADDRESSES = PodAddresses(pod=("10.88.0.5", "fd88::5"), host=("192.0.2.1",))
 
 
@@ -109,6 +114,8 @@ def test_unknown_field() -> None:
         ("limits.memory", None, str(8 * 2**30)),  # not set: the node's
         ("limits.memory", "1Mi", "8192"),
         ("requests.memory", "1Mi", "65"),
+        ("limits.ephemeral-storage", None, "0"),  # the node says nothing of it
+        ("limits.hugepages-2Mi", None, "0"),  # never the node's
     ],
 )
 def test_resources(resource: str, divisor: str | None, value: str) -> None:
@@ -123,6 +130,26 @@ def test_resources(resource: str, divisor: str | None, value: str) -> None:
     selector = ResourceFieldSelector(
         resource=resource, divisor=Quantity(divisor) if divisor else None
     )
+    assert resource_value(pod, pod.spec.containers[0], selector, NODE) == value
+
+
+@pytest.mark.parametrize(
+    ("resource", "value"),
+    [
+        ("limits.cpu", "500"),
+        ("limits.memory", str(64 * 2**20 * 1000)),
+        ("limits.ephemeral-storage", "0"),  # a pod has none as a whole
+        ("requests.memory", "0"),
+    ],
+)
+def test_limits_fall_back_to_those_of_the_pod(resource: str, value: str) -> None:
+    pod = make_pod(
+        resources={
+            "limits": {"cpu": "500m", "memory": "64Mi"},
+            "requests": {"cpu": "250m", "memory": "32Mi"},
+        }
+    )
+    selector = ResourceFieldSelector(resource=resource, divisor=Quantity("1m"))
     assert resource_value(pod, pod.spec.containers[0], selector, NODE) == value
 
 

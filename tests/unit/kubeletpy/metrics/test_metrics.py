@@ -14,9 +14,11 @@ from kubeletpy.api.pod import Pod, PodSpec
 from kubeletpy.api.status import (
     ContainerState,
     ContainerStateRunning,
+    ContainerStateTerminated,
     ContainerStatus,
     PodStatus,
 )
+from kubeletpy.metrics.ends import Ends
 from kubeletpy.metrics.install import bucket, count_pods, volume_metrics
 from kubeletpy.metrics.instruments import Instruments, operation_type
 from kubeletpy.metrics.starts import Starts, pull_seconds
@@ -101,6 +103,31 @@ def test_the_start_of_a_pod_is_told_once() -> None:
     assert started is not None
     assert (started.since_seen, started.since_made, started.pulls) == (4.0, 6.0, 1.5)
     assert starts.status(pod, status("a", "b")) is None
+
+
+def ended(name: str, code: int, reason: str) -> ContainerStatus:
+    state = ContainerState(terminated=ContainerStateTerminated(exit_code=code, reason=reason))
+    return ContainerStatus(
+        name=name, ready=False, restart_count=0, image="", image_id="", state=state
+    )
+
+
+def test_each_end_of_a_container_is_told_once() -> None:
+    ends, pod = Ends(), make_pod()
+    assert ends.status(pod, status("a", "b")) == []
+    over = PodStatus(
+        phase="Running",
+        init_container_statuses=[ended("i", 0, "Completed")],
+        container_statuses=[ended("a", 139, "Error"), status("b").container_statuses[1]],
+    )
+    told = [("init_container", "0", "Completed"), ("container", "139", "Error")]
+    assert ends.status(pod, over) == told
+    assert ends.status(pod, over) == []
+    # It runs again, and ends again.
+    assert ends.status(pod, status("a")) == []
+    assert ends.status(pod, over) == told
+    ends.gone(pod)
+    assert ends.status(pod, over) == told
 
 
 def test_pods_that_ran_before_the_kubelet_are_no_starts() -> None:

@@ -16,7 +16,7 @@ from kubeletpy.api.container import (
 from kubeletpy.pods.actions import decide
 from kubeletpy.pods.plan import FAILED, StartContainer
 from kubeletpy.pods.restarts import restarts
-from kubeletpy.pods.state import KillReason, StepFailure
+from kubeletpy.pods.state import ImagePhase, ImageState, KillReason, StepFailure
 
 from .build import NOW, PRESENT, box, container, desired, observed, pod, record
 
@@ -147,12 +147,50 @@ def test_all_containers_restart() -> None:
     assert not actions.kill
     assert actions.initialized
     # As long as the container that asked for it is there, what is left is removed.
-    rest = observed(box(), record("a", "exited", attempt=1, exit_code=42))
+    numbers = {"a": 1, "b": 0, "i": 0, "s": 0}
+    rest = observed(box(), record("a", "exited", attempt=1, exit_code=42), attempts=numbers)
     assert [one.id for one in decide(wanted, rest, NOW).reset] == ["a-1"]
     # Then they start anew, under numbers that were not used yet.
     images = dict.fromkeys("abis", PRESENT)
-    begun = observed(box(), images=images, attempts={"a": 1, "b": 0, "i": 0, "s": 0})
+    begun = observed(box(), images=images, attempts=numbers)
     assert names(decide(wanted, begun, NOW)) == ["i-1"]
+
+
+FAILED_PULL = ImageState(ImagePhase.FAILED, reason="ErrImagePull", failed_at=NOW, retry_at=NOW + 9)
+
+
+@pytest.mark.parametrize(
+    ("image", "pull", "start", "reset"),
+    [
+        (PRESENT, (), ["b-0"], []),
+        (None, ("b",), [], []),
+        (ImageState(ImagePhase.PULLING), (), [], []),
+        # What cannot start is not waited for.
+        (FAILED_PULL, (), [], ["a-0"]),
+    ],
+)
+def test_the_others_start_before_one_that_ended_at_once_restarts_all(
+    image: ImageState | None, pull: tuple[str, ...], start: list[str], reset: list[str]
+) -> None:
+    wanted = desired(SOURCE, "b", restart_policy="Never")
+    source = record("a", "exited", exit_code=42)
+    images = {} if image is None else {"b": image}
+    seen = observed(box(), source, images=images, attempts={"a": 0})
+    actions = decide(wanted, seen, NOW)
+    assert (actions.pull, names(actions)) == (pull, start)
+    assert [one.id for one in actions.reset] == reset
+    failed = replace(seen, failures={"b": StepFailure("R", "m", 1, NOW + 5)})
+    assert [one.id for one in decide(wanted, failed, NOW).reset] == ["a-0"]
+    # No container starts in a sandbox that is not there, or while init containers run.
+    gone = replace(seen, sandboxes=())
+    assert decide(wanted, gone, NOW).start == ()
+
+
+def test_init_containers_that_restart_all_do_not_wait_for_regular_ones() -> None:
+    first = container("i", restart_policy="Never", restart_policy_rules=[ALL_42])
+    wanted = desired("b", init=(first,), restart_policy="Never")
+    seen = observed(box(), record("i", "exited", exit_code=42), attempts={"i": 0})
+    assert [one.id for one in decide(wanted, seen, NOW).reset] == ["i-0"]
 
 
 def test_a_reset_that_failed_waits() -> None:
