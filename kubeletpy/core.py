@@ -63,6 +63,7 @@ class Core:
         eviction: the eviction manager, once it runs.
         reclaimers: each frees disk space of the node and tells whether it freed any.
         sources: of pods, by name, besides the directory of static pods.
+        node_adders: each adds to the status of a standalone node, which admission goes by.
         statuses_told: returns once the API server knows the statuses of all pods; None: there is
             none to tell.
         on_status: each is called with every new status of a pod.
@@ -92,6 +93,7 @@ class Core:
     eviction: EvictionManager | None = None
     reclaimers: list[Callable[[], Awaitable[bool]]] = field(default_factory=list)
     sources: dict[str, AsyncIterable[PodUpdates]] = field(default_factory=dict)
+    node_adders: list[Callable[[dict[str, Any]], None]] = field(default_factory=list)
     statuses_told: Background | None = None
     on_status: list[Callable[[Pod, PodStatus], None]] = field(default_factory=list)
     on_gone: list[Callable[[Pod], None]] = field(default_factory=list)

@@ -16,6 +16,8 @@ from kubeletpy.api.quantity import Quantity
 from kubeletpy.api.status import PodCondition
 from kubeletpy.events import Recorder
 from kubeletpy.pods.state import Terminal
+from kubeletpy.registration.capacity import allocatable, capacity, written
+from kubeletpy.registration.machine import read_machine
 from kubeletpy.status.ownership import DISRUPTION_TARGET
 from kubeletpy_common.apiclient.client import object_path
 from kubeletpy_common.apiclient.errors import ApiError
@@ -161,11 +163,26 @@ def view_of(node: Mapping[str, Any]) -> NodeView:
     )
 
 
+def standalone_node(core: Core) -> dict[str, Any]:
+    """Return the node of a kubelet without an API server: its name, and what pods may use."""
+    facts, settings = core.facts, core.settings
+    machine = read_machine(settings.root_dir, cpus=facts.cpu_milli // 1000)
+    has = capacity(machine, settings.configuration)
+    amounts = {"capacity": written(has), "allocatable": written(allocatable(has, settings))}
+    return {"metadata": {"name": facts.name}, "status": amounts}
+
+
 def install(core: Core) -> None:
     """Have pods admitted before they start."""
     presence, api = core.presence, core.api
+    alone = standalone_node(core) if api is None else {}
 
     def node() -> NodeView | None:
+        if api is None:
+            status = {name: dict(amounts) for name, amounts in alone["status"].items()}
+            for add in core.node_adders:
+                add(status)
+            return view_of({**alone, "status": status})
         if presence is None or presence.node is None:
             return None
         return view_of(presence.node)

@@ -113,8 +113,8 @@ def install(core: Core) -> None:
     changed = presence.report if presence is not None else _nobody
     devices = DeviceManager(directory, affinity.nodes, changed)
     devices.load()
-    if presence is not None:
-        presence.adders.append(devices.add_to_status)
+    adders = presence.adders if presence is not None else core.node_adders
+    adders.append(devices.add_to_status)
     resources = NodeResources(affinity, devices, core.manager.pods)
     core.environment.configurers.append(resources.configure)
     core.environment.released.append(resources.release)

@@ -17,11 +17,19 @@ from yarl import URL
 
 from runtime.images.challenge import Challenge, parse_challenges
 from runtime.images.endpoints import Endpoint
-from runtime.images.errors import MalformedImage, RegistryUnreachable, Unauthorized
+from runtime.images.errors import MalformedImage, Unauthorized
 from runtime.images.manifest import load_json
 from runtime.images.settings import Credentials
 from runtime.images.targets import parse_url
-from runtime.images.transport import CONNECTION_ERRORS, Transport, explain, is_final, printable
+from runtime.images.transport import (
+    CONNECTION_ERRORS,
+    Transport,
+    explain,
+    is_final,
+    printable,
+    wrap,
+)
+from runtime.images.tries import Tries, is_away
 
 MAX_TOKEN_ANSWER: Final = 256 * 1024
 MAX_TOKEN: Final = 64 * 1024
@@ -149,7 +157,8 @@ class Authenticator:
         what: str,
     ) -> dict[str, Any]:  # fmt: skip
         where = f"{what}: token service {url.origin()}"
-        for attempt in range(self._attempts):
+        tries = Tries(self._transport.config, self._attempts)
+        while True:
             retry_after = None
             try:
                 # Redirects are not followed: the form holds a secret.
@@ -167,10 +176,9 @@ class Authenticator:
                     retry_after = response.headers.get("Retry-After")
             except CONNECTION_ERRORS as error:
                 why = explain(error)
-                if is_final(error):
-                    raise RegistryUnreachable(f"{where}: {why}") from None
-            await self._transport.next_attempt(attempt, self._attempts, where, why, retry_after)
-        raise AssertionError("next_attempt raises on the last one")
+                if is_final(error) or is_away(error):
+                    raise wrap(error, where) from None
+            await self._transport.again(tries, where, why, retry_after)
 
     def refusal(self, what: str, complaint: str) -> Unauthorized:
         """Return the error for a 401 or 403 that stays."""

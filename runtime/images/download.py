@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import time
 from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Final
@@ -24,7 +25,8 @@ from runtime.images.errors import (
 from runtime.images.manifest import Descriptor
 from runtime.images.registry import Repository, RetryableAnswer
 from runtime.images.threads import in_thread
-from runtime.images.transport import CONNECTION_ERRORS, explain, is_final, wrap
+from runtime.images.transport import CONNECTION_ERRORS, explain, is_final, seconds_of, wrap
+from runtime.images.tries import Tries
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +79,7 @@ class Download:
         raise missing
 
     async def _from(self, source: URL) -> None:
-        attempt, best = 0, self._ingest.offset
+        tries, best = Tries(self._config, self._attempts), self._ingest.offset
         while self._ingest.offset < self._blob.size:
             before = self._ingest.offset
             retry_after, broken = None, True
@@ -89,29 +91,32 @@ class Download:
             except RetryableAnswer as error:
                 why, retry_after, broken = str(error), error.retry_after, False
             except CONNECTION_ERRORS as error:
-                if is_final(error):
+                if is_final(error) or isinstance(error, aiohttp.ClientConnectorError):
                     raise wrap(error, self._what) from None
                 why, broken = explain(error), self._ingest.offset > before
             # Only tries without progress count. Progress is what was never reached before, and
             # enough to be worth a connection: a server that breaks off and cannot resume ends.
-            attempt = 0 if self._ingest.offset - best >= CHUNK else attempt + 1
+            if self._ingest.offset - best >= CHUNK:
+                tries.progress()
             best = max(best, self._ingest.offset)
-            if attempt >= self._attempts:
-                raise self._failure(why, broken)
+            asked = seconds_of(retry_after, time.time()) if retry_after is not None else None
+            pause = tries.next_pause(asked)
+            if pause is None:
+                raise self._failure(why, broken, tries.told())
             event(log, logging.INFO, "blob download interrupted, resuming", blob=self._blob.digest,
                   offset=self._ingest.offset, size=self._blob.size, why=why)  # fmt: skip
-            await self._repository.transport.pause(attempt, retry_after)
+            await asyncio.sleep(pause)
 
-    def _failure(self, why: str, broken: bool) -> TruncatedBlob | RegistryUnreachable:
+    def _failure(self, why: str, broken: bool, told: str) -> TruncatedBlob | RegistryUnreachable:
         have, size = self._ingest.offset, self._blob.size
         if broken:
             return TruncatedBlob(
-                f"{self._what}: only {have} of {size} bytes arrived: {why}; gave up after "
-                f"{self._attempts} attempts; the registry's copy may be damaged"
+                f"{self._what}: only {have} of {size} bytes arrived: {why}; {told}; "
+                "the registry's copy may be damaged"
             )
         return RegistryUnreachable(
-            f"{self._what}: {why}; gave up after {self._attempts} attempts with {have} of "
-            f"{size} bytes; check that the registry is up and reachable from this node"
+            f"{self._what}: {why}; {told} with {have} of {size} bytes; check that the registry is "
+            "up and works"
         )
 
     async def _once(self, source: URL) -> None:

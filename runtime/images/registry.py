@@ -25,6 +25,7 @@ from runtime.images.reference import is_digest
 from runtime.images.settings import Credentials
 from runtime.images.targets import check_target, parse_url, same_origin
 from runtime.images.transport import CONNECTION_ERRORS, Transport, explain, is_final, wrap
+from runtime.images.tries import Tries, is_away
 
 _ACCEPT: Final = ", ".join(sorted(INDEX_TYPES) + sorted(MANIFEST_TYPES))
 _GOOD = frozenset({200, 206, 416})
@@ -183,7 +184,7 @@ class Repository:
     async def _fetch_small(
         self, url: URL, headers: Mapping[str, str], limit: int, what: str, method: str = "GET"
     ) -> tuple[bytes, Mapping[str, str]]:
-        attempt = 0
+        tries = Tries(self.transport.config, self.attempts)
         while True:
             retry_after = None
             try:
@@ -193,11 +194,10 @@ class Repository:
             except RetryableAnswer as error:
                 why, retry_after = str(error), error.retry_after
             except CONNECTION_ERRORS as error:
-                if is_final(error):
+                if is_final(error) or is_away(error):
                     raise wrap(error, what) from None
                 why = explain(error)
-            await self.transport.next_attempt(attempt, self.attempts, what, why, retry_after)
-            attempt += 1
+            await self.transport.again(tries, what, why, retry_after)
 
     def blob_sources(self, blob: Descriptor) -> list[URL]:
         """Return where a blob may be: the repository, then what its descriptor names."""

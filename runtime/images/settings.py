@@ -76,6 +76,8 @@ class RegistryConfig:
         attempts: tries of one request before it fails; for blobs, tries without progress.
         backoff_seconds: wait before the second try; doubles each time.
         max_backoff_seconds: its bound, also for a registry's Retry-After.
+        patience_seconds: after a first failure, how much later the last try may begin; for blobs,
+            while nothing more arrives.
         connect_seconds: deadline for a connection, TLS included.
         stall_seconds: deadline for an answer, and for each next ``stall_bytes`` of a body.
         stall_bytes: what counts as progress.
@@ -92,6 +94,7 @@ class RegistryConfig:
     attempts: int = 5
     backoff_seconds: float = 0.5
     max_backoff_seconds: float = 15.0
+    patience_seconds: float = 1.0
     connect_seconds: float = 20.0
     stall_seconds: float = 60.0
     stall_bytes: int = 16 * 1024

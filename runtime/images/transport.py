@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import random
 import re
 import ssl
 import time
@@ -31,6 +30,7 @@ from runtime.images.errors import (
 from runtime.images.resolver import GuardedResolver, is_near
 from runtime.images.settings import RegistryConfig, Tls
 from runtime.images.targets import check_target, parse_url, proxy_for, same_origin
+from runtime.images.tries import Tries, is_away
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +63,11 @@ def explain(error: BaseException) -> str:
             f"{error}; if the registry speaks plain HTTP, say so (http:// in hosts.toml, or "
             "plain_http)"
         )
+    if isinstance(error, aiohttp.ClientConnectorError):
+        cause = error.os_error
+        number = cause.errno or 0
+        why = os.strerror(number) if number > 0 else cause.strerror
+        return f"cannot connect to {error.host}:{error.port}: {why or cause}"
     if isinstance(error, TimeoutError):
         return "no answer within the deadline"
     return str(error) or type(error).__name__
@@ -142,7 +147,6 @@ class Transport:
         self.config = config
         self._sessions: dict[bool, aiohttp.ClientSession] = {}
         self._contexts: dict[tuple[Tls, tuple[object, ...]], ssl.SSLContext] = {}
-        self._jitter = random.Random()
 
     async def close(self) -> None:
         """Close all connections."""
@@ -173,14 +177,6 @@ class Transport:
                 self._contexts.clear()
             self._contexts[key] = _make_context(tls)
         return self._contexts[key]
-
-    async def pause(self, attempt: int, retry_after: str | None = None) -> None:
-        """Wait before the next try: exponential with jitter, or as the registry asks, bounded."""
-        bound = self.config.max_backoff_seconds
-        seconds = min(self.config.backoff_seconds * 2**attempt, bound)
-        seconds *= 1 - self._jitter.random() / 4
-        asked = seconds_of(retry_after, time.time()) if retry_after is not None else None
-        await asyncio.sleep(min(asked, bound) if asked is not None else seconds)
 
     @asynccontextmanager
     async def open(
@@ -277,26 +273,31 @@ class Transport:
         """Tell whether an answer of this status may differ when asked again."""
         return status in _RETRIED
 
-    async def next_attempt(
-        self, attempt: int, attempts: int, what: str, why: str, retry_after: str | None = None
+    async def again(
+        self, tries: Tries, what: str, why: str, retry_after: str | None = None
     ) -> None:
         """Log a failed try and wait, or give up when the tries are used up.
 
         Raises:
             RegistryUnreachable: this was the last try.
         """
-        if attempt + 1 >= attempts:
+        asked = seconds_of(retry_after, time.time()) if retry_after is not None else None
+        pause = tries.next_pause(asked)
+        if pause is None:
+            wish = f", which asks to be left alone for {asked:g} s" if asked else ""
             raise RegistryUnreachable(
-                f"{what}: {why}; gave up after {attempt + 1} attempts; check that the registry is "
-                "up and reachable from this node"
+                f"{what}: {why}; {tries.told()}{wish}; check that the registry is up and works"
             )
         event(log, logging.INFO, "registry request failed, trying again", request=what,
-              attempt=attempt + 1, why=why)  # fmt: skip
-        await self.pause(attempt, retry_after)
+              attempt=tries.failed, why=why, after_s=round(pause, 3))  # fmt: skip
+        await asyncio.sleep(pause)
 
 
 def wrap(error: BaseException, what: str) -> ImageError:
     """Return the :class:`ImageError` for a connection's failure that retries cannot help."""
     if isinstance(error, ImageError):
         return error
-    return RegistryUnreachable(f"{what}: {explain(error)}")
+    remedy = ""
+    if is_away(error):
+        remedy = "; check that the registry is up and reachable from this node"
+    return RegistryUnreachable(f"{what}: {explain(error)}{remedy}")

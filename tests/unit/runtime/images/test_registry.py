@@ -121,7 +121,9 @@ async def test_trouble_that_passes_is_not_noticed(
 async def test_nobody_listens(transport: Transport) -> None:
     async with ScriptedRegistry() as gone:
         pass
-    with pytest.raises(RegistryUnreachable, match=r"127\.0\.0\.1.*3 attempts.*check that"):
+    with pytest.raises(
+        RegistryUnreachable, match=r"cannot connect to 127\.0\.0\.1:\d+: Connection refused; check"
+    ):
         await manifest(transport, gone)
 
 
