@@ -1,0 +1,167 @@
+"""Asks from any host, as a client of a Service does, and tells what came of it."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import itertools
+import os
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from kubeletpy_common.linux.namespaces import in_namespace
+
+from . import sctp
+from .topology import Namespace
+
+PATIENCE = 6.0
+"""Seconds in which an answer that is expected has to come; a lost SYN is sent again after one."""
+SILENCE = 0.7
+"""Seconds without an answer that count as silence."""
+_AGAIN = 1.0
+_KINDS = {"TCP": socket.SOCK_STREAM, "UDP": socket.SOCK_DGRAM}
+_numbers = itertools.count(int.from_bytes(os.urandom(2), "big"))
+
+
+@dataclass(frozen=True, order=True)
+class Answer:
+    """What a client got.
+
+    Attributes:
+        who: ``address:port`` of the endpoint that answered; else what happened: ``refused``,
+            ``silence``, ``unreachable``.
+        source: the address that the endpoint saw; "" without an endpoint.
+    """
+
+    who: str
+    source: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.who} (saw {self.source})" if self.source else self.who
+
+
+REFUSED, SILENT, UNREACHABLE = Answer("refused"), Answer("silence"), Answer("unreachable")
+_ERRORS = {
+    errno.ECONNREFUSED: REFUSED,
+    errno.EHOSTUNREACH: UNREACHABLE,
+    errno.ENETUNREACH: UNREACHABLE,
+    errno.EACCES: UNREACHABLE,  # ICMPv6: source address failed policy; or a prohibited route
+}
+
+
+def make_socket(host: Namespace, family: int, kind: int, protocol: int = 0) -> socket.socket:
+    """Return a non-blocking socket that belongs to a host."""
+    with in_namespace(host.path):
+        made = socket.socket(socket.AF_INET if family == 4 else socket.AF_INET6, kind, protocol)
+    made.setblocking(False)
+    return made
+
+
+def parsed(line: bytes) -> Answer:
+    """Return what an endpoint said."""
+    own, port, peer = line.decode().split()
+    return Answer(f"{own}:{port}", peer)
+
+
+async def ask(
+    host: Namespace,
+    address: str,
+    port: int,
+    protocol: str = "TCP",
+    *,
+    source: str = "",
+    patience: float = PATIENCE,
+) -> Answer:
+    """Open a connection (or send a datagram, or an INIT), and return what came back."""
+    family = 6 if ":" in address else 4
+    if protocol == "SCTP":
+        made = make_socket(host, family, socket.SOCK_RAW, socket.IPPROTO_SCTP)
+    else:
+        made = make_socket(host, family, _KINDS[protocol])
+    loop = asyncio.get_running_loop()
+    with made:
+        if source:
+            made.bind((source, 0))
+        try:
+            async with asyncio.timeout(patience):
+                if protocol == "TCP":
+                    await loop.sock_connect(made, (address, port))
+                    return parsed(await loop.sock_recv(made, 200))
+                made.connect((address, 0 if protocol == "SCTP" else port))
+                return await (associate if protocol == "SCTP" else exchange)(made, port)
+        except TimeoutError:
+            return SILENT
+        except OSError as error:
+            if error.errno not in _ERRORS:
+                raise
+            return _ERRORS[error.errno]
+
+
+async def exchange(made: socket.socket, _port: int = 0) -> Answer:
+    """Send a datagram, again each second, until an answer comes."""
+    loop = asyncio.get_running_loop()
+    while True:
+        await _send(made, b"?")
+        try:
+            async with asyncio.timeout(_AGAIN):
+                return parsed(await loop.sock_recv(made, 200))
+        except TimeoutError:
+            continue
+
+
+async def _send(made: socket.socket, data: bytes) -> None:
+    try:
+        await asyncio.get_running_loop().sock_sendall(made, data)
+    except PermissionError:
+        # A rule of the sender's own host took it, whether it rejects or drops: which of the two is
+        # seen by what is received.
+        pass
+
+
+async def associate(made: socket.socket, port: int) -> Answer:
+    """Send an INIT, again each second, until the INIT ACK comes."""
+    loop = asyncio.get_running_loop()
+    own = 20000 + next(_numbers) % 20000
+    while True:
+        await _send(made, sctp.init(own, port, own))
+        try:
+            async with asyncio.timeout(_AGAIN):
+                while True:
+                    packet = await loop.sock_recv(made, 4096)
+                    if made.family == socket.AF_INET:
+                        packet = packet[(packet[0] & 15) * 4 :]
+                    found = sctp.parsed(packet)
+                    if found and found.kind == sctp.INIT_ACK and found.destination == own:
+                        return parsed(found.cookie)
+        except TimeoutError:
+            continue
+
+
+@dataclass
+class Held:
+    """A connection that stays open."""
+
+    answer: Answer
+    socket: socket.socket
+
+    async def works(self) -> bool:
+        """Tell whether a word still comes back; ConnectionError if the connection was reset."""
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(PATIENCE):
+            await loop.sock_sendall(self.socket, b"still there?\n")
+            return await loop.sock_recv(self.socket, 200) == b"still there?\n"
+
+
+@asynccontextmanager
+async def hold(host: Namespace, address: str, port: int, source: str = "") -> AsyncIterator[Held]:
+    """Keep a TCP connection open within the block."""
+    loop = asyncio.get_running_loop()
+    with make_socket(host, 6 if ":" in address else 4, socket.SOCK_STREAM) as made:
+        if source:
+            made.bind((source, 0))
+        async with asyncio.timeout(PATIENCE):
+            await loop.sock_connect(made, (address, port))
+            yielded = Held(parsed(await loop.sock_recv(made, 200)), made)
+        yield yielded
