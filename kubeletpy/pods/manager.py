@@ -400,7 +400,7 @@ class PodManager:
                     return
                 if wanted.metadata.deletion_timestamp is None:
                     try:
-                        refused = await admit(wanted, self.active())
+                        refused = await admit(wanted, self._wanted_beside())
                     except Exception as error:  # a defect must neither run a pod nor hang it
                         refused = Refusal("UnexpectedAdmissionError", repr(error))
                     wanted = self._desired.get(slot)
@@ -442,6 +442,15 @@ class PodManager:
     def active(self) -> list[Pod]:
         """Return the pods that hold resources of the node: all that have not come to their end."""
         return [worker.pod for worker in self._by_uid.values() if not worker.over.is_set()]
+
+    def _wanted_beside(self) -> list[Pod]:
+        """Return the pods that a new one has to fit beside: active ones that a source names.
+
+        One that was deleted by force may still take a moment to end, but the API server, and so the
+        scheduler, has given away what it had; as in the Go kubelet it is not counted.
+        """
+        named = {pod.metadata.uid for pod in self._desired.values()}
+        return [pod for pod in self.active() if pod.metadata.uid in named]
 
     def conclude(
         self,

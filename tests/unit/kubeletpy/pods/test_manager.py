@@ -254,6 +254,29 @@ async def test_admission_sees_who_holds_resources_and_one_at_a_time(bench: Bench
     assert seen == [0, 1, 2, 3]
 
 
+async def test_admission_does_not_count_what_the_api_server_has_no_more(bench: Bench) -> None:
+    seen: dict[str, list[str]] = {}
+
+    async def note(one: Pod, others: Sequence[Pod]) -> Refusal | None:
+        seen[one.metadata.uid] = [other.metadata.uid for other in others]
+        return None
+
+    bench.manager.admission = note
+    forced, asked = of_api(named("forced", "u1")), of_api(named("asked", "u2"))
+    bench.source.queue.put_nowait(PodUpdates(added=(forced, asked)))
+    await until(lambda: bench.running() == {"u1", "u2"})
+    gently = to_go(of_api(named("asked", "u2")))
+    bench.source.queue.put_nowait(
+        PodUpdates(
+            added=(of_api(named("new", "u3")),),
+            changed=(PodChange(asked, gently),),
+            removed=(forced,),
+        )
+    )
+    await until(lambda: "u3" in seen)
+    assert seen["u3"] == ["u2"]
+
+
 async def test_a_defect_of_admission_refuses(bench: Bench) -> None:
     async def broken(one: Pod, others: Sequence[Pod]) -> Refusal | None:
         raise RuntimeError("defect")
