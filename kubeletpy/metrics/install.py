@@ -55,6 +55,7 @@ class KubeletMetrics:
         self._claims = claims
         self._instruments = made = Instruments()
         self._starts, self._ends = Starts(time.time), Ends()
+        self._starting_with_users: set[str] = set()
         made.node_name.labels(core.facts.name).set(1)
         made.build.labels(VERSION, f"linux/{platform.machine()}").set(1)
         self._pods = _Pods()
@@ -94,7 +95,10 @@ class KubeletMetrics:
             made.started_pods_errors.labels("failed to create sandbox").inc()
         if pod.spec.host_users is False:
             made.started_user_namespaced_pods.inc()
-            if not done:
+            if done:
+                # The ids of a pod are often refused by a container only.
+                self._starting_with_users.add(pod.metadata.uid)
+            else:
                 made.started_user_namespaced_pods_errors.inc()
 
     def _probed(
@@ -123,6 +127,9 @@ class KubeletMetrics:
             code = event.message.removeprefix("Error: ")
             known = code if code.isalpha() else "RunContainerError"
             self._instruments.started_containers_errors.labels(known, kind).inc()
+            if event.involved_object.uid in self._starting_with_users:
+                self._starting_with_users.discard(event.involved_object.uid)
+                self._instruments.started_user_namespaced_pods_errors.inc()
 
     def _published(self, pod: Pod, status: PodStatus) -> None:
         for labels in self._ends.status(pod, status):
@@ -130,6 +137,7 @@ class KubeletMetrics:
         started = self._starts.status(pod, status)
         if started is None:
             return
+        self._starting_with_users.discard(pod.metadata.uid)
         made = self._instruments
         made.start_seconds.observe(started.since_seen)
         if started.since_made is not None:
@@ -139,6 +147,7 @@ class KubeletMetrics:
     def _gone(self, pod: Pod) -> None:
         self._starts.gone(pod)
         self._ends.gone(pod)
+        self._starting_with_users.discard(pod.metadata.uid)
         meta = pod.metadata
         # Series of pods that are no more would stay for ever.
         for metric, key in (

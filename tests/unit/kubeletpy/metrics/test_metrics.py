@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from prometheus_client import generate_latest
@@ -18,10 +20,13 @@ from kubeletpy.api.status import (
     ContainerStatus,
     PodStatus,
 )
+from kubeletpy.core import Core
+from kubeletpy.events import Recorder
 from kubeletpy.metrics.ends import Ends
-from kubeletpy.metrics.install import bucket, count_pods, volume_metrics
+from kubeletpy.metrics.install import KubeletMetrics, bucket, count_pods, volume_metrics
 from kubeletpy.metrics.instruments import Instruments, operation_type
 from kubeletpy.metrics.starts import Starts, pull_seconds
+from kubeletpy.pods.measures import Measures
 from kubeletpy.stats.node import Filesystem
 
 
@@ -135,6 +140,42 @@ def test_pods_that_ran_before_the_kubelet_are_no_starts() -> None:
     assert starts.status(pod, status("a", "b")) is None
     assert starts.status(pod, status()) is None
     assert starts.status(pod, status("a", "b")) is None
+
+
+def test_pods_with_user_namespaces_are_counted() -> None:
+    measures, recorder = Measures(), Recorder("n1")
+    core = SimpleNamespace(
+        facts=SimpleNamespace(name="n1"), cri=SimpleNamespace(on_call=[]), api=None,
+        tools=SimpleNamespace(measures=measures), recorder=recorder, on_status=[], on_gone=[],
+    )  # fmt: skip
+    metrics = KubeletMetrics(cast(Core, core), nothing)
+
+    def counted() -> tuple[float | None, ...]:
+        registry = metrics._instruments.registry
+        return tuple(
+            registry.get_sample_value(f"kubelet_started_{name}_total")
+            for name in ("pods", "user_namespaced_pods", "user_namespaced_pods_errors")
+        )
+
+    plain, mapped = make_pod(), make_pod()
+    mapped.spec.host_users, mapped.metadata.uid = False, "u2"
+    for one in (plain, mapped):
+        measures.sandbox(one, True)
+        recorder.warning(one, "Failed", "Error: CreateContainerError", "a")
+        recorder.warning(one, "Failed", "Error: CreateContainerError", "a")
+    assert counted() == (2, 1, 1)
+    measures.sandbox(mapped, False)
+    assert counted() == (3, 2, 2)
+    # What fails once the pod runs is no failure to start it.
+    measures.sandbox(mapped, True)
+    metrics._published(mapped, status())
+    metrics._published(mapped, status("a", "b"))
+    recorder.warning(mapped, "Failed", "Error: CreateContainerError", "a")
+    assert counted() == (4, 3, 2)
+
+
+async def nothing() -> list[tuple[str, str, Filesystem]]:
+    return []
 
 
 @pytest.mark.parametrize(
