@@ -15,16 +15,17 @@ from typing import Any
 import click
 
 from kubeletpy_common import logs
+from kubeletpy_common.settings.component_logging import level_of
+from kubeletpy_common.settings.flags import BOOL, MANY
 
 from .kubelet import Kubelet, StartError
 from .settings import ConfigurationError, Settings
-from .settings.flags import BOOL, FIELDS, MANY, NO_EFFECT, OWN, settings_of
+from .settings.flags import FIELDS, NO_EFFECT, OWN, settings_of
 
 _log = logging.getLogger(__name__)
 KUBERNETES = "v1.36.2"
 """The version of the Go kubelet whose place this one takes; kubeadm asks for it by --version."""
 _LEVELS = ("error", "warning", "info", "debug")
-_DEBUG_VERBOSITY = 4
 _PROMINENT = frozenset(
     {"container-runtime-endpoint", "pod-manifest-path", "healthz-port", "pod-logs-dir"}
 )
@@ -80,24 +81,20 @@ def main(
 
     Stops on SIGTERM or SIGINT; pods go on running, and the next kubelet takes them over.
     """
-    logs.configure(log_level or _level(verbosity or 0))
+    logs.configure(log_level or level_of(verbosity or 0))
     given = {
         name.replace("_", "-"): value for name, value in flags.items() if value not in (None, ())
     }
     try:
         settings = settings_of(config, config_dir, given)
         if log_level is None and verbosity is None:
-            logs.configure(_level(settings.configuration.logging.verbosity))
+            logs.configure(level_of(settings.configuration.logging.verbosity))
         _tell(settings, given)
         clean = asyncio.run(_run(settings, terminate_pods_on_exit))
     except (ConfigurationError, StartError) as error:
         click.echo(f"kubelet: {error}", err=True)
         sys.exit(1)
     sys.exit(0 if clean else 1)
-
-
-def _level(verbosity: int) -> str:
-    return "debug" if verbosity >= _DEBUG_VERBOSITY else "info"
 
 
 def _tell(settings: Settings, given: dict[str, Any]) -> None:

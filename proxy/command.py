@@ -3,150 +3,193 @@
 from __future__ import annotations
 
 import asyncio
-import signal
-import socket
+import logging
 import sys
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import click
 
 from kubeletpy_common import logs
+from kubeletpy_common.atomic import write_atomic
+from kubeletpy_common.settings.component_logging import level_of
+from kubeletpy_common.settings.durations import ConfigurationError
+from kubeletpy_common.settings.flags import BOOL, LIST, MANY
 
-from . import detection
-from .backend import LocalTraffic, RuleOptions, SyncError
-from .backends import DEFAULT_MODE, MODES, ModeError, open_backend
-from .inputs import files
-from .model.addresses import of_family
-from .model.objects import Node
-from .runner import Proxy, Quiet
-from .syncing import Pace
+from .backend import SyncError
+from .backends import ModeError
+from .daemon import Daemon
+from .errors import StartError
+from .inputs.files import FileError
+from .settings import Settings
+from .settings.configuration import encode
+from .settings.flags import FIELDS, NO_EFFECT, PORTS, settings_of_flags
+
+_log = logging.getLogger(__name__)
+KUBERNETES = "v1.36.2"
+"""The version of the Go kube-proxy whose place this one takes."""
+_LEVELS = ("error", "warning", "info", "debug")
+
+_HELP = {
+    "cluster-cidr": "Networks of all pods, one of each family: how traffic of pods is told.",
+    "detect-local-mode": "How traffic of this node's pods is told: ClusterCIDR (default), "
+    "NodeCIDR, BridgeInterface or InterfaceNamePrefix.",
+    "feature-gates": "Feature gates; AllowServiceExternalIPs=false refuses spec.externalIPs.",
+    "healthz-bind-address": "Where /healthz and /livez are.  [default: 0.0.0.0:10256]",
+    "hostname-override": "Name of this node instead of the host's name.",
+    "kubeconfig": "How to reach the API server; without it as a pod does.",
+    "masquerade-all": "Source NAT for everything that goes to a cluster IP.",
+    "metrics-bind-address": "Where /metrics is.  [default: 127.0.0.1:10249]",
+    "nodeport-addresses": "CIDRs of the node's addresses on which node ports answer, or primary.",
+    "proxy-mode": "iptables (default) or nftables.",
+}
+"""Flags that one needs first; all others are in --help-all."""
 
 
-class StartError(Exception):
-    """The proxy cannot start; the message says why and what to do."""
+class _Command(click.Command):
+    """A command whose --help tells what one needs first."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options, and where the rest are."""
+        super().format_options(ctx, formatter)
+        formatter.write_paragraph()
+        formatter.write_text(
+            "Every flag of the Go kube-proxy works here, by its name: --help-all lists them."
+        )
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--kubeconfig", type=Path, help="How to reach the API server.")
-@click.option("--master", default="", help="URL of the API server; overrides --kubeconfig's.")
-@click.option(
-    "--objects", "--input", type=Path, help="Take objects of a file or directory instead."
+def _flags(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the flags of the table; all values are texts, read where they are checked."""
+    for name in sorted(FIELDS.keys() | PORTS.keys() | NO_EFFECT, reverse=True):
+        field, kind = FIELDS.get(name, ("", ""))
+        options: dict[str, Any] = {"multiple": kind in MANY}
+        if kind == BOOL:
+            # As in Go: the flag alone means true, --flag=false is possible.
+            options = {"is_flag": False, "flag_value": "true"}
+        names = ("-v", "--v") if name == "v" else (f"--{name}",)
+        command = click.option(
+            *names, f"flag_{name.replace('-', '_')}", type=str, default=None,
+            help=_HELP.get(name, f"Sets {field} of --config." if field else ""),
+            hidden=name not in _HELP, metavar="LIST" if kind == LIST else None, **options,
+        )(command)  # fmt: skip
+    return command
+
+
+def _help_all(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    if not value:
+        return
+    for each in ctx.command.params:
+        if isinstance(each, click.Option):
+            each.hidden = False
+    click.echo(ctx.command.get_help(ctx))
+    ctx.exit()
+
+
+@click.command(
+    cls=_Command,
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "token_normalize_func": lambda token: token.replace("_", "-"),
+    },
 )
-@click.option("--proxy-mode", default="", type=click.Choice(["", *MODES]))
-@click.option("--hostname-override", default="", help="Name of this node.")
-@click.option("--cluster-cidr", default="", help="Networks of the pods, one of each family.")
-@click.option("--masquerade-all", is_flag=True, help="Source NAT for all traffic to cluster IPs.")
-@click.option("--nodeport-addresses", default="", help="CIDRs, separated by commas.")
+@click.option("--config", type=Path, help="KubeProxyConfiguration file (v1alpha1, YAML or JSON).")
+@click.option("--master", default="", help="URL of the API server, before the kubeconfig's.")
+@click.option(
+    "--objects", "--input", type=Path, metavar="PATH",
+    help="Take Services, EndpointSlices and Nodes of a file or directory, without a cluster.",
+)  # fmt: skip
 @click.option("--once", is_flag=True, help="Write the rules once and end.")
-@click.option("--dry-run", is_flag=True, help="Print the rules, change nothing.")
+@click.option("--dry-run", is_flag=True, help="Print the rules that would be written, and end.")
 @click.option("--cleanup", is_flag=True, help="Remove all rules of all modes and end.")
+@click.option("--init-only", is_flag=True, help="Set the sysctls that need root, and end.")
+@click.option("--write-config-to", type=Path, help="Write the configuration to a file and end.")
+@click.option("--log-level", type=click.Choice(_LEVELS), default=None, help="Default: info.")
+@click.option(
+    "--help-all", is_flag=True, is_eager=True, expose_value=False, callback=_help_all,
+    help="Show every flag and end.",
+)  # fmt: skip
+@click.version_option(
+    metadata.version("kubeletpy"), message=f"Kubernetes {KUBERNETES} (kubeletpy %(version)s)"
+)
+@_flags
 def main(
-    kubeconfig: Path | None,
+    config: Path | None,
     master: str,
     objects: Path | None,
-    proxy_mode: str,
-    hostname_override: str,
-    cluster_cidr: str,
-    masquerade_all: bool,
-    nodeport_addresses: str,
     once: bool,
     dry_run: bool,
     cleanup: bool,
+    init_only: bool,
+    write_config_to: Path | None,
+    log_level: str | None,
+    **flags: Any,
 ) -> None:
-    """Program Services into the kernel."""
-    logs.configure()
-    name = (hostname_override or socket.gethostname()).strip().lower()
+    """Make the Services of a cluster work on this node, by rules in its kernel.
 
-    def options(node: Node | None) -> list[RuleOptions]:
-        return [
-            RuleOptions(
-                family,
-                detection.detector(
-                    LocalTraffic.CLUSTER_CIDR, family, cluster_cidrs=_split(cluster_cidr)
-                ),
-                masquerade_all=masquerade_all,
-                node_port_addresses=of_family(_split(nodeport_addresses), family),
-            )
-            for family in detection.families()
-        ]
+    A Service is an address that no machine has. This daemon watches Services and their endpoints
+    and writes rules that lead each connection to one of them.
 
+    \b
+    On a node:              kubeletpy proxy --kubeconfig /etc/kubernetes/kube-proxy.conf
+    See what it would do:   kubeletpy proxy --kubeconfig FILE --dry-run
+    Without a cluster:      kubeletpy proxy --objects services.yaml --dry-run
+    Remove its rules:       kubeletpy proxy --cleanup
+
+    It stops on SIGTERM or SIGINT; rules stay, and the next proxy takes them over.
+    """
+    logs.configure(log_level or "info")
+    given = {
+        name.removeprefix("flag_").replace("_", "-"): value
+        for name, value in flags.items()
+        if value not in (None, ())
+    }
     try:
-        if cleanup:
-            _clean(options(None))
+        settings = settings_of_flags(config, given, master)
+        if log_level is None:
+            logs.configure(level_of(settings.configuration.logging.verbosity))
+        if write_config_to is not None:
+            _write_config(settings, write_config_to)
             return
-        asyncio.run(
-            _run(
-                name,
-                proxy_mode or DEFAULT_MODE,
-                kubeconfig,
-                master,
-                objects,
-                options,
-                once,
-                dry_run,
-            )
-        )
-    except (StartError, ModeError, SyncError, files.FileError) as error:
+        _tell(settings, given)
+        daemon = Daemon(settings, objects)
+        if cleanup:
+            daemon.clean_up()
+        elif init_only:
+            daemon.set_up_kernel()
+        elif dry_run:
+            click.echo(asyncio.run(daemon.plan()))
+        elif once:
+            asyncio.run(daemon.once())
+        else:
+            asyncio.run(daemon.run())
+    except (ConfigurationError, StartError, ModeError, SyncError, FileError) as error:
         click.echo(f"kube-proxy: {error}", err=True)
         sys.exit(1)
 
 
-def _split(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
+def _write_config(settings: Settings, path: Path) -> None:
+    import yaml
 
-
-def _clean(options: list[RuleOptions]) -> None:
-    for mode in MODES:
-        for each in options:
-            backend = open_backend(mode, each)
-            backend.cleanup()
-            backend.close()
-
-
-async def _run(
-    name: str,
-    mode: str,
-    kubeconfig: Path | None,
-    master: str,
-    path: Path | None,
-    options: Callable[[Node | None], list[RuleOptions]],
-    once: bool,
-    dry_run: bool,
-) -> None:
-    proxy = Proxy(name, lambda each: open_backend(mode, each), Pace())
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    if path is not None:
-        files.load(path, proxy.inputs)
-        if dry_run:
-            click.echo(proxy.plan(options))
-        elif once:
-            if not await proxy.once(options, Quiet()):
-                raise StartError("rules could not be written; see the log")
-        else:
-            await proxy.run(asyncio.sleep(10**9), options, stop, Quiet())
-        return
-    from kubeletpy_common.apiclient.client import ApiClient
-    from kubeletpy_common.apiclient.kubeconfig import Access, KubeconfigError, read_kubeconfig
-
-    from .inputs.cluster import follow
-
+    text = yaml.safe_dump(encode(settings.configuration), sort_keys=True)
     try:
-        access = read_kubeconfig(kubeconfig) if kubeconfig is not None else Access(server=master)
-    except KubeconfigError as error:
-        raise StartError(str(error)) from None
-    if not access.server:
-        raise StartError("give --kubeconfig, --master or --objects")
-    async with ApiClient(access, rate=5.0, burst=10) as client:
-        if not (once or dry_run):
-            await proxy.run(follow(client, proxy.inputs, name), options, stop, Quiet())
-            return
-        task = asyncio.create_task(follow(client, proxy.inputs, name))
-        await proxy.inputs.complete.wait()
-        if dry_run:
-            click.echo(proxy.plan(options))
-        elif not await proxy.once(options, Quiet()):
-            raise StartError("rules could not be written; see the log")
-        task.cancel()
+        write_atomic(path, text)
+    except OSError as error:
+        raise StartError(f"--write-config-to {path}: {error.strerror}") from None
+
+
+def _tell(settings: Settings, given: dict[str, Any]) -> None:
+    """Say once what was set and has no effect."""
+    for name, reason in settings.unsupported.items():
+        logs.event(
+            _log, logging.WARNING, "a field that is set and has no effect here", field=name,
+            reason=reason,
+        )  # fmt: skip
+    if settings.overridden:
+        logs.event(
+            _log, logging.WARNING, "flags that do not count beside --config",
+            flags=list(settings.overridden),
+        )  # fmt: skip
+    if idle := sorted(given.keys() & NO_EFFECT):
+        logs.event(_log, logging.INFO, "flags that have no effect here", flags=idle)

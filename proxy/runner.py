@@ -7,7 +7,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from typing import Any
 
 from kubeletpy_common import logs, readiness
@@ -20,6 +20,7 @@ from .model.portals import Model
 from .syncing import Observer, Outcome, Pace, Syncer
 
 _log = logging.getLogger(__name__)
+_NODE_SECONDS = 300.0
 _FAREWELL = 5.0
 """Seconds that a sync under way has when the proxy ends."""
 
@@ -42,7 +43,7 @@ class Inputs:
         self._changed = changed
         self._missing = set(Kind)
         self.node: objects.Node | None = None
-        self.on_node: list[Callable[[objects.Node | None], None]] = []
+        self.on_node: list[Callable[[objects.Node], None]] = []
         self.complete = asyncio.Event()
 
     def put(self, kind: Kind, one: Any) -> None:
@@ -79,10 +80,12 @@ class Inputs:
         self._tell()
 
     def _set_node(self, node: objects.Node | None) -> None:
+        if node is None:
+            # As in the peer, the last that was known of it holds: its pods are where they were.
+            logs.event(_log, logging.WARNING, "the node is gone", node=self._node_name)
+            return
         self.node = node
-        if node is not None:
-            # A node that is gone for a moment keeps its zone: its pods are still where they were.
-            self._model.zone = (node.metadata.labels or {}).get(objects.LABEL_ZONE, "")
+        self._model.zone = (node.metadata.labels or {}).get(objects.LABEL_ZONE, "")
         for each in self.on_node:
             each(node)
 
@@ -91,54 +94,109 @@ class Inputs:
             self._changed()
 
 
+class NotKnown(Exception):
+    """Something of the node was waited for and did not come; the message says what."""
+
+
 class Proxy:
     """All of a running proxy.
 
     Args:
         node_name: of this node.
+        families: that are synced.
+        options: of the rules of a family, with the node as it is.
+        missing: what of the node is not known yet and is needed; "" for nothing.
         open_backend: makes the rules of one family.
         pace: how often they are synced.
+        observer: is told of syncs.
         external_ips: whether externalIPs of Services count.
     """
 
     def __init__(
         self,
         node_name: str,
+        *,
+        families: Sequence[Family],
+        options: Callable[[objects.Node | None, Family], RuleOptions],
+        missing: Callable[[objects.Node | None], str],
         open_backend: Callable[[RuleOptions], Backend],
         pace: Pace,
-        *,
+        observer: Observer,
         external_ips: bool = True,
     ) -> None:
         self.model = Model(node_name, external_ips=external_ips, started=time.time())
         self.inputs = Inputs(self.model, node_name, self._poke)
+        self.inputs.on_node.append(self._node_changed)
+        self._name = node_name
+        self._families = families
+        self._options = options
+        self._missing = missing
         self._open = open_backend
         self._pace = pace
+        self._observer = observer
         self._syncers: list[Syncer] = []
+        self._known = asyncio.Event()
 
     def _poke(self) -> None:
         for each in self._syncers:
             each.poke()
 
+    def _node_changed(self, node: objects.Node) -> None:
+        if self._missing(node):
+            return
+        self._known.set()
+        for syncer in self._syncers:
+            options = self._options(node, syncer.family)
+            if options != syncer.options:
+                logs.event(
+                    _log, logging.WARNING, "addresses or networks of the node changed",
+                    family=syncer.family.name,
+                )  # fmt: skip
+                syncer.change(self._open(options), options)
+
+    async def filled(self, stop: asyncio.Event, tasks: list[asyncio.Task[None]]) -> bool:
+        """Wait until all lists are there and the node is known; False if ``stop`` came first.
+
+        Raises:
+            NotKnown: what is needed of the node did not come in five minutes, as in the peer.
+        """
+        if not await _first(self.inputs.complete.wait(), stop, tasks):
+            return False
+        what = self._missing(self.inputs.node)
+        if not what:
+            return True
+        logs.event(_log, logging.INFO, "waiting for the node", node=self._name, missing=what)
+        try:
+            async with asyncio.timeout(_NODE_SECONDS):
+                return await _first(self._known.wait(), stop, tasks)
+        except TimeoutError:
+            raise NotKnown(
+                f"node {self._name!r} has no {what}, for {_NODE_SECONDS:.0f} s; is its name right "
+                "(--hostname-override)?"
+            ) from None
+
     async def run(
         self,
         source: Coroutine[Any, Any, None],
-        options: Callable[[objects.Node | None], list[RuleOptions]],
         stop: asyncio.Event,
-        observer: Observer,
+        *others: Coroutine[Any, Any, None],
     ) -> None:
         """Run until ``stop`` is set; rules stay.
 
         Args:
             source: puts objects into ``inputs``.
-            options: of the families to sync, once the node is known.
-        """
-        tasks = [asyncio.create_task(source, name="source")]
+            others: run beside it; what one raises ends the proxy.
+
+        Raises:
+            NotKnown: see `filled`.
+        """  # fmt: skip
+        tasks = [asyncio.create_task(each) for each in (source, *others)]
         try:
-            if not await _first(self.inputs.complete.wait(), stop, tasks):
+            if not await self.filled(stop, tasks):
                 return
-            for each in options(self.inputs.node):
-                backend = self._open(each)
-                self._syncers.append(Syncer(self.model, backend, each, self._pace, observer))
+            for family in self._families:
+                options = self._options(self.inputs.node, family)
+                self._syncers.append(self._syncer(options))
             tasks += [asyncio.create_task(each.run(), name="rules") for each in self._syncers]
             readiness.tell_ready("watching Services")
             await _first(asyncio.Event().wait(), stop, tasks)
@@ -149,6 +207,9 @@ class Proxy:
             await asyncio.gather(*tasks, return_exceptions=True)
             await self._end()
 
+    def _syncer(self, options: RuleOptions) -> Syncer:
+        return Syncer(self.model, self._open(options), options, self._pace, self._observer)
+
     async def _end(self) -> None:
         try:
             for each in self._syncers:
@@ -158,24 +219,22 @@ class Proxy:
             logs.event(_log, logging.WARNING, "ends while rules are being written")
             os._exit(0)
 
-    async def once(
-        self, options: Callable[[objects.Node | None], list[RuleOptions]], observer: Observer
-    ) -> bool:
+    async def once(self) -> bool:
         """Write all rules once; return whether that succeeded in all families."""
         done = True
-        for each in options(self.inputs.node):
-            syncer = Syncer(self.model, self._open(each), each, self._pace, observer)
+        for family in self._families:
+            syncer = self._syncer(self._options(self.inputs.node, family))
             done &= await syncer.sync()
             await syncer.close(_FAREWELL)
         return done
 
-    def plan(self, options: Callable[[objects.Node | None], list[RuleOptions]]) -> str:
+    def plan(self) -> str:
         """Return what a full sync would write, all families one after the other."""
         texts = []
-        for each in options(self.inputs.node):
-            self.model.take(each.family)
-            backend = self._open(each)
-            portals = self.model.portals(each.family)
+        for family in self._families:
+            self.model.take(family)
+            backend = self._open(self._options(self.inputs.node, family))
+            portals = self.model.portals(family)
             texts.append(backend.plan(Wanted(portals, frozenset(portals), True)))
             backend.close()
         return "\n".join(texts)

@@ -113,6 +113,17 @@ class Syncer:
         self._not_before = 0.0
         self._full_at = 0.0
         self._unwatch: Any = None
+        self._next: tuple[Backend, RuleOptions] | None = None
+
+    @property
+    def options(self) -> RuleOptions:
+        """What the rules depend on besides portals."""
+        return self._options if self._next is None else self._next[1]
+
+    def change(self, backend: Backend, options: RuleOptions) -> None:
+        """Go on with other options: everything is written anew by ``backend``."""
+        self._next = (backend, options)
+        self.ask_full("the node changed")
 
     def poke(self) -> None:
         """Something in the model changed."""
@@ -137,7 +148,17 @@ class Syncer:
         self._unwatch = await self._call(self._backend.watch, self.doubt)
         while True:
             await self._wait_until_due()
+            if self._next is not None:
+                await self._replace(*self._next)
             await self.sync()
+
+    async def _replace(self, backend: Backend, options: RuleOptions) -> None:
+        self._next = None
+        if self._unwatch is not None:
+            await self._call(self._unwatch)
+        await self._call(self._backend.close)
+        self._backend, self._options = backend, options
+        self._unwatch = await self._call(backend.watch, self.doubt)
 
     async def close(self, seconds: float) -> None:
         """Give back everything; rules stay. A sync under way has ``seconds`` to end.
@@ -149,6 +170,8 @@ class Syncer:
             if self._unwatch is not None:
                 await self._call(self._unwatch)
             await self._call(self._backend.close)
+            if self._next is not None:
+                await self._call(self._next[0].close)
         self._thread.shutdown(wait=False)
 
     async def sync(self) -> bool:

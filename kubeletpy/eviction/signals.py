@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from kubeletpy.api.quantity import Family, Quantity
-from kubeletpy.settings.durations import ConfigurationError, duration
+from kubeletpy_common.settings.durations import ConfigurationError, duration
 
 PODS = "pods"
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from kubeletpy.api.fields import is_qualified_name
-from kubeletpy.settings.durations import ConfigurationError, duration
 from kubeletpy_common.documents import DocumentError, parse
+from kubeletpy_common.settings.durations import ConfigurationError, duration
 
 GROUP = "kubelet.config.k8s.io"
 API_GROUP = "credentialprovider.kubelet.k8s.io"

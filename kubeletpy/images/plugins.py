@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from kubeletpy.api.pod import Pod
-from kubeletpy.settings.durations import duration as parse_duration
 from kubeletpy_common import logs
 from kubeletpy_common.apiclient.client import ApiClient, object_path
 from kubeletpy_common.apiclient.errors import ApiError
+from kubeletpy_common.settings.durations import duration as parse_duration
 
 from .keyring import Credential, Keyring, Source, matches
 from .plugin_config import CACHE_BY_TOKEN, ProviderConfig, TokenAttributes

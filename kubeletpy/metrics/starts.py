@@ -10,7 +10,7 @@ from typing import Final
 from kubeletpy.api.events import Event
 from kubeletpy.api.pod import Pod
 from kubeletpy.api.status import PodStatus
-from kubeletpy.settings.durations import ConfigurationError, duration
+from kubeletpy_common.settings.durations import ConfigurationError, duration
 
 _PULLED: Final = re.compile(r"^Successfully pulled image .* in (\S+) \(")
 _CAPACITY: Final = 10_000

@@ -5,7 +5,8 @@ refuses, ``files`` the reading and merging, ``flags`` the command line, ``settin
 rest of the kubelet gets.
 """
 
-from .durations import ConfigurationError, Duration
+from kubeletpy_common.settings.durations import ConfigurationError, Duration
+
 from .settings import Settings
 
 __all__ = ["ConfigurationError", "Duration", "Settings"]

@@ -13,8 +13,13 @@ from typing import Any
 import msgspec
 
 from kubeletpy.api.base import Int32, Int64, json_name
-
-from .durations import ConfigurationError, Duration, duration
+from kubeletpy_common.settings.component_logging import Logging
+from kubeletpy_common.settings.documents import (
+    decode_as,
+    encode_plain,
+    without_nulls,
+)
+from kubeletpy_common.settings.durations import ConfigurationError, Duration
 
 API_VERSION, KIND = "kubelet.config.k8s.io/v1beta1", "KubeletConfiguration"
 DEFAULT_ENDPOINT = "unix:///run/kubeletpy/runtime.sock"
@@ -147,37 +152,6 @@ class UserNamespaces(_Struct):
     """Ids of a pod with a user namespace of its own; None: 65536."""
 
     ids_per_pod: Int64 | None = None
-
-
-class OutputOptions(_Struct):
-    """Buffers and streams of one format of the log."""
-
-    split_stream: bool = False
-    info_buffer_size: str | int = "0"
-
-
-class FormatOptions(_Struct):
-    """Options of the formats of the log."""
-
-    text: OutputOptions = msgspec.field(default_factory=OutputOptions)
-    json: OutputOptions = msgspec.field(default_factory=OutputOptions)
-
-
-class VModule(_Struct):
-    """Verbosity of files of the Go kubelet's source."""
-
-    file_pattern: str = ""
-    verbosity: Int64 = 0
-
-
-class Logging(_Struct):
-    """The log; a number for ``flushFrequency`` means nanoseconds."""
-
-    format: str = "text"
-    flush_frequency: str | int = "5s"
-    verbosity: Int64 = 0
-    vmodule: list[VModule] = []
-    options: FormatOptions = msgspec.field(default_factory=FormatOptions)
 
 
 class Tracing(_Struct):
@@ -363,32 +337,12 @@ def decode(document: object) -> KubeletConfiguration:
     Raises:
         ConfigurationError: a field does not exist, or is of another type.
     """
-    try:
-        return msgspec.convert(document, KubeletConfiguration, dec_hook=_decode)
-    except msgspec.ValidationError as error:
-        raise ConfigurationError(_plain(str(error))) from None
+    return decode_as(document, KubeletConfiguration, KIND)
 
 
 def encode(configuration: KubeletConfiguration) -> dict[str, Any]:
     """Return the configuration as a document, as /configz shows it (kind and version left out)."""
-    document: dict[str, Any] = without_nulls(msgspec.to_builtins(configuration, enc_hook=str))
-    return document
-
-
-def without_nulls(value: Any) -> Any:
-    """Return a document in which what is null is not there: Go takes both as the same."""
-    if isinstance(value, dict):
-        return {key: without_nulls(one) for key, one in value.items() if one is not None}
-    return [without_nulls(one) for one in value] if isinstance(value, list) else value
-
-
-def _decode(kind: type, value: object) -> object:
-    if kind is Duration:
-        try:
-            return duration(value)
-        except ConfigurationError as error:
-            raise ValueError(str(error).removeprefix("duration: ")) from None
-    raise NotImplementedError(kind)
+    return encode_plain(configuration)
 
 
 def _set_defaults(configuration: KubeletConfiguration, present: dict[str, Any]) -> None:
@@ -423,13 +377,3 @@ def _set_defaults(configuration: KubeletConfiguration, present: dict[str, Any]) 
     log = configuration.logging
     log.format = log.format or "text"
     log.flush_frequency = log.flush_frequency or "5s"
-
-
-def _plain(message: str) -> str:
-    """Return the decoder's message with the path of the field in front."""
-    text, _, path = message.partition(" - at `$")
-    path = path.rstrip("`").lstrip(".")
-    if text.startswith("Object contains unknown field `"):
-        name = text.split("`")[1]
-        return f"no such field of {path or KIND}: {name}"
-    return f"{path}: {text}" if path else text

@@ -6,17 +6,16 @@ import os
 from pathlib import Path
 from typing import Any
 
-from kubeletpy_common.documents import DocumentError, parse
+from kubeletpy_common.settings.documents import fields_of, merge, read_document
+from kubeletpy_common.settings.durations import ConfigurationError
+from kubeletpy_common.settings.values import address
 
 from . import configuration, validation
 from .configuration import API_VERSION, FIELDS, KIND, KubeletConfiguration
-from .durations import ConfigurationError
 from .settings import Settings
 from .support import UNSUPPORTED
-from .values import address
 
 DROP_IN_SUFFIX = ".conf"
-_LARGEST = 4 * 1024 * 1024
 _RELATIVE = ("staticPodPath", "tlsCertFile", "tlsPrivateKeyFile", "resolvConf")
 """Paths that are taken from the directory of the file, as is authentication.x509.clientCAFile."""
 
@@ -60,7 +59,7 @@ def from_document(document: object) -> Settings:
     Raises:
         ConfigurationError: a field of it cannot be taken.
     """
-    return settings_of(_fields(document), {})
+    return settings_of(fields_of(document, KIND, API_VERSION), {})
 
 
 def settings_of(document: dict[str, Any], flags: dict[str, Any]) -> Settings:
@@ -125,23 +124,7 @@ def document_of(flag: str, path: Path) -> dict[str, Any]:
     Raises:
         ConfigurationError: it cannot be read, or is something else.
     """
-    try:
-        with open(path, "rb") as file:
-            return _fields(parse(file.read(_LARGEST)))
-    except OSError as error:
-        raise ConfigurationError(f"{flag} {path}: {error.strerror}") from None
-    except (DocumentError, ConfigurationError) as error:
-        raise ConfigurationError(f"{flag} {path}: {error}") from None
-
-
-def _fields(document: object) -> dict[str, Any]:
-    if not isinstance(document, dict):
-        raise ConfigurationError("not an object")
-    fields = dict(document)
-    kind, version = fields.pop("kind", None), fields.pop("apiVersion", None)
-    if kind != KIND or version != API_VERSION:
-        raise ConfigurationError(f"kind and apiVersion must be {KIND} of {API_VERSION}")
-    return fields
+    return read_document(flag, path, KIND, API_VERSION)
 
 
 def _check_alone(flag: str, path: Path, document: dict[str, Any]) -> None:
@@ -166,19 +149,6 @@ def drop_in_files(directory: Path) -> list[Path]:
     for folder, _, names in os.walk(directory, onerror=refuse):
         found += [Path(folder, name) for name in names if name.endswith(DROP_IN_SUFFIX)]
     return sorted(found, key=lambda path: path.parts)
-
-
-def merge(target: Any, patch: Any) -> Any:
-    """Return ``target`` changed by a JSON merge patch (RFC 7396)."""
-    if not isinstance(patch, dict):
-        return patch
-    result = dict(target) if isinstance(target, dict) else {}
-    for name, value in patch.items():
-        if value is None:
-            result.pop(name, None)
-        else:
-            result[name] = merge(result.get(name), value)
-    return result
 
 
 def _anchored(document: dict[str, Any], directory: Path) -> dict[str, Any]:

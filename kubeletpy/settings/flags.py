@@ -11,21 +11,33 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from . import validation, values
-from .durations import ConfigurationError, duration
-from .files import merge, read
+from kubeletpy_common.settings import values
+from kubeletpy_common.settings.documents import merge
+from kubeletpy_common.settings.durations import ConfigurationError, duration
+from kubeletpy_common.settings.flags import (
+    BOOL,
+    DURATION,
+    GATES,
+    HEADERS,
+    INT,
+    LESS,
+    LIST,
+    MAP,
+    MEMORY,
+    ONE_PAIR,
+    TAINTS,
+    TEXT,
+    bool_of,
+    int_of,
+    nested,
+    text_of,
+    value_of,
+)  # fmt: skip
+
+from . import validation
+from .files import read
 from .settings import Settings
 
-BOOL, INT, TEXT, DURATION, LIST, MAP, ONE_PAIR, LESS = (
-    "bool", "int", "text", "duration", "list", "map", "pair", "less",
-)  # fmt: skip
-HEADERS, TAINTS, MEMORY, GATES = "headers", "taints", "memory", "gates"
-MANY = frozenset({LIST, MAP, ONE_PAIR, LESS, HEADERS, TAINTS, MEMORY, GATES})
-"""Kinds of which a flag may be given several times, all of them counting."""
-
-_WORDS = {
-    "1": True, "t": True, "true": True, "0": False, "f": False, "false": False,
-}  # fmt: skip
 _AUTH, _MAY = "authentication.", "authorization."
 
 FIELDS: Mapping[str, tuple[str, str]] = {
@@ -172,10 +184,6 @@ class OwnFlag:
     many: bool = False
 
 
-def _text(_: str, value: str) -> str:
-    return value
-
-
 def _absolute(flag: str, value: str) -> Path:
     if not value.startswith("/"):
         raise ConfigurationError(f"--{flag}: {value} is not an absolute path")
@@ -188,20 +196,6 @@ def _file(_: str, value: str) -> Path | None:
 
 def _seconds(flag: str, value: str) -> float:
     return duration(value, f"--{flag}")
-
-
-def _bool(flag: str, value: str) -> bool:
-    try:
-        return _WORDS[value.lower()]
-    except KeyError:
-        raise ConfigurationError(f"--{flag}: {value!r} is neither true nor false") from None
-
-
-def _int(flag: str, value: str) -> int:
-    try:
-        return int(value, 10)
-    except ValueError:
-        raise ConfigurationError(f"--{flag}: {value!r} is no number") from None
 
 
 def _addresses(flag: str, value: str) -> tuple[str, ...]:
@@ -260,10 +254,10 @@ OWN: Mapping[str, OwnFlag] = {
         attribute="cloud_provider", read=_cloud, help="external, or empty."
     ),
     "experimental-allocatable-ignore-eviction": OwnFlag(
-        attribute="ignore_eviction_in_allocatable", read=_bool, help=""
+        attribute="ignore_eviction_in_allocatable", read=bool_of, help=""
     ),
     "hostname-override": OwnFlag(
-        attribute="node_name", read=_text, help="Name of the node instead of the host's name."
+        attribute="node_name", read=text_of, help="Name of the node instead of the host's name."
     ),
     "image-credential-provider-bin-dir": OwnFlag(
         attribute="credential_provider_bin_dir", read=_file,
@@ -278,9 +272,9 @@ OWN: Mapping[str, OwnFlag] = {
         help="How to reach the API server; without it only static pods run.",
     ),
     "lock-file": OwnFlag(attribute="lock_file", read=_file, help=""),
-    "maximum-dead-containers": OwnFlag(attribute="dead_containers", read=_int, help=""),
+    "maximum-dead-containers": OwnFlag(attribute="dead_containers", read=int_of, help=""),
     "maximum-dead-containers-per-container": OwnFlag(
-        attribute="dead_containers_per_container", read=_int, help=""
+        attribute="dead_containers_per_container", read=int_of, help=""
     ),
     "minimum-container-ttl-duration": OwnFlag(
         attribute="container_minimum_age", read=_seconds, help=""
@@ -294,7 +288,7 @@ OWN: Mapping[str, OwnFlag] = {
         help="Labels that the node is registered with: key=value,...",
     ),
     "root-dir": OwnFlag(attribute="root_dir", read=_absolute, help="Files of the kubelet."),
-    "runtime-cgroups": OwnFlag(attribute="runtime_cgroups", read=_text, help=""),
+    "runtime-cgroups": OwnFlag(attribute="runtime_cgroups", read=text_of, help=""),
 }  # fmt: skip
 
 
@@ -314,50 +308,10 @@ def settings_of(file: Path | None, drop_ins: Path | None, given: Mapping[str, An
             changes[OWN[flag].attribute] = OWN[flag].read(flag, value)
         elif flag in FIELDS:
             path, kind = FIELDS[flag]
-            document = merge(document, _at(path, value_of(flag, kind, value)))
+            document = merge(document, nested(path, value_of(flag, kind, value)))
     settings = replace(read(file, drop_ins, document), **changes)
     if settings.bootstrap_kubeconfig is not None and settings.kubeconfig is None:
         raise ConfigurationError(
             "--bootstrap-kubeconfig needs --kubeconfig: where to write what it gets"
         )
     return settings
-
-
-def _at(path: str, value: Any) -> dict[str, Any]:
-    for name in reversed(path.split(".")):
-        value = {name: value}
-    return dict(value)
-
-
-def value_of(flag: str, kind: str, value: Any) -> Any:
-    """Return the value of a field from the text, or tuple of texts, of a flag.
-
-    Raises:
-        ConfigurationError: it is none of this kind.
-    """
-    name = f"--{flag}"
-    simple: dict[str, Callable[[str, Any], Any]] = {
-        BOOL: _bool, INT: _int, DURATION: lambda _, text: str(duration(text, name)), TEXT: _text,
-        LIST: lambda _, texts: values.split(texts),
-        MAP: lambda _, texts: values.pairs(texts, name),
-        LESS: lambda _, texts: values.pairs(texts, name, "<"),
-        HEADERS: lambda _, texts: values.headers(texts, name),
-        TAINTS: lambda _, texts: values.taints(texts, name),
-        MEMORY: lambda _, texts: values.reserved_memory(texts, name),
-        GATES: lambda _, texts: {
-            gate: _bool(flag, text) for gate, text in values.pairs(texts, name).items()
-        },
-        ONE_PAIR: lambda _, texts: {
-            key: text
-            for one in texts
-            for key, text in [_pair(name, one)]
-        },
-    }  # fmt: skip
-    return simple[kind](flag, value)
-
-
-def _pair(name: str, text: str) -> tuple[str, str]:
-    key, sign, value = text.partition("=")
-    if not sign:
-        raise ConfigurationError(f"{name}: {text!r} is not KEY=VALUE")
-    return key.strip(), value

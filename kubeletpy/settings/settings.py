@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import feature_gates
+from kubeletpy_common.settings import feature_gates
+
 from .configuration import DEFAULT_ENDPOINT, KubeletConfiguration
 
 DEFAULT_ROOT = Path("/var/lib/kubeletpy/kubelet")

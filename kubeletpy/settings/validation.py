@@ -10,8 +10,8 @@ from collections.abc import Collection, Iterator
 from urllib.parse import urlsplit
 
 from kubeletpy.api.quantity import Quantity
+from kubeletpy_common.settings import component_logging, feature_gates
 
-from . import feature_gates
 from .configuration import KubeletConfiguration, Taint
 
 _PORT = range(1, 65536)
@@ -329,13 +329,7 @@ def label_value_problem(value: str) -> str:
 
 
 def _others(one: KubeletConfiguration) -> Iterator[str]:
-    log = one.logging
-    if log.format not in ("text", "json"):
-        yield f"logging.format: {log.format!r} must be text or json"
-    if log.vmodule and log.format != "text":
-        yield "logging.vmodule: only supported for text log format"
-    if not 0 <= log.verbosity < 2**31:
-        yield f"logging.verbosity: {log.verbosity} must be between 0 and {2**31 - 1}"
+    yield from component_logging.problems(one.logging)
     tracing = one.tracing
     if tracing is None:
         return

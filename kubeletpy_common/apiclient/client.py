@@ -33,7 +33,8 @@ STRATEGIC_PATCH = "application/strategic-merge-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"
 _FAREWELL = 5.0
 """Seconds that connections stay after the credentials changed."""
-_USER_AGENT = "kubeletpy-kubelet/1.36"
+KUBELET_AGENT = "kubeletpy-kubelet/1.36"
+PROXY_AGENT = "kubeletpy-proxy/1.36"
 
 # A peer that vanished without a word is noticed within half a minute, also on an idle watch.
 _KEEPALIVE = (
@@ -103,6 +104,7 @@ class ApiClient:
     Args:
         access: where the server is and who we are.
         rate, burst: requests a second, and at once, that are not watches; rate 0: no limit.
+        agent: what the client calls itself.
 
     Attributes:
         on_answer: each is told of every answer: method and status.
@@ -111,8 +113,11 @@ class ApiClient:
         KubeconfigError: a certificate cannot be read.
     """
 
-    def __init__(self, access: Access, *, rate: float = 50.0, burst: int = 100) -> None:
+    def __init__(
+        self, access: Access, *, rate: float = 50.0, burst: int = 100, agent: str = KUBELET_AGENT
+    ) -> None:
         self.access = access
+        self._agent = agent
         self.on_answer: list[Callable[[str, int], None]] = []
         self._throttle = Throttle(rate, burst)
         self._session = self._open()
@@ -128,7 +133,7 @@ class ApiClient:
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,
-            headers={"User-Agent": _USER_AGENT, "Accept": "application/json"},
+            headers={"User-Agent": self._agent, "Accept": "application/json"},
             timeout=aiohttp.ClientTimeout(total=None),
         )
 
@@ -282,14 +287,24 @@ class ApiClient:
         return decoded
 
     async def read(
-        self, path: str, *, params: Mapping[str, str] | None = None, timeout: float = TIMEOUT
+        self,
+        path: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        timeout: float = TIMEOUT,
+        urgent: bool = False,
     ) -> bytes:
         """Return the body of a GET as it came: for who decodes only a part of it.
+
+        Args:
+            urgent: past the rate limit, for what goes on with an answer before.
 
         Raises:
             ApiError: it could not be had.
         """
-        status, raw, retry = await self._exchange("GET", path, params=params, timeout=timeout)
+        status, raw, retry = await self._exchange(
+            "GET", path, params=params, timeout=timeout, urgent=urgent
+        )
         if status >= 300:
             raise of_status(status, _decoded(raw), retry)
         return raw

@@ -19,6 +19,8 @@ from urllib.parse import urlsplit
 from kubeletpy_common.documents import DocumentError, parse
 
 _LARGEST = 4 * 1024 * 1024
+SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+"""Where a pod has its token."""
 
 
 class KubeconfigError(ValueError):
@@ -122,6 +124,29 @@ def read_kubeconfig(path: Path) -> Access:
         return access_of(document, path.parent)
     except KubeconfigError as error:
         raise KubeconfigError(f"kubeconfig {path}: {error}") from None
+
+
+def in_cluster(environment: Mapping[str, str], directory: Path = SERVICE_ACCOUNT) -> Access:
+    """Return the access of a pod: address of its variables, token and authority of its files.
+
+    Raises:
+        KubeconfigError: this is no pod, or it has no token.
+    """
+    host = environment.get("KUBERNETES_SERVICE_HOST", "")
+    port = environment.get("KUBERNETES_SERVICE_PORT", "")
+    if not host or not port:
+        raise KubeconfigError(
+            "there is no kubeconfig, and this is no pod: KUBERNETES_SERVICE_HOST is not set"
+        )
+    token = directory / "token"
+    if not token.is_file():
+        raise KubeconfigError(f"there is no kubeconfig, and this pod has no token in {token}")
+    try:
+        authority = (directory / "ca.crt").read_bytes()
+    except OSError as error:
+        raise KubeconfigError(f"{directory / 'ca.crt'}: {error.strerror}") from None
+    address = f"[{host}]" if ":" in host else host
+    return Access(server=f"https://{address}:{port}", ca=authority, token_file=token)
 
 
 def access_of(document: object, directory: Path) -> Access:

@@ -147,7 +147,9 @@ class Reflector:
             params["resourceVersion"] = "0"
         items: list[Any] = []
         while True:
-            found = _decoded(await self._client.read(self._path, params=params), _List)
+            more = "continue" in params
+            raw = await self._client.read(self._path, params=params, urgent=more)
+            found = _decoded(raw, _List)
             if found is None or not found.metadata.resource_version:
                 raise ApiError(0, "BadAnswer", f"GET {self._path}: the answer is no list")
             items += self._items(found)

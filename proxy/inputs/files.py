@@ -5,17 +5,21 @@ For dry runs, tests, benchmarks, and for learning what a Service becomes without
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from kubeletpy_common import logs
 from kubeletpy_common.documents import DocumentError, parse_all
 from proxy.model import objects
 
 from .sink import Key, Kind, Sink, key_of
+from .watching import changes
 
+_log = logging.getLogger(__name__)
 SUFFIXES = (".json", ".yaml", ".yml")
 LARGEST = 1024 * 1024 * 1024
 """Bytes of one file: 44,000 Services with their slices are about 100 MB."""
@@ -57,6 +61,30 @@ def load(path: Path, sink: Sink) -> None:
             raise FileError(f"{file}: {error}") from None
     for kind, found in keys.items():
         sink.keep(kind, found)
+
+
+async def follow(path: Path, sink: Sink) -> None:
+    """Put all objects into ``sink``, again whenever a file changes; ends only by being cancelled.
+
+    Raises:
+        FileError: the files cannot be taken at the begin. Later what was there stays, and the
+            reason is told.
+    """
+    first = True
+    try:
+        async for _ in changes(path):
+            try:
+                load(path, sink)
+            except FileError as error:
+                if first:
+                    raise
+                logs.event(
+                    _log, logging.ERROR, "objects stay as they were; the files cannot be taken",
+                    reason=str(error),
+                )  # fmt: skip
+            first = False
+    except OSError as error:
+        raise FileError(f"{path}: {error.strerror}") from None
 
 
 def files_of(path: Path) -> list[Path]:

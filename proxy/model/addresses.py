@@ -5,7 +5,6 @@ from __future__ import annotations
 import ipaddress
 import re
 import socket
-from collections.abc import Iterable
 
 from .portal import Family
 
@@ -52,12 +51,6 @@ def network(text: str) -> tuple[Family, str] | None:
     if not 0 <= bits <= (32 if family is Family.V4 else 128):
         return None
     return family, str(ipaddress.ip_network(f"{canonical}/{bits}", strict=False))
-
-
-def of_family(networks: Iterable[str], family: Family) -> tuple[str, ...]:
-    """Return those of some CIDRs that are of a family, canonical; what is no CIDR is left out."""
-    found = (network(each) for each in networks)
-    return tuple(each[1] for each in found if each is not None and each[0] is family)
 
 
 def endpoint_problem(canonical: str) -> str:

@@ -73,6 +73,9 @@ class Model:
         self.service_changes: set[Key] = set()
         self.endpoint_changes: set[Key] = set()
         """Of which Services themselves, or endpoints, something changed; the runner clears them."""
+        self.service_events = 0
+        self.endpoint_events = 0
+        """How often something was said of a Service, or slice."""
 
     def portals(self, family: Family) -> Mapping[PortalName, Portal]:
         """Return all portals of a family as of the last `take`."""
@@ -92,6 +95,7 @@ class Model:
 
     def put_service(self, service: Service) -> None:
         """Take a Service as it is now."""
+        self.service_events += 1
         key = (service.metadata.namespace, service.metadata.name)
         asked = asked_of(service, external_ips=self._external_ips)
         self.complaints.tell("Service", key, asked.problems)
@@ -99,6 +103,7 @@ class Model:
 
     def drop_service(self, key: Key) -> None:
         """Forget a Service."""
+        self.service_events += 1
         self.complaints.forget("Service", key)
         self._set_service(key, NOTHING)
 
@@ -109,6 +114,7 @@ class Model:
 
     def put_slice(self, one: EndpointSlice) -> None:
         """Take an EndpointSlice as it is now."""
+        self.endpoint_events += 1
         key = (one.metadata.namespace, one.metadata.name)
         service = service_of(one)
         read = self._reader.read(one) if service is not None else None
@@ -135,6 +141,7 @@ class Model:
         before = self._slices.pop(key, None)
         if before is None:
             return
+        self.endpoint_events += 1
         service = (key[0], before[0])
         left = tuple(name for name in self._of_service[service] if name != key[1])
         if left:

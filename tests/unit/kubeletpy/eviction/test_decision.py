@@ -12,7 +12,7 @@ from kubeletpy.eviction.signals import (
     parse_thresholds,
     with_container_fs,
 )
-from kubeletpy.settings.durations import ConfigurationError
+from kubeletpy_common.settings.durations import ConfigurationError
 
 MI = 2**20
 HARD = Threshold(Signal.MEMORY, Amount(Quantity("100Mi")))

@@ -9,7 +9,8 @@ import pytest
 
 from kubeletpy.settings import ConfigurationError, Settings
 from kubeletpy.settings.configuration import API_VERSION, KIND
-from kubeletpy.settings.files import from_document, merge, read, read_file
+from kubeletpy.settings.files import from_document, read, read_file
+from kubeletpy_common.settings.documents import merge
 
 HEAD = f"kind: {KIND}\napiVersion: {API_VERSION}\n"
 

@@ -12,8 +12,9 @@ from kubeletpy.kubelet_main import main
 from kubeletpy.settings import ConfigurationError
 from kubeletpy.settings.configuration import API_VERSION, FIELDS, KIND
 from kubeletpy.settings.flags import FIELDS as FLAGS
-from kubeletpy.settings.flags import NO_EFFECT, OWN, settings_of, value_of
-from kubeletpy.settings.values import addresses
+from kubeletpy.settings.flags import NO_EFFECT, OWN, settings_of
+from kubeletpy_common.settings.flags import value_of
+from kubeletpy_common.settings.values import addresses
 
 HEAD = f"kind: {KIND}\napiVersion: {API_VERSION}\n"
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from kubeletpy.settings.durations import ConfigurationError, duration, go_text
+from kubeletpy_common.settings.durations import ConfigurationError, duration, go_text
 
 
 @pytest.mark.parametrize(

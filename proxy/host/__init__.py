@@ -1,0 +1,1 @@
+"""What the proxy sets on the machine besides rules."""
