@@ -36,10 +36,14 @@ class RuleOptions:
         family: whose rules.
         local: how local traffic is told.
         masquerade_all: source NAT for everything that goes through a cluster IP.
-        masquerade_bit: of the packet mark (0 to 31), iptables mode only.
+        masquerade_bit: of the packet mark (0 to 31).
         localhost_node_ports: node ports answer on 127.0.0.1 (IPv4 and iptables mode only).
         node_port_addresses: CIDRs; node ports answer on the node's addresses in them; empty: on
             all. "primary" was turned into the node's addresses before.
+        service_cidrs: networks of cluster IPs, where they are known; what goes to an address in
+            them that is no Service's is dropped (nftables mode only).
+        node_ip: the node's own address, "" if it is not known: where source ranges of a load
+            balancer contain it, what comes from the load balancer's own address may pass too.
     """
 
     family: Family
@@ -48,6 +52,8 @@ class RuleOptions:
     masquerade_bit: int = 14
     localhost_node_ports: bool = True
     node_port_addresses: tuple[str, ...] = ()
+    service_cidrs: tuple[str, ...] = ()
+    node_ip: str = ""
 
 
 @dataclass(frozen=True, slots=True)
