@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 
 from hypothesis import HealthCheck, settings
@@ -22,3 +23,9 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Set before any test starts a process, so that each of them carries the mark of this run.
 run_token()
+
+
+def pytest_collection_finish() -> None:
+    """Take what collecting made out of the garbage collector's sight: it stays for good."""
+    gc.collect()
+    gc.freeze()

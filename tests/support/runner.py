@@ -12,7 +12,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -79,7 +80,7 @@ def main(arguments: Sequence[str]) -> int:
     """
     parsed = _parsed(arguments)
     try:
-        steps = _prepare_machine() if parsed.vm else _prepare(parsed.fast)
+        steps: Iterable[Step] = _prepare_machine() if parsed.vm else _prepare(parsed.fast)
         failed = [step.title for step in steps if not step.run()]
     except bootstrap.BootstrapError as error:
         say(f"tests/run: {error}")
@@ -107,8 +108,8 @@ def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _prepare(fast: bool) -> list[Step]:
-    """Get the machine ready and return the steps.
+def _prepare(fast: bool) -> Iterator[Step]:
+    """Get the machine ready and give the steps, each when what it needs is there.
 
     Raises:
         BootstrapError: the machine lacks something; the message is one line.
@@ -124,15 +125,18 @@ def _prepare(fast: bool) -> list[Step]:
         if problem:
             raise bootstrap.BootstrapError(f"this machine cannot run the root tests: {problem}")
     python = bootstrap.ensure_environment(_EXTRAS).python
-    steps = [*_linters(python.parent), _pytest("unit tests", python, "tests/unit", 300)]
-    other = _other_environment()
+    with ThreadPoolExecutor(1) as beside:
+        # Linters leave a core idle for a minute, which is what the second environment takes.
+        making = beside.submit(_other_environment)
+        yield from _linters(python.parent)
+        other = making.result()
+    yield _pytest("unit tests", python, "tests/unit", 300)
     if other is not None:
         title = f"unit tests on Python {OTHER_PYTHON}"
-        steps.append(_pytest(title, other.python, "tests/unit", 300))
+        yield _pytest(title, other.python, "tests/unit", 300)
     if not fast:
         alone = {"KUBELETPY_TESTS_ALONE": "1"}
-        steps.append(_pytest("root tests", python, "tests/root", 1800, alone))
-    return steps
+        yield _pytest("root tests", python, "tests/root", 1800, alone)
 
 
 def _prepare_machine() -> list[Step]:
