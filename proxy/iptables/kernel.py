@@ -1,0 +1,237 @@
+"""What the kernel tells of its tables without a program: whether they changed, and what changed.
+
+nft: the generation of the rule set, and the multicast group of changes
+(linux/netfilter/nf_tables.h, nfnetlink.h). legacy: the size of a table
+(linux/netfilter_ipv4/ip_tables.h), for changes are told to nobody.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import logging
+import os
+import select
+import socket
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from kubeletpy_common.linux.libc import check, libc
+
+from ..model.portal import Family
+from . import names
+
+log = logging.getLogger(__name__)
+
+_NETLINK_NETFILTER: Final = 12
+_NFTABLES_GROUP: Final = 7
+_SOL_NETLINK: Final = 270
+_ADD_MEMBERSHIP, _DROP_MEMBERSHIP = 1, 2
+_SO_RCVBUFFORCE: Final = 33
+_BUFFER: Final = 4 << 20
+
+_HEADER: Final = struct.Struct("=IHHII")
+"""nlmsghdr: length, type, flags, sequence number, port id."""
+_ATTRIBUTE: Final = struct.Struct("=HH")
+_SUBSYSTEM: Final = 10
+_DELETED_TABLE, _NEW_RULE, _DELETED_RULE = 2, 6, 8
+_NEW_GENERATION, _GET_GENERATION = 15, 16
+_DELETED_CHAIN: Final = 5
+_TABLE_OF: Final = 1
+_CHAIN_OF_RULE, _CHAIN_NAME, _GENERATION_ID = 2, 3, 1
+_NLM_F_REQUEST: Final = 1
+
+_GET_INFO: Final = 64
+"""IPT_SO_GET_INFO and IP6T_SO_GET_INFO."""
+_INFO: Final = struct.Struct("=32sI5I5III")
+_OUR_TABLES: Final = frozenset(names.FIXED)
+
+_SHARED: Final = frozenset({names.KUBELET_FIREWALL, names.MARK_MASQUERADE})
+"""Chains into which kubelets write, too."""
+
+
+def generation() -> int:
+    """Return the number of the nftables rule set, which every transaction of anybody raises.
+
+    Raises:
+        OSError: the kernel refused.
+    """
+    with _netfilter_socket() as sock:
+        sock.bind((0, 0))
+        sock.settimeout(5)
+        request = struct.pack("=BBH", socket.AF_UNSPEC, 0, 0)
+        kind = (_SUBSYSTEM << 8) | _GET_GENERATION
+        length = _HEADER.size + len(request)
+        sock.send(_HEADER.pack(length, kind, _NLM_F_REQUEST, 1, 0) + request)
+        for kind, _, body in _messages(sock.recv(8192)):
+            if kind == _NEW_GENERATION:
+                return int.from_bytes(_attributes(body).get(_GENERATION_ID, b""), "big")
+    raise OSError(errno.EPROTO, "the kernel did not tell the generation of the nftables rule set")
+
+
+def table_sizes(family: Family, tables: tuple[str, ...]) -> tuple[tuple[int, int], ...]:
+    """Return the number of entries and bytes of each legacy table.
+
+    Raises:
+        OSError: there is no such table, or the kernel refused.
+    """
+    level = socket.IPPROTO_IP if family is Family.V4 else socket.IPPROTO_IPV6
+    domain = socket.AF_INET if family is Family.V4 else socket.AF_INET6
+    sizes = []
+    with socket.socket(domain, socket.SOCK_RAW, socket.IPPROTO_RAW) as sock:
+        for table in tables:
+            # The name of the table goes in by the same bytes, which socket.getsockopt cannot do.
+            buffer = ctypes.create_string_buffer(table.encode(), _INFO.size)
+            length = ctypes.c_uint32(_INFO.size)
+            result = libc.getsockopt(sock.fileno(), level, _GET_INFO, buffer, ctypes.byref(length))
+            check(result, "getsockopt", "IPT_SO_GET_INFO", table)
+            *_, entries, size = _INFO.unpack(buffer.raw)
+            sizes.append((entries, size))
+    return tuple(sizes)
+
+
+class Watch:
+    """Tells when others change our chains, or the jumps into them, in the nft back end.
+
+    Args:
+        family: whose tables.
+        ours: whether a netlink port (a pid, of the kernel's choice) made a change for us.
+        doubt: called with the reason, in a thread of the watch.
+        lost: called, in that thread, when the kernel had more to tell than could be read.
+    """
+
+    def __init__(
+        self,
+        family: Family,
+        ours: Callable[[int], bool],
+        doubt: Callable[[str], None],
+        lost: Callable[[], None],
+    ) -> None:
+        self._family = bytes([socket.AF_INET if family is Family.V4 else socket.AF_INET6])
+        self._harm = ""
+        self._ours = ours
+        self._doubt = doubt
+        self._lost = lost
+        self._socket = _netfilter_socket()
+        try:
+            self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER)
+            self._socket.bind((0, 0))
+            self.listen()
+            self._end, self._ended = os.pipe2(os.O_CLOEXEC)
+        except OSError:
+            self._socket.close()
+            raise
+        self._thread = threading.Thread(
+            target=self._run, name=f"nftables-watch-{int(family)}", daemon=True
+        )
+        self._thread.start()
+
+    def listen(self) -> None:
+        """Be told of changes, as at the start."""
+        self._socket.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, _NFTABLES_GROUP)
+
+    def pause(self) -> None:
+        """Be told of nothing: the kernel need not say each of 50,000 rules that we write."""
+        self._socket.setsockopt(_SOL_NETLINK, _DROP_MEMBERSHIP, _NFTABLES_GROUP)
+
+    def stop(self) -> None:
+        """End the watch and its thread."""
+        os.close(self._ended)
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+        os.close(self._end)
+        self._socket.close()
+
+    def _run(self) -> None:
+        while True:
+            ready, _, _ = select.select([self._socket.fileno(), self._end], [], [])
+            if self._end in ready:
+                return
+            try:
+                data = self._socket.recv(1 << 20)
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    log.error("watching nftables ended: %s", error)
+                    return
+                self._lost()
+                continue
+            self._read(data)
+
+    def _read(self, data: bytes) -> None:
+        """Tell of each transaction of others that harms us, once, when it is over."""
+        for kind, port, body in _messages(data):
+            if kind == _NEW_GENERATION:
+                reason, self._harm = self._harm, ""
+                if reason:
+                    self._doubt(reason)
+            elif not self._harm and body[:1] == self._family and not self._ours(port):
+                reason = harm(kind, body)
+                self._harm = f"{reason} by process {port}" if reason else ""
+
+
+def harm(kind: int, body: bytes) -> str:
+    """Return what a message of nftables means for us, in words; "" if it is none of our business.
+
+    Args:
+        kind: the type of the message, without the subsystem.
+        body: what follows the netlink header.
+    """
+    if kind not in (_DELETED_TABLE, _DELETED_CHAIN, _NEW_RULE, _DELETED_RULE):
+        return ""
+    attributes = _attributes(body)
+    table = _text(attributes.get(_TABLE_OF, b""))
+    if table not in _OUR_TABLES:
+        return ""
+    if kind == _DELETED_TABLE:
+        return f"table {table} was deleted"
+    if kind == _DELETED_CHAIN:
+        chain = _text(attributes.get(_CHAIN_NAME, b""))
+        return f"chain {chain} was deleted" if names.is_ours(table, chain) else ""
+    chain = _text(attributes.get(_CHAIN_OF_RULE, b""))
+    done = "added to" if kind == _NEW_RULE else "deleted from"
+    told = f"a rule of table {table} was {done} chain {chain}"
+    if names.is_ours(table, chain) and chain not in _SHARED:
+        return told
+    # Of chains that are not ours only the loss of a jump into ours counts; in the rule the target
+    # stands as text.
+    is_jump = any(chain.encode() + b"\0" in body for chain in names.FIXED[table])
+    if kind == _DELETED_RULE and (is_jump or chain in _SHARED):
+        return told
+    return ""
+
+
+def _netfilter_socket() -> socket.socket:
+    return socket.socket(
+        socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER
+    )
+
+
+def _messages(data: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """Yield type (of nftables' messages only), port id and body of each message."""
+    at = 0
+    while at + _HEADER.size <= len(data):
+        length, kind, _, _, port = _HEADER.unpack_from(data, at)
+        if length < _HEADER.size:
+            return
+        if kind >> 8 == _SUBSYSTEM:
+            yield kind & 0xFF, port, data[at + _HEADER.size : at + length]
+        at += (length + 3) & ~3
+
+
+def _attributes(body: bytes) -> dict[int, bytes]:
+    """Return the attributes of a message that follow its ``nfgenmsg``."""
+    found: dict[int, bytes] = {}
+    at = 4
+    while at + _ATTRIBUTE.size <= len(body):
+        length, kind = _ATTRIBUTE.unpack_from(body, at)
+        if length < _ATTRIBUTE.size:
+            break
+        found[kind & 0x3FFF] = body[at + _ATTRIBUTE.size : at + length]
+        at += (length + 3) & ~3
+    return found
+
+
+def _text(value: bytes) -> str:
+    return value.split(b"\0", 1)[0].decode(errors="replace")

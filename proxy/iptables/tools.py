@@ -1,0 +1,294 @@
+"""The programs: which back end this machine uses, how they are run, what their errors say."""
+
+from __future__ import annotations
+
+import enum
+import fcntl
+import logging
+import os
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from ..backend import SyncError
+from ..model.portal import Family
+from . import names
+
+log = logging.getLogger(__name__)
+
+_DIRECTORIES: Final = "/usr/sbin:/sbin:/usr/local/sbin:/usr/bin:/bin"
+_DEADLINE: Final = 300.0
+"""Seconds that a program may take beside its wait for the lock: 50,000 rules on a slow machine."""
+_LOCK_FILE: Final = "/run/xtables.lock"
+_LINE: Final = re.compile(r"line:?\s+(\d+)")
+_VERSION: Final = re.compile(r"v(\d+)\.(\d+)(?:\.(\d+))?")
+_MAX_SAID: Final = 2000
+
+
+class BackEnd(enum.Enum):
+    """Which part of the kernel the programs speak to."""
+
+    NFT = "nft"
+    LEGACY = "legacy"
+
+
+@dataclass(slots=True)
+class Counts:
+    """For metrics: how often programs ran and failed, and how long they waited for the lock."""
+
+    restores: int = 0
+    restore_failures: int = 0
+    partial_restore_failures: int = 0
+    lock_waits: int = 0
+    lock_wait_seconds: float = 0.0
+
+
+@dataclass(slots=True)
+class Tools:
+    """The programs of one family and back end.
+
+    Attributes:
+        command, save, restore: paths.
+        lock_wait: seconds to wait for ``/run/xtables.lock``; the nft back end has none.
+        started: is told the pid of each program that changes rules, before it reads what to do.
+    """
+
+    family: Family
+    back_end: BackEnd
+    command: str
+    save: str
+    restore: str
+    version: tuple[int, int, int]
+    lock_wait: int = 30
+    counts: Counts = field(default_factory=Counts)
+    started: Callable[[int], None] = lambda pid: None
+
+    @property
+    def random_fully(self) -> bool:
+        """Whether ``MASQUERADE --random-fully`` is known."""
+        return self.version >= (1, 6, 2)
+
+    def saved(self, table: str = "") -> str:
+        """Return what ``iptables-save`` says of a table, or of all that there are.
+
+        Raises:
+            SyncError: the program failed.
+        """
+        arguments = ["-t", table] if table else []
+        return self._run([self.save, *arguments], "", "list the rules")
+
+    def listed(self, table: str, chain: str) -> list[str] | None:
+        """Return the lines of a chain as ``-S`` says them; None if there is no such chain."""
+        try:
+            arguments = [*self._waiting, "-t", table, "-S", chain]
+            return self._run([self.command, *arguments], "", "look at a chain").splitlines()
+        except SyncError:
+            return None
+
+    def write(self, text: str, what: str) -> None:
+        """Have ``iptables-restore`` carry out a text, each table in one transaction.
+
+        Raises:
+            SyncError: it failed; the message names the line. Tables before that one are written.
+        """
+        self.counts.restores += 1
+        arguments = [self.restore, *self._waiting, "--noflush"]
+        try:
+            with self._lock_watched():
+                self._run(arguments, text, what)
+        except SyncError:
+            self.counts.restore_failures += 1
+            raise
+
+    @property
+    def _waiting(self) -> list[str]:
+        return ["-w", str(self.lock_wait)]
+
+    def _lock_watched(self) -> _LockWatch:
+        return _LockWatch(self.counts, active=self.back_end is BackEnd.LEGACY)
+
+    def _run(self, arguments: list[str], text: str, what: str) -> str:
+        """Run a program with a text to read, which lies in memory that it can seek in."""
+        called = f"{Path(arguments[0]).name} could not {what}"
+        with open(os.memfd_create("rules"), "w+b") as stdin:
+            stdin.write(text.encode())
+            stdin.flush()
+            stdin.seek(0)
+            try:
+                process = subprocess.Popen(
+                    arguments,
+                    stdin=stdin,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    env={**os.environ, "LC_ALL": "C"},
+                )
+            except OSError as error:
+                raise SyncError(f"{called}: {arguments[0]}: {error.strerror}") from error
+        self.started(process.pid)
+        deadline = self.lock_wait + _DEADLINE
+        try:
+            out, said = process.communicate(timeout=deadline)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            raise SyncError(f"{called}: it did not end within {deadline:.0f} s") from None
+        if process.returncode:
+            reason = explain(said.decode(errors="replace"), text, process.returncode)
+            raise SyncError(f"{called}: {reason}")
+        return out.decode(errors="replace")
+
+
+def explain(said: str, text: str, status: int) -> str:
+    """Return in one line why a program failed, with the rule that it failed at."""
+    message = " ".join(line.strip() for line in said.splitlines() if line.strip())[:_MAX_SAID]
+    if "xtables lock" in said:
+        path = lock_file()
+        return f"the lock {path} is held by {lock_holder(path)}; it was waited for: {message}"
+    reason = message or ("it said nothing" if status > 0 else "")
+    ended = f"exit status {status}" if status > 0 else f"killed by signal {-status}"
+    lines = text.splitlines()
+    # Of several, the first is the cause.
+    numbers = [int(number) for number in _LINE.findall(said)]
+    at = next((number for number in numbers if 0 < number <= len(lines)), 0)
+    shown = f"; line {at} is: {lines[at - 1]}" if at else ""
+    return f"{reason} ({ended}){shown}"
+
+
+# The lock of the legacy back end.
+
+
+def lock_file() -> str:
+    """The file that the programs of the legacy back end lock, all of the machine's."""
+    return os.environ.get("XTABLES_LOCKFILE", _LOCK_FILE)
+
+
+def lock_holder(path: str) -> str:
+    """Say who holds a lock on a file, as far as the kernel tells (proc_locks(5))."""
+    try:
+        inode = str(os.stat(path).st_ino)
+        locks = Path("/proc/locks").read_text().splitlines()
+    except OSError:
+        return "an unknown process"
+    for words in map(str.split, locks):
+        if "->" not in words and words[5].rsplit(":", 1)[-1] == inode:
+            try:
+                name = Path(f"/proc/{words[4]}/comm").read_text().strip()
+            except OSError:
+                name = "gone or in another PID namespace"
+            return f"process {words[4]} ({name})"
+    return "nobody any more"
+
+
+class _LockWatch:
+    """Says so when a program will have to wait for the lock, and counts how long it did."""
+
+    def __init__(self, counts: Counts, *, active: bool) -> None:
+        self._counts = counts
+        self._active = active
+        self._since = 0.0
+
+    def __enter__(self) -> None:
+        if self._active and self._taken():
+            path = lock_file()
+            log.warning("waiting for the lock %s, held by %s", path, lock_holder(path))
+            self._counts.lock_waits += 1
+            self._since = time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        if self._since:
+            self._counts.lock_wait_seconds += time.monotonic() - self._since
+
+    @staticmethod
+    def _taken() -> bool:
+        try:
+            fd = os.open(lock_file(), os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return True
+        else:
+            return False
+        finally:
+            os.close(fd)
+
+
+# Which back end.
+
+
+def tools_for(family: Family, back_end: BackEnd, directories: str = "") -> Tools | None:
+    """Return the programs of a back end; None if this machine has none.
+
+    ``directories`` is searched as PATH is; without it PATH and the usual places are.
+    """
+    name = "iptables" if family is Family.V4 else "ip6tables"
+    for stem in (f"{name}-{back_end.value}", name):
+        paths = [_which(stem + suffix, directories) for suffix in ("", "-save", "-restore")]
+        if not all(paths):
+            continue
+        said = _say_version(paths[0])
+        found = BackEnd.NFT if "nf_tables" in said else BackEnd.LEGACY
+        match = _VERSION.search(said)
+        if match and found is back_end:
+            major, minor, patch = (int(part or 0) for part in match.groups())
+            command, save, restore = paths
+            return Tools(family, back_end, command, save, restore, (major, minor, patch))
+    return None
+
+
+def detect(family: Family, directories: str = "") -> Tools:
+    """Return the programs of the back end that this machine uses.
+
+    That is, in this order: the only one there is; the one in which the kubelet left its mark
+    (KEP-3178); the one with more rules; the one that plain ``iptables`` is; nft.
+
+    Raises:
+        SyncError: there are no programs.
+    """
+    found = {each: tools_for(family, each, directories) for each in BackEnd}
+    present = [tools for tools in found.values() if tools]
+    if not present:
+        name = "iptables" if family is Family.V4 else "ip6tables"
+        raise SyncError(f"{name}, {name}-save and {name}-restore are not installed: install them")
+    if len(present) == 1:
+        return present[0]
+    saved = {tools.back_end: _saved_or_nothing(tools) for tools in present}
+    for tools in present:
+        if any(f":{mark} " in saved[tools.back_end] for mark in names.KUBELET_MARKS):
+            return tools
+    rules = {tools.back_end: saved[tools.back_end].count("\n-A ") for tools in present}
+    if rules[BackEnd.NFT] != rules[BackEnd.LEGACY]:
+        return max(present, key=lambda tools: rules[tools.back_end])
+    plain = _which("iptables" if family is Family.V4 else "ip6tables", directories)
+    legacy = bool(plain) and "legacy" in _say_version(plain)
+    return present[1] if legacy else present[0]
+
+
+def _saved_or_nothing(tools: Tools) -> str:
+    try:
+        return tools.saved()
+    except SyncError as error:
+        log.debug("%s", error)
+        return ""
+
+
+def _which(name: str, directories: str) -> str:
+    path = directories or os.pathsep.join((os.environ.get("PATH", ""), _DIRECTORIES))
+    return shutil.which(name, path=path) or ""
+
+
+def _say_version(program: str) -> str:
+    try:
+        done = subprocess.run(
+            [program, "--version"], capture_output=True, text=True, timeout=10, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        log.debug("%s --version: %s", program, error)
+        return ""
+    return done.stdout
