@@ -30,6 +30,7 @@ from kubeletpy.pods.handlers import RuntimeHandlers
 from kubeletpy.pods.local import LocalEnvironment
 from kubeletpy.pods.manager import PodManager
 from kubeletpy.pods.observe import Observer
+from kubeletpy.pods.plan import DeadContainers
 from kubeletpy.pods.steps import Tools
 from kubeletpy.pods.user_namespaces import IDS_PER_POD, UserNamespaceError, UserNamespaces
 from kubeletpy.probes.checks import Checker
@@ -64,7 +65,7 @@ from .core import Background, Core, keep_running
 from .events import Recorder
 from .node import node_facts
 from .settings import ConfigurationError, Settings
-from .settings.validation import host_problems
+from .settings.host import host_problems, read_host
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -111,7 +112,8 @@ class Kubelet:
             hierarchy = _hierarchy(settings)
         except CgroupError as error:
             raise StartError(str(error)) from error
-        problems = host_problems(settings.configuration, settings.given, hierarchy.version)
+        host = read_host(hierarchy.version)
+        problems = host_problems(settings.configuration, settings.given, host)
         if problems:
             raise ConfigurationError("; ".join(problems))
         facts = node_facts(settings, cgroup_version=hierarchy.version)
@@ -232,11 +234,13 @@ class Kubelet:
     async def _connect(self, cri: CriClient, facts: NodeFacts) -> tuple[NodeFacts, str]:
         """Wait for the runtime; return the facts with what it adds to them, and its name."""
         assert self._recorder is not None
-        told = ""
+        settings, told = self._settings, ""
         while True:
             try:
                 version = await cri.version()
                 status = await cri.status()
+                if settings.standalone and settings.configuration.pod_cidr:
+                    await cri.update_runtime_config(settings.configuration.pod_cidr)
                 break
             except CriError as error:
                 if str(error) != told:
@@ -305,6 +309,7 @@ class Kubelet:
             CrashLoop(maximum=settings.crash_loop_maximum),
             lambda pod, status: core.published(pod, status),
             lambda pod: core.gone(pod),
+            DeadContainers(settings.dead_containers_per_container, settings.container_minimum_age),
         )
         resizes.changed = manager.resized
         core = Core(

@@ -21,6 +21,7 @@ from kubeletpy_common.settings.flags import BOOL, MANY
 from .kubelet import Kubelet, StartError
 from .settings import ConfigurationError, Settings
 from .settings.flags import FIELDS, NO_EFFECT, OWN, settings_of
+from .settings.host import apply_oom_score
 
 _log = logging.getLogger(__name__)
 KUBERNETES = "v1.36.2"
@@ -109,6 +110,8 @@ def _tell(settings: Settings, given: dict[str, Any]) -> None:
 
 
 async def _run(settings: Settings, terminate_pods: bool) -> bool:
+    if problem := apply_oom_score(settings.configuration.oom_score_adj):
+        logs.event(_log, logging.INFO, "the kernel may end the kubelet early", reason=problem)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

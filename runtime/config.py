@@ -135,14 +135,15 @@ class SysctlSettings(_Strict, frozen=True):
     """Which sysctls pods may set.
 
     Attributes:
-        allowed_unsafe: beyond Kubernetes' safe list; a trailing ``*`` stands for any rest. Only
-            sysctls that belong to a namespace of the pod are ever set.
+        allowed_unsafe: beyond Kubernetes' safe list; a trailing ``*`` stands for any rest. None:
+            all that the client sends, whose ``allowedUnsafeSysctls`` decide. Only sysctls that
+            belong to a namespace of the pod are ever set.
         unprivileged_ports: pods with an own network may bind ports below 1024 without a
             capability, as with containerd.
         unprivileged_icmp: likewise may send ICMP echo requests.
     """
 
-    allowed_unsafe: tuple[str, ...] = ()
+    allowed_unsafe: tuple[str, ...] | None = None
     unprivileged_ports: bool = True
     unprivileged_icmp: bool = True
 

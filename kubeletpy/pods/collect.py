@@ -1,10 +1,13 @@
 """Which dead containers and sandboxes of a living pod nobody needs any more; pure.
 
-The Go kubelet keeps one dead container per name (``maximum-dead-containers-per-container`` 1), for
+The Go kubelet keeps one dead container per name (``maximum-dead-containers-per-container``), for
 its logs and its exit code, and every sandbox that still holds a container, the newest one always.
+Unlike there, the newest of each name is kept whatever that flag says: it tells what to do next.
 """
 
 from __future__ import annotations
+
+from collections import Counter
 
 from .plan import Plan
 from .restarts import every_container
@@ -15,7 +18,7 @@ def garbage(plan: Plan) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return ids of containers and of sandboxes to remove."""
     observed = plan.observed
     names = {one.name for one in every_container(plan.desired.pod)}
-    dead_kept: set[str] = set()
+    dead, kept = plan.desired.dead, Counter[str]()
     seen: set[str] = set()
     removable: list[str] = []
     held: set[str] = set()
@@ -23,8 +26,13 @@ def garbage(plan: Plan) -> tuple[tuple[str, ...], tuple[str, ...]]:
         newest = record.name not in seen
         seen.add(record.name)
         keep = _alive(plan, record) or (newest and record.name in names)
-        if record.exited and record.name not in dead_kept:
-            dead_kept.add(record.name)
+        old_at = record.created_at + dead.minimum_age
+        if record.exited and (dead.each < 0 or kept[record.name] < dead.each):
+            kept[record.name] += 1
+            keep = True
+        elif record.exited and not keep and record.created_at <= plan.now < old_at:
+            # A time of creation in the future means that the clock was set back.
+            plan.wake(old_at)
             keep = True
         if keep or plan.blocked(record.id):
             held.add(record.sandbox_id)

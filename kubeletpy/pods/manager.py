@@ -47,7 +47,7 @@ from kubeletpy_proto import cri_pb2
 from .backoff import CrashLoop
 from .checkpoint import Saved
 from .observe import Identity, Listing
-from .plan import Desired
+from .plan import DeadContainers, Desired
 from .restarts import every_container
 from .state import Terminal, frozen
 from .steps import Tools
@@ -74,10 +74,10 @@ class Contact:
     events: bool = True
 
 
-def desired_of(pod: Pod, crash_loop: CrashLoop) -> Desired:
+def desired_of(pod: Pod, crash_loop: CrashLoop, dead: DeadContainers | None = None) -> Desired:
     """Return a pod as its worker takes it."""
     hashes = {one.name: labels.container_hash(one) for one in every_container(pod)}
-    return Desired(pod, frozen(hashes), crash_loop)
+    return Desired(pod, frozen(hashes), crash_loop, dead or DeadContainers())
 
 
 @dataclass
@@ -94,6 +94,7 @@ class PodManager:
         crash_loop: limits of the back-off of containers.
         published: called with each new status of a pod.
         gone: called with a pod of which nothing is left on the node.
+        dead: which dead containers are kept.
     """
 
     def __init__(
@@ -102,7 +103,9 @@ class PodManager:
         crash_loop: CrashLoop | None = None,
         published: Callable[[Pod, PodStatus], None] | None = None,
         gone: Callable[[Pod], None] | None = None,
+        dead: DeadContainers | None = None,
     ) -> None:
+        self._dead = dead or DeadContainers()
         self.contact = Contact()
         self._tools = tools
         self._crash_loop = crash_loop or CrashLoop()
@@ -237,7 +240,7 @@ class PodManager:
         worker, resizes = self._by_uid.get(uid), self._tools.resizes
         entry = resizes.get(uid) if resizes is not None else None
         if worker is not None and entry is not None:
-            worker.update(desired_of(entry.pod, self._crash_loop))
+            worker.update(desired_of(entry.pod, self._crash_loop, self._dead))
 
     def _allocated(self, pod: Pod, saved: Saved | None = None) -> Pod:
         """Return a pod with the resources that it may use, which may be less than it wants."""
@@ -476,7 +479,7 @@ class PodManager:
         """Tell a worker what its pod is to be now."""
         pod = self._allocated(wanted)
         if pod != worker.pod:
-            worker.update(desired_of(pod, self._crash_loop))
+            worker.update(desired_of(pod, self._crash_loop, self._dead))
         if wanted.metadata.deletion_timestamp is not None:
             worker.terminate(wanted.metadata.deletion_grace_period_seconds)
 
@@ -484,7 +487,7 @@ class PodManager:
         self, pod: Pod, saved: Saved | None, *, ending: bool = False, again: bool = False
     ) -> None:
         allowed = pod if ending else self._allocated(pod, saved)
-        desired = desired_of(allowed, self._crash_loop)
+        desired = desired_of(allowed, self._crash_loop, self._dead)
         # All that the runtime had when it was first listed is in there, and nothing of a pod comes
         # to be but by its worker.
         fresh = not again and self._listed and pod.metadata.uid not in self._listing.identities

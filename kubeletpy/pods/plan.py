@@ -31,6 +31,19 @@ SHOW_FAILURE = 1.0
 
 
 @dataclass(frozen=True, slots=True)
+class DeadContainers:
+    """Which dead containers of a living pod are kept, for their logs and their exit codes.
+
+    Attributes:
+        each: newest dead ones of each container; negative: all. The newest of its name always is.
+        minimum_age: seconds since its creation for which any is kept.
+    """
+
+    each: int = 1
+    minimum_age: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Desired:
     """A pod as it shall be.
 
@@ -38,11 +51,13 @@ class Desired:
         pod: its specification, defaults filled in.
         hashes: by container name, the hash of the container's specification.
         crash_loop: limits of the back-off.
+        dead: which of its dead containers are kept.
     """
 
     pod: Pod
     hashes: Mapping[str, str] = field(default_factory=frozen)
     crash_loop: CrashLoop = field(default_factory=CrashLoop)
+    dead: DeadContainers = field(default_factory=DeadContainers)
 
     @property
     def policy(self) -> str:

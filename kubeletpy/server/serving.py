@@ -89,6 +89,7 @@ def _tls(core: Core) -> ServingTls:
             client_ca=Path(client_ca) if client_ca else None,
             min_version=configuration.tls_min_version,
             cipher_suites=tuple(configuration.tls_cipher_suites),
+            curves=tuple(configuration.tls_curve_preferences),
         )
     )
 

@@ -71,12 +71,15 @@ class TlsOptions:
         client_ca: authorities whose client certificates are believed; None: nobody's are.
         min_version: as ``VersionTLS12``; "" is that.
         cipher_suites: IANA names; none: those that OpenSSL finds good.
+        curves: numbers of key exchange groups (IANA's TLS Supported Groups). One is the only one
+            that is spoken; of several all that OpenSSL finds good are, as Python cannot set them.
     """
 
     certificate: Certificate
     client_ca: Path | None = None
     min_version: str = ""
     cipher_suites: tuple[str, ...] = ()
+    curves: tuple[int, ...] = ()
 
 
 def cipher_list(names: Sequence[str]) -> str:
@@ -89,6 +92,26 @@ def cipher_list(names: Sequence[str]) -> str:
     if unknown:
         raise TlsError(f"tlsCipherSuites: not known or not safe: {', '.join(unknown)}")
     return ":".join(_CIPHERS[name] for name in names if name in _CIPHERS)
+
+
+_POST_QUANTUM: Final = 4588
+"""X25519MLKEM768, which OpenSSL has from 3.5 on."""
+_CURVES: Final = {23: "prime256v1", 24: "secp384r1", 25: "secp521r1", 29: "X25519"}
+
+
+def curve(numbers: Sequence[int]) -> str:
+    """Return OpenSSL's name of the only group that is to be spoken, "" for those it finds good.
+
+    Raises:
+        TlsError: one is not known.
+    """
+    unknown = [str(number) for number in numbers if number not in (*_CURVES, _POST_QUANTUM)]
+    if unknown or list(numbers) == [_POST_QUANTUM]:
+        known = ", ".join(f"{number} ({name})" for number, name in _CURVES.items())
+        raise TlsError(
+            f"tlsCurvePreferences: {', '.join(map(str, numbers))}: of {known} one can be set"
+        )
+    return _CURVES[numbers[0]] if len(numbers) == 1 else ""
 
 
 class ServingTls:
@@ -107,6 +130,7 @@ class ServingTls:
         if options.min_version not in _VERSIONS:
             raise TlsError(f"tlsMinVersion: {options.min_version!r} is not known")
         self._ciphers = cipher_list(options.cipher_suites)
+        self._curve = curve(options.curves)
         self._seen: tuple[object, ...] = ()
         self._usable = False
         self._latest = self._context()
@@ -158,6 +182,8 @@ class ServingTls:
         context.set_alpn_protocols(["http/1.1"])
         if self._ciphers:
             context.set_ciphers(self._ciphers)
+        if self._curve:
+            context.set_ecdh_curve(self._curve)
         if self._options.client_ca is not None:
             context.verify_mode = ssl.CERT_OPTIONAL
         return context

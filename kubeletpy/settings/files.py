@@ -13,7 +13,7 @@ from kubeletpy_common.settings.values import address
 from . import configuration, validation
 from .configuration import API_VERSION, FIELDS, KIND, KubeletConfiguration
 from .settings import Settings
-from .support import UNSUPPORTED
+from .support import PARTLY, UNSUPPORTED
 
 DROP_IN_SUFFIX = ".conf"
 _RELATIVE = ("staticPodPath", "tlsCertFile", "tlsPrivateKeyFile", "resolvConf")
@@ -98,8 +98,9 @@ def _unsupported(one: KubeletConfiguration, given: set[str]) -> tuple[str, ...]:
     return tuple(
         sorted(
             name
-            for name in given & UNSUPPORTED
-            if getattr(one, FIELDS[name]) != getattr(defaults, FIELDS[name])
+            for name in given
+            if (name in UNSUPPORTED or (name in PARTLY and PARTLY[name](one)))
+            and getattr(one, FIELDS[name]) != getattr(defaults, FIELDS[name])
         )
     )
 

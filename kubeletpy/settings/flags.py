@@ -310,6 +310,10 @@ def settings_of(file: Path | None, drop_ins: Path | None, given: Mapping[str, An
             path, kind = FIELDS[flag]
             document = merge(document, nested(path, value_of(flag, kind, value)))
     settings = replace(read(file, drop_ins, document), **changes)
+    if settings.dead_containers >= 0:
+        # Which of them go would depend on all pods at once, and no pod decides for others here.
+        flag = "--maximum-dead-containers"
+        settings = replace(settings, unsupported=(*settings.unsupported, flag))
     if settings.bootstrap_kubeconfig is not None and settings.kubeconfig is None:
         raise ConfigurationError(
             "--bootstrap-kubeconfig needs --kubeconfig: where to write what it gets"

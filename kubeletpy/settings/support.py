@@ -5,6 +5,10 @@ A field that is honoured is in neither table. Whoever makes one work takes it ou
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
+from .configuration import KubeletConfiguration
+
 NEEDLESS = frozenset(
     """
     syncFrequency fileCheckFrequency kernelMemcgNotification cpuManagerReconcilePeriod
@@ -21,18 +25,21 @@ UNSUPPORTED = frozenset(
     """
     cgroupsPerQOS
     enableSystemLogQuery
-    failSwapOn
     kubeletCgroups
-    logging
-    oomScoreAdj
-    podCIDR
-    protectKernelDefaults
     qosReserved
     showHiddenMetricsForVersion
     streamingConnectionIdleTimeout
     systemCgroups
-    tlsCurvePreferences
     tracing
     """.split()
 )
-"""Fields that exist in Kubernetes and that this kubelet does not honour yet."""
+"""Fields that exist in Kubernetes and that this kubelet does not honour yet. qosReserved is behind
+a gate that is off in Kubernetes, too."""
+
+PARTLY: Mapping[str, Callable[[KubeletConfiguration], bool]] = {
+    # Python's ssl can hold a server to one group, not to several.
+    "tlsCurvePreferences": lambda one: len(one.tls_curve_preferences) > 1,
+    # The log is JSON, with the levels of the verbosity; files of Go's source are not known here.
+    "logging": lambda one: bool(one.logging.vmodule),
+}
+"""Fields of which some values are not honoured: whether this one is such."""

@@ -6,7 +6,7 @@ Every function returns what is wrong, all at once; nothing found means nothing i
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from kubeletpy.api.quantity import Quantity
@@ -80,26 +80,6 @@ def problems(one: KubeletConfiguration) -> list[str]:
     for check in (_relations, _images, _shutdown, _allocatable, _reserved, _paths, _security,
                   _others):  # fmt: skip
         found += check(one)
-    return found
-
-
-def host_problems(
-    one: KubeletConfiguration, given: Collection[str], cgroup_version: int
-) -> list[str]:
-    """Return what this machine has against a configuration.
-
-    Args:
-        given: names of the fields that were set. failCgroupV1 counts only if it is: this kubelet
-            does work with cgroup v1.
-        cgroup_version: 1 or 2.
-    """
-    found: list[str] = []
-    if cgroup_version != 1:
-        return found
-    if one.fail_cgroup_v1 and "failCgroupV1" in given:
-        found.append("failCgroupV1: this host uses cgroup v1; boot it with cgroup v2")
-    if one.single_process_oom_kill is False:
-        found.append("singleProcessOOMKill: false is not possible with cgroup v1")
     return found
 
 

@@ -40,7 +40,7 @@ def check_sysctls(
     *,
     own_network: bool,
     own_ipc: bool,
-    allowed_unsafe: Sequence[str] = (),
+    allowed_unsafe: Sequence[str] | None = None,
 ) -> dict[str, str]:
     """Return the sysctls, names with dots, once each is known to be harmless to the host.
 
@@ -48,7 +48,8 @@ def check_sysctls(
         sysctls: as the client gave them.
         own_network: the pod has a network namespace of its own.
         own_ipc: likewise for IPC.
-        allowed_unsafe: names beyond the safe set; a trailing ``*`` stands for any rest.
+        allowed_unsafe: names beyond the safe set; a trailing ``*`` stands for any rest. None: all;
+            which of them a pod may set is for the client to say, as with containerd.
 
     Raises:
         SysctlError: naming the sysctl and the reason.
@@ -63,7 +64,8 @@ def check_sysctls(
         if not _VALUE.fullmatch(value):
             raise SysctlError(f"value {value[:80]!r} of sysctl {name} is not one line of text")
         _check_namespace(name, own_network=own_network, own_ipc=own_ipc)
-        if name not in SAFE_SYSCTLS and not _allowed(name, allowed_unsafe):
+        narrowed = allowed_unsafe is not None and not _allowed(name, allowed_unsafe)
+        if name not in SAFE_SYSCTLS and narrowed:
             raise SysctlError(
                 f"sysctl {name} is not in Kubernetes' safe list; the operator can allow it under "
                 "[sysctls] allowed_unsafe"

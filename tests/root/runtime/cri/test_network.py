@@ -88,7 +88,10 @@ def test_ipc_and_shared_memory_are_the_pods(node: Node) -> None:
 
 
 def test_sysctls_are_set_in_the_pod_only(node: Node) -> None:
-    sysctls = {"kernel.shm_rmid_forced": "1", "net.ipv4.ip_local_port_range": "2000 3000"}
+    sysctls = {
+        "kernel.shm_rmid_forced": "1", "net.ipv4.ip_local_port_range": "2000 3000",
+        "net.core.somaxconn": "77",
+    }  # fmt: skip
     with node.pod(sysctls=sysctls) as sandbox:
         container = node.run(sandbox, *SLEEP)
         script = "cat /proc/sys/kernel/shm_rmid_forced /proc/sys/net/ipv4/ip_local_port_range"

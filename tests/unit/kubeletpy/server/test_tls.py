@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import ssl
 from collections.abc import AsyncIterator
@@ -140,6 +141,35 @@ def test_versions_and_ciphers(files: Certificates) -> None:
         )
     )
     assert tls.context.minimum_version == ssl.TLSVersion.TLSv1_3
+
+
+def handshake(server: ssl.SSLContext, curve: str) -> None:
+    """Let a client that knows but one group speak with a server, in memory."""
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
+    client.set_ecdh_curve(curve)
+    up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ends = [client.wrap_bio(down, up), server.wrap_bio(up, down, server_side=True)]
+    for _ in range(4):
+        for end in ends:
+            with contextlib.suppress(ssl.SSLWantReadError):
+                end.do_handshake()
+    assert ends[0].cipher() is not None
+
+
+def test_one_group_is_spoken_alone(files: Certificates) -> None:
+    def made(*curves: int) -> ssl.SSLContext:
+        certificate = files.server, files.server_key
+        return ServingTls(TlsOptions(lambda: certificate, curves=curves)).context
+
+    handshake(made(29), "X25519")
+    with pytest.raises(ssl.SSLError):
+        handshake(made(29), "secp384r1")
+    # Python cannot name several, so all that are good are spoken.
+    handshake(made(29, 24), "secp384r1")
+    for numbers in ((7,), (29, 7), (4588,)):
+        with pytest.raises(TlsError, match="tlsCurvePreferences"):
+            made(*numbers)
 
 
 def test_a_certificate_of_its_own_is_kept_while_it_is_good(tmp_path: Path) -> None:

@@ -50,6 +50,9 @@ def test_parallel_pulls(fields: dict[str, Any], parallel: int) -> None:
 def test_fields_without_effect_are_listed_if_they_say_something() -> None:
     settings = from_document(document(qosReserved={"memory": "50%"}, readOnlyPort=0, address=""))
     assert settings.unsupported == ("qosReserved",)
+    fields = {"tlsCurvePreferences": [23, 29], "logging": {"format": "json", "verbosity": 4}}
+    assert from_document(document(**fields)).unsupported == ("tlsCurvePreferences",)
+    assert from_document(document(tlsCurvePreferences=[29])).unsupported == ()
 
 
 def test_feature_gates() -> None:

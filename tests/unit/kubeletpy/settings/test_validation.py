@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from kubeletpy.settings.configuration import KubeletConfiguration, convert
-from kubeletpy.settings.validation import host_problems, problems
+from kubeletpy.settings.configuration import convert
+from kubeletpy.settings.validation import problems
 
 GRACE = {"shutdownGracePeriod": "30s", "shutdownGracePeriodCriticalPods": "10s"}
 BY_PRIORITY = [{"priority": 1, "shutdownGracePeriodSeconds": 3}]
@@ -122,21 +122,3 @@ def test_what_is_refused(document: dict[str, Any], text: str) -> None:
 
 def test_all_is_told_at_once() -> None:
     assert len(problems(convert({"maxPods": -1, "hairpinMode": "x", "runOnce": True}))) == 3
-
-
-@pytest.mark.parametrize(
-    ("document", "given", "version", "count"),
-    [
-        ({}, set(), 1, 0),
-        ({}, {"failCgroupV1"}, 1, 1),
-        ({"failCgroupV1": False}, {"failCgroupV1"}, 1, 0),
-        ({}, {"failCgroupV1"}, 2, 0),
-        ({"singleProcessOOMKill": False}, set(), 1, 1),
-        ({"singleProcessOOMKill": False}, set(), 2, 0),
-    ],
-)
-def test_what_the_host_has_against_it(
-    document: dict[str, Any], given: set[str], version: int, count: int
-) -> None:
-    one: KubeletConfiguration = convert(document)
-    assert len(host_problems(one, given, version)) == count

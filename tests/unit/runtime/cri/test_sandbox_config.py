@@ -182,7 +182,7 @@ def test_dns_that_would_change_the_file(dns: dict[str, Any]) -> None:
 )
 def test_sysctls_that_reach_the_host_are_refused(name: str, value: str, words: str) -> None:
     with pytest.raises(SysctlError, match=words):
-        check_sysctls({name: value}, own_network=True, own_ipc=True)
+        check_sysctls({name: value}, own_network=True, own_ipc=True, allowed_unsafe=())
 
 
 @pytest.mark.parametrize(
@@ -192,6 +192,11 @@ def test_sysctls_that_reach_the_host_are_refused(name: str, value: str, words: s
 def test_sysctls_of_a_namespace_that_is_the_hosts(name: str, network: bool, ipc: bool) -> None:
     with pytest.raises(SysctlError, match="would change the host"):
         check_sysctls({name: "1"}, own_network=network, own_ipc=ipc)
+
+
+def test_which_sysctls_of_its_namespaces_a_pod_may_set_is_for_the_client_to_say() -> None:
+    given = {"net.core.somaxconn": "1", "kernel.msgmax": "9"}
+    assert check_sysctls(given, own_network=True, own_ipc=True) == given
 
 
 def test_sysctls_with_slashes_and_allowed_ones() -> None:
