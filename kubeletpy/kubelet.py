@@ -187,7 +187,9 @@ class Kubelet:
         except (KubeconfigError, CertificateError) as error:
             raise ConfigurationError(f"--kubeconfig: {error}") from error
         await stack.enter_async_context(client)
-        if renewal := client_renewal(identity, client, name, self._credentials_changed):
+        if renewal := client_renewal(
+            identity, client, name, self._credentials_changed, self._client_renewed
+        ):
             await self._beside(stack, "client certificate", renewal)
         return client
 
@@ -221,6 +223,10 @@ class Kubelet:
         await self._beside(stack, "node", presence.run)
         self._node = presence
         return presence
+
+    def _client_renewed(self, lived: float | None) -> None:
+        if self._core is not None:
+            self._core.tools.measures.certificate("client", lived)
 
     def _pods(self) -> list[Pod]:
         return self._core.manager.pods() if self._core is not None else []

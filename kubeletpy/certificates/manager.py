@@ -47,6 +47,8 @@ class CertificateManager:
         requester: opens the client with which it is asked for.
         renewed: awaited after each renewal.
         force: the current one is to be replaced at once.
+        told: called with the seconds that the one before lived, after each renewal of one; None: a
+            renewal failed.
     """
 
     def __init__(
@@ -58,7 +60,9 @@ class CertificateManager:
         renewed: Callable[[], Awaitable[None]],
         *,
         force: bool = False,
+        told: Callable[[float | None], None] = lambda lived: None,
     ) -> None:
+        self._told = told
         self._store = store
         self._signer = signer
         self._template = template
@@ -90,6 +94,7 @@ class CertificateManager:
                 if isinstance(error, CertificateError):
                     # What was denied is so for ever: the next request is another one.
                     self._store.pending_key.unlink(missing_ok=True)
+                self._told(None)
                 logs.event(
                     _log, logging.WARNING, "certificate cannot be had; it is tried again",
                     signer=self._signer, reason=str(error), after_s=pause,
@@ -121,7 +126,8 @@ class CertificateManager:
     async def _renew(self) -> None:
         template = self._template()
         assert template is not None
-        first = self._store.current_or_none() is None
+        before = self._store.current_or_none()
+        first = before is None
         key = self._pending_key() if first else new_key()
         name = digested_name(key, template.node, usages(self._signer)) if first else ""
         logs.event(_log, logging.INFO, "certificate is asked for", signer=self._signer)
@@ -130,6 +136,8 @@ class CertificateManager:
                 api, request_pem(template, key), self._signer, name=name, timeout=WAIT
             )
         pair = self._store.update(certificate, key)
+        if before is not None:
+            self._told((datetime.now(UTC) - before.not_before).total_seconds())
         self._force = False
         self._share = random.uniform(EARLIEST, LATEST)
         logs.event(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import AsyncIterator, Callable, Coroutine
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from kubeletpy_common.apiclient.client import ApiClient
@@ -25,7 +26,11 @@ _IPS = ("InternalIP", "ExternalIP")
 
 
 def client_renewal(
-    identity: Identity, client: ApiClient, node: str, changed: Callable[[], None]
+    identity: Identity,
+    client: ApiClient,
+    node: str,
+    changed: Callable[[], None],
+    told: Callable[[float | None], None] = lambda lived: None,
 ) -> Callable[[], Coroutine[Any, Any, None]] | None:
     """Return what keeps the client's certificate valid, or follows who does; None: there is none.
 
@@ -34,6 +39,7 @@ def client_renewal(
         client: gets each new certificate.
         node: name of the node.
         changed: called after that.
+        told: of each renewal, see `CertificateManager`.
     """
     store = identity.store
     if store is None:
@@ -60,7 +66,13 @@ def client_renewal(
 
     template = Template(node=node)
     manager = CertificateManager(
-        given, CLIENT_SIGNER, lambda: template, requester, renewed, force=identity.force
+        given,
+        CLIENT_SIGNER,
+        lambda: template,
+        requester,
+        renewed,
+        force=identity.force,
+        told=told,
     )
     return functools.partial(manager.run, once=identity.once)
 
@@ -100,7 +112,7 @@ def install(core: Core) -> None:
 
     manager = CertificateManager(
         CertificateStore(core.settings.cert_dir, SERVER_PREFIX), SERVING_SIGNER, template,
-        requester, renewed,
+        requester, renewed, told=partial(core.tools.measures.certificate, "server"),
     )  # fmt: skip
     given.listeners.append(lambda _: manager.changed())
     core.background.append(("serving certificate", manager.run))

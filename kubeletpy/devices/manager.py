@@ -20,7 +20,9 @@ from kubeletpy.affinity.hints import Hint, ResourceHints
 from kubeletpy.affinity.state_file import StateError, set_aside
 from kubeletpy.api.container import Container
 from kubeletpy.api.pod import Pod
+from kubeletpy.api.status import PodStatus, ResourceHealth, ResourceStatus
 from kubeletpy.plugins.channels import PluginError
+from kubeletpy.pods.measures import Measures
 from kubeletpy.resources.totals import is_sidecar, pod_limits
 from kubeletpy_common import logs
 from kubeletpy_proto import deviceplugin_pb2
@@ -79,6 +81,8 @@ class DeviceManager:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.changed = changed
+        self.measures = Measures()
+        """Told of registrations and allocations."""
         self._directory = directory
         self._nodes = tuple(nodes)
         self._clock = clock
@@ -115,6 +119,7 @@ class DeviceManager:
         except BaseException:
             await endpoint.close()
             raise
+        self.measures.plugin(resource)
         known = self._resources.setdefault(resource, _Resource())
         before = known.task
         known.endpoint = endpoint
@@ -221,6 +226,23 @@ class DeviceManager:
         found = known.devices.get(device) if known is not None else None
         return found is None or found.healthy
 
+    def add_to_pod_status(self, pod: Pod, status: PodStatus) -> None:
+        """Add the health of its devices to a pod's status (KEP-4680)."""
+        for one in status.container_statuses:
+            one.allocated_resources_status = [
+                ResourceStatus(
+                    name=resource,
+                    resources=[
+                        ResourceHealth(
+                            resource_id=device,
+                            health="Healthy" if self.health(resource, device) else "Unhealthy",
+                        )
+                        for device in sorted(grant.ids)
+                    ],
+                )
+                for resource, grant in sorted(self.grants(pod.metadata.uid, one.name).items())
+            ]
+
     # Provider ------------------------------------------------------------------------------------
 
     def wanted(self, container: Container) -> dict[str, int]:
@@ -308,7 +330,9 @@ class DeviceManager:
         reserved = self._reserved.setdefault(resource, set())
         reserved |= chosen - again
         try:
+            begun = time.monotonic()
             answer = await endpoint.allocate(chosen)
+            self.measures.allocated(resource, time.monotonic() - begun)
             devices = self._resources[resource].devices if resource in self._resources else {}
             grant = Grant(_by_node(chosen, devices), answer.SerializeToString())
             self._records.put(uid, container.name, resource, grant)

@@ -161,7 +161,8 @@ def _actions(core: Core) -> Actions:
             freed = await each() or freed
         return freed
 
-    return Actions(active=active, evict=evict, reclaim=reclaim, publish=publish)
+    counted = core.tools.measures.evicted
+    return Actions(active=active, evict=evict, reclaim=reclaim, publish=publish, counted=counted)
 
 
 def _watch(core: Core, notices: Notices, manager: EvictionManager, measure: NodeMeasure) -> None:

@@ -62,14 +62,15 @@ class Actions:
         evict: ends a pod for good: pod, message, seconds of grace, whether it is a disruption.
         reclaim: by condition of the signal: what frees something of the node first.
         publish: called with the node conditions that hold, when they change.
-        counted: called with the signal of each eviction, for metrics.
+        counted: called with the signal of each eviction, and the age in seconds of what it was
+            decided by, for metrics.
     """
 
     active: Callable[[], list[Pod]]
     evict: Callable[[Pod, str, int, bool], None]
     reclaim: Callable[[Signal], Awaitable[bool]]
     publish: Callable[[frozenset[str]], None]
-    counted: Callable[[str], None] = field(default=lambda signal: None)
+    counted: Callable[[str, float], None] = field(default=lambda signal, age: None)
 
 
 class EvictionManager:
@@ -101,6 +102,7 @@ class EvictionManager:
         self.thresholds = thresholds
         self.conditions: frozenset[str] = frozenset()
         self.observations: Mapping[Signal, Observation] = {}
+        self._observed_at = clock()
         self._measure = measure
         self._actions = actions
         self._recorder = recorder
@@ -177,9 +179,14 @@ class EvictionManager:
                 pods=sorted(self._awaited), after_s=CLEANUP_WAIT,
             )  # fmt: skip
 
+    async def _observe(self) -> Mapping[Signal, Observation]:
+        self._observed_at = self._clock()
+        self.observations = await self._measure.observe()
+        return self.observations
+
     async def look(self) -> list[Pod]:
         """Look at the node once and do what is due; return the pods that were evicted."""
-        observations = self.observations = await self._measure.observe()
+        observations = await self._observe()
         decision = decide(
             self.thresholds, observations, self._past, self._transition, self._clock()
         )
@@ -210,7 +217,7 @@ class EvictionManager:
             usage = usages.get(pod.metadata.uid)
             message = excess(pod, usage, self._measure.disks) if usage is not None else ""
             if message and self._evict(pod, message, IMMEDIATELY, disruption=False):
-                self._actions.counted("ephemeralpodfs.limit")
+                self._actions.counted("ephemeralpodfs.limit", 0.0)
                 evicted.append(pod)
         return evicted
 
@@ -219,7 +226,7 @@ class EvictionManager:
         text = f"Attempting to reclaim {resource}"
         self._recorder.node("Warning", "EvictionThresholdMet", text)
         if await self._actions.reclaim(threshold.signal):
-            self.observations = await self._measure.observe()
+            await self._observe()
             if not met(self.thresholds, self.observations, with_reclaim=True):
                 logs.event(_log, logging.INFO, "pressure reduced without eviction",
                            resource=resource)  # fmt: skip
@@ -234,7 +241,8 @@ class EvictionManager:
                 usage = detailed.get(pod.metadata.uid, usage)
             message = eviction_message(pod, usage, threshold, due, self.observations)
             if self._evict(pod, message, self._grace(pod, threshold), disruption=True):
-                self._actions.counted(threshold.signal)
+                age = self._clock() - self._observed_at
+                self._actions.counted(threshold.signal, age)
                 return [pod]
         logs.event(_log, logging.WARNING, "no pod can be evicted", resource=resource,
                    condition=condition_of(threshold.signal))  # fmt: skip

@@ -7,6 +7,7 @@ import platform
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
@@ -19,6 +20,8 @@ from kubeletpy.api.container import Container
 from kubeletpy.api.events import Event
 from kubeletpy.api.pod import Pod
 from kubeletpy.api.status import PodStatus
+from kubeletpy.certificates.renewal import SERVER_PREFIX
+from kubeletpy.certificates.store import CertificateStore
 from kubeletpy.core import Core
 from kubeletpy.probes.checks import Result
 from kubeletpy.probes.worker import Kind
@@ -28,6 +31,7 @@ from kubeletpy.stats.node import Filesystem
 
 from .ends import Ends
 from .instruments import Instruments, operation_type
+from .node_instruments import CertificateLives
 from .starts import Starts
 
 VERSION = "v1.36.2"
@@ -68,6 +72,15 @@ class KubeletMetrics:
     def _listen(self) -> None:
         core = self._core
         core.cri.on_call.append(self._called)
+        node, measures = self._instruments.node, core.tools.measures
+        measures.on_relist.append(node.relisted)
+        measures.on_eviction.append(node.evicted)
+        measures.on_plugin.append(lambda name: node.plugin_registrations.labels(name).inc())
+        measures.on_allocation.append(
+            lambda name, seconds: node.allocation_seconds.labels(name).observe(seconds)
+        )
+        measures.on_certificate.append(node.certificate)
+        self._instruments.registry.register(CertificateLives(certificate_files(core)))
         core.tools.measures.on_probe.append(self._probed)
         core.tools.measures.on_round.append(self._worked)
         core.tools.measures.on_sandbox.append(self._sandbox)
@@ -198,10 +211,29 @@ class KubeletMetrics:
             method = request.method if request.method in _METHODS else "other"
             path = bucket(request.path)
             long_running = "true" if path in _LONG else "false"
-            self._instruments.http_requests.labels(method, path, server, long_running).inc()
-            return await handler(request)
+            labels, made, begun = (
+                (method, path, server, long_running), self._instruments, time.monotonic(),
+            )  # fmt: skip
+            made.http_requests.labels(*labels).inc()
+            with made.http_inflight.labels(*labels).track_inprogress():
+                try:
+                    return await handler(request)
+                finally:
+                    made.http_seconds.labels(*labels).observe(time.monotonic() - begun)
 
         return count
+
+
+def certificate_files(core: Core) -> dict[str, Callable[[], Path | None]]:
+    """Return where the certificates are whose lives are told: those that are renewed."""
+    found: dict[str, Callable[[], Path | None]] = {}
+    api = core.api
+    if api is not None:
+        found["client"] = lambda: api.access.certificate_file
+    if core.settings.configuration.server_tls_bootstrap:
+        store = CertificateStore(core.settings.cert_dir, SERVER_PREFIX)
+        found["server"] = lambda: store.path
+    return found
 
 
 def bucket(path: str) -> str:

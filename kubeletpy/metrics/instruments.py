@@ -10,12 +10,8 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
-_DEFAULT: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
-_STARTS: Final = (
-    0.5, 1, 2, 3, 4, 5, 6, 8, 10, 20, 30, 45, 60, 120, 180, 240, 300, 360, 480, 600, 900, 1200,
-    1800, 2700, 3600,
-)  # fmt: skip
-_OPERATIONS: Final = tuple(0.005 * 2.5**n for n in range(14))
+from .buckets import DEFAULT, OPERATIONS, STARTS
+from .node_instruments import NodeInstruments
 
 # As Go names the operations; what is not here is its CRI name in snake case.
 _NAMES: Final = {
@@ -42,13 +38,22 @@ class Instruments:
     Attributes:
         registry: of ``/metrics``.
         probes: of ``/metrics/probes``.
+        node: those of what is done for the node.
     """
 
     def __init__(self) -> None:
         # Series of their own that tell when a counter was made: Go has none.
         disable_created_metrics()  # type: ignore[no-untyped-call]
-        self.registry = one = CollectorRegistry(auto_describe=False)
+        self.registry = CollectorRegistry(auto_describe=False)
         self.probes = CollectorRegistry(auto_describe=False)
+        self._of_runtime(self.registry)
+        self._of_starts(self.registry)
+        self._of_pods(self.registry)
+        self._of_server(self.registry)
+        self._of_probes(self.probes)
+        self.node = NodeInstruments(self.registry)
+
+    def _of_runtime(self, one: CollectorRegistry) -> None:
         self.operations = Counter(
             "kubelet_runtime_operations_total",
             "Cumulative number of runtime operations by operation type.",
@@ -62,31 +67,35 @@ class Instruments:
         self.operation_seconds = Histogram(
             "kubelet_runtime_operations_duration_seconds",
             "Duration in seconds of runtime operations. Broken down by operation type.",
-            ["operation_type"], buckets=_OPERATIONS, registry=one,
+            ["operation_type"], buckets=OPERATIONS, registry=one,
         )  # fmt: skip
         self.worker_seconds = Histogram(
             "kubelet_pod_worker_duration_seconds",
             "Duration in seconds to sync a single pod. Broken down by operation type: create, "
             "update, or sync",
-            ["operation_type"], buckets=_DEFAULT, registry=one,
+            ["operation_type"], buckets=DEFAULT, registry=one,
         )  # fmt: skip
+
+    def _of_starts(self, one: CollectorRegistry) -> None:
         self.start_seconds = Histogram(
             "kubelet_pod_start_duration_seconds",
             "Duration in seconds from kubelet seeing a pod for the first time to the pod starting "
             "to run",
-            buckets=_STARTS, registry=one,
+            buckets=STARTS, registry=one,
         )  # fmt: skip
         self.start_sli_seconds = Histogram(
             "kubelet_pod_start_sli_duration_seconds",
             "Duration in seconds to start a pod, excluding time to pull images, measured from pod "
             "creation timestamp to when all its containers are reported as started",
-            buckets=_STARTS, registry=one,
+            buckets=STARTS, registry=one,
         )  # fmt: skip
         self.start_total_seconds = Histogram(
             "kubelet_pod_start_total_duration_seconds",
             "Duration in seconds to start a pod since creation, including time to pull images",
-            buckets=_STARTS, registry=one,
+            buckets=STARTS, registry=one,
         )  # fmt: skip
+
+    def _of_pods(self, one: CollectorRegistry) -> None:
         self.started_pods = Counter(
             "kubelet_started_pods_total", "Cumulative number of pods started", registry=one
         )
@@ -116,10 +125,21 @@ class Instruments:
             "Cumulative number of errors when starting containers",
             ["code", "container_type"], registry=one,
         )  # fmt: skip
+
+    def _of_server(self, one: CollectorRegistry) -> None:
+        labels = ["method", "path", "server_type", "long_running"]
+        self.http_seconds = Histogram(
+            "kubelet_http_requests_duration_seconds", "Duration in seconds to serve http requests",
+            labels, buckets=DEFAULT, registry=one,
+        )  # fmt: skip
+        self.http_inflight = Gauge(
+            "kubelet_http_inflight_requests", "Number of the inflight http requests", labels,
+            registry=one,
+        )  # fmt: skip
         self.http_requests = Counter(
             "kubelet_http_requests_total",
             "Number of the http requests received since the server started",
-            ["method", "path", "server_type", "long_running"], registry=one,
+            labels, registry=one,
         )  # fmt: skip
         self.client_requests = Counter(
             "rest_client_requests_total",
@@ -134,15 +154,17 @@ class Instruments:
             "A metric with a constant '1' value labeled by the version that is compatible with.",
             ["git_version", "platform"], registry=one,
         )  # fmt: skip
+
+    def _of_probes(self, one: CollectorRegistry) -> None:
         self.probe_runs = Counter(
             "prober_probe_total",
             "Cumulative number of a liveness, readiness or startup probe for a container by "
             "result.",
             ["probe_type", "result", "container", "pod", "namespace", "pod_uid"],
-            registry=self.probes,
+            registry=one,
         )  # fmt: skip
         self.probe_seconds = Histogram(
             "prober_probe_duration_seconds", "Duration in seconds for a probe response.",
-            ["probe_type", "container", "pod", "namespace"], buckets=_DEFAULT,
-            registry=self.probes,
+            ["probe_type", "container", "pod", "namespace"], buckets=DEFAULT,
+            registry=one,
         )  # fmt: skip

@@ -27,6 +27,8 @@ from kubeletpy_proto import cri_pb2
 from .leftovers import DEVICE_PLUGINS
 from .watcher import CSI_PLUGIN, DEVICE_PLUGIN, DIRECTORY, PluginHandler, PluginWatcher
 
+DEVICE_HEALTH = "ResourceHealthStatus"
+"""Feature gate of KEP-4680."""
 _TERMINAL = frozenset({"Succeeded", "Failed"})
 
 
@@ -110,9 +112,19 @@ def install(core: Core) -> None:
     affinity = set_up(core.settings, core.cri)
     directory = root / DEVICE_PLUGINS
     presence = core.presence
-    changed = presence.report if presence is not None else _nobody
+
+    def changed() -> None:
+        if presence is not None:
+            presence.report()
+        # The health of devices is a part of the statuses of those who have them.
+        for uid in list(devices.pods()):
+            core.manager.wake(uid)
+
     devices = DeviceManager(directory, affinity.nodes, changed)
     devices.load()
+    devices.measures = core.tools.measures
+    if core.settings.feature(DEVICE_HEALTH):
+        core.tools.status_adders.append(devices.add_to_pod_status)
     adders = presence.adders if presence is not None else core.node_adders
     adders.append(devices.add_to_status)
     resources = NodeResources(affinity, devices, core.manager.pods)
@@ -153,7 +165,3 @@ def _install_csi(core: Core, api: ApiClient, presence: NodePresence) -> Drivers:
     core.background.append(("CSINode", csi_node.run))
     core.closers += [drivers.close, objects.close]
     return drivers
-
-
-def _nobody() -> None:
-    """Nobody wants to know of a standalone node's devices."""

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -117,6 +118,7 @@ class PodManager:
         self._saved: dict[str, Saved] = {}
         self._listing = Listing()
         self._listed = False
+        self._listed_at: float | None = None
         self._expected: frozenset[str] = frozenset({FILE_SOURCE})
         self._synced: set[str] = set()
         self._finished: set[str] = set()
@@ -574,6 +576,7 @@ class PodManager:
                 pass
 
     async def _list_once(self) -> bool:
+        begun = time.monotonic()
         try:
             listing = await self._tools.observer.listing()
         except CriError as error:
@@ -584,6 +587,9 @@ class PodManager:
         if not self.contact.ok:
             logs.event(_log, logging.INFO, "runtime reachable", endpoint=self._tools.cri.endpoint)
         self.contact.ok, self.contact.error = True, ""
+        interval = None if self._listed_at is None else begun - self._listed_at
+        self._listed_at = begun
+        self._tools.measures.relisted(time.monotonic() - begun, interval)
         before, self._listing = self._listing, listing
         for uid in before.states.keys() | listing.states.keys():
             worker = self._by_uid.get(uid)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from kubeletpy.api.container import Container, EphemeralContainer
 from kubeletpy.api.pod import Pod
+from kubeletpy.api.status import PodStatus
 from kubeletpy.cri.client import CriClient, CriError
 from kubeletpy.events import Recorder
 from kubeletpy.hooks.runner import HookError, Hooks, describe
@@ -53,6 +54,7 @@ class Tools:
         farewells: awaited with a pod that has ended and of which nothing lives or is mounted any
             more, before its last traces are removed.
         measures: told how long things took.
+        status_adders: each adds to the status of a pod what is known elsewhere.
     """
 
     cri: CriClient
@@ -70,6 +72,7 @@ class Tools:
     clock: Callable[[], float] = time.time
     farewells: list[Callable[[Pod], Awaitable[None]]] = field(default_factory=list)
     measures: Measures = field(default_factory=Measures)
+    status_adders: list[Callable[[Pod, PodStatus], None]] = field(default_factory=list)
 
 
 class StepError(Exception):

@@ -401,6 +401,8 @@ class PodWorker:
         status = pod_status(
             self.desired, observed, actions, node=self._tools.node, now=now, previous=self.status
         )
+        for add in self._tools.status_adders:
+            add(self.pod, status)
         if self._disruption is not None and status.phase in TERMINAL:
             _set_condition(status, self._disruption)
         if status == self.status and self._told:

@@ -25,7 +25,7 @@ Profile = cri.SecurityProfile
         ({"sysctls": {"kernel.core_pattern": "|/evil"}}, "kernel.core_pattern"),
         ({"sysctls": {"kernel.shm_rmid_forced": "1+kernel.core_pattern=x\n"}}, "one line"),
         ({"sysctls": {"kernel/../vm/swappiness": "1"}}, "malformed"),
-        ({"sysctls": {"net.core.nothing": "1"}}, "net.core.nothing"),
+        ({"sysctls": {"net.core.nothing": "1"}}, "/proc/sys/net/core/nothing"),
         ({"dns_config": cri.DNSConfig(servers=["1.1.1.1\noptions x"])}, "dns_config.servers"),
         ({"dns_config": cri.DNSConfig(searches=["a\nnameserver 6.6.6.6"])}, "dns_config.searches"),
         ({"cgroup_parent": "kubepods.slice"}, "systemd"),

@@ -10,6 +10,7 @@ import pytest
 
 from kubeletpy.affinity.errors import AllocationError
 from kubeletpy.affinity.hints import Hint
+from kubeletpy.api.status import ContainerStatus, PodStatus
 from kubeletpy.devices import records
 from kubeletpy.devices.manager import FORGOTTEN_AFTER, DeviceManager
 from kubeletpy.devices.needs import add_needs
@@ -266,3 +267,29 @@ def test_the_checkpoint_is_read_as_written(tmp_path: Path) -> None:
     assert records.load(tmp_path) == found
     records.save(tmp_path, Records())
     assert records.load(tmp_path) == Records()
+
+
+async def test_the_health_of_its_devices_is_in_the_status_of_a_pod(node: Node) -> None:
+    plugin = await started(node, "d1", "d2")
+    told: list[str] = []
+    node.manager.measures.on_allocation.append(lambda resource, seconds: told.append(resource))
+    ids = await node.give("u1", 1)
+    assert told == [GPU]
+    status = PodStatus(container_statuses=[
+        ContainerStatus(name="c0", ready=True, restart_count=0, image="", image_id=""),
+        ContainerStatus(name="other", ready=True, restart_count=0, image="", image_id=""),
+    ])  # fmt: skip
+    one = pod("u1", {GPU: "1"})
+
+    def health() -> list[tuple[str, str]]:
+        node.manager.add_to_pod_status(one, status)
+        [resource] = status.container_statuses[0].allocated_resources_status
+        assert resource.name == GPU
+        return [(each.resource_id, each.health) for each in resource.resources]
+
+    [device] = ids
+    assert health() == [(device, "Healthy")]
+    assert status.container_statuses[1].allocated_resources_status == []
+    await plugin.change(device)
+    await node.until(2, 1)
+    assert health() == [(device, "Unhealthy")]
