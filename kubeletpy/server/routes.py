@@ -15,8 +15,9 @@ from kubeletpy.stats.routes import StatsRoutes
 from .commands import Commands
 from .health import Check, check_loop, check_runtime, run_checks
 from .listings import Listings
+from .log_query import LogQueries
 from .logs_of_containers import ContainerLogs
-from .system_logs import SystemLogs
+from .system_logs import LOGS, SystemLogs
 
 _BY_PODS = ("/exec", "/attach", "/portForward", "/run", "/containerLogs", "/runningpods")
 
@@ -73,7 +74,8 @@ class Routes:
         router.add_get("/configz", self._configz)
         logs: Handler = _disabled("logs endpoint is disabled.")
         if configuration.enable_system_log_handler:
-            logs = SystemLogs().serve
+            queries = LogQueries(LOGS) if configuration.enable_system_log_query else None
+            logs = SystemLogs(LOGS, queries).serve
         for path in ("/logs", "/logs/{path:.*}"):
             router.add_get(path, logs)
         # Profiles and checkpoints of the Go kubelet have nothing like them here.

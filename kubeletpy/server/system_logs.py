@@ -15,8 +15,10 @@ from aiohttp import web
 
 from kubeletpy_common.linux.paths import open_beneath
 
+from .log_query import LogQueries, QueryError, parse
+
 _BLOCK: Final = 256 << 10
-_ROOT: Final = Path("/var/log")
+LOGS: Final = Path("/var/log")
 
 
 class SystemLogs:
@@ -24,14 +26,24 @@ class SystemLogs:
 
     Args:
         root: directory that is shown.
+        queries: answers queries for logs of services; None: there are none to be made.
     """
 
-    def __init__(self, root: Path = _ROOT) -> None:
+    def __init__(self, root: Path = LOGS, queries: LogQueries | None = None) -> None:
         self._root = root
+        self._queries = queries
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
         """``GET /logs/PATH``: a file, or the list of a directory."""
         path = request.match_info.get("path", "")
+        if self._queries is not None:
+            try:
+                query = parse(request.query)
+            except QueryError as error:
+                return web.Response(status=error.status, text=f"{error}\n")
+            if query is not None and query.services:
+                return await self._queries.serve(request, query)
+            path = query.file if query is not None else path
         try:
             descriptor = await asyncio.to_thread(_open, self._root, path)
         except OSError as error:

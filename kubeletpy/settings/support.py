@@ -24,7 +24,6 @@ Flexvolume."""
 UNSUPPORTED = frozenset(
     """
     cgroupsPerQOS
-    enableSystemLogQuery
     kubeletCgroups
     qosReserved
     showHiddenMetricsForVersion

@@ -27,6 +27,7 @@ from kubeletpy.metrics.install import KubeletMetrics, bucket, count_pods, volume
 from kubeletpy.metrics.instruments import Instruments, operation_type
 from kubeletpy.metrics.starts import Starts, pull_seconds
 from kubeletpy.pods.measures import Measures
+from kubeletpy.settings import Settings
 from kubeletpy.stats.node import Filesystem
 
 
@@ -147,6 +148,7 @@ def test_pods_with_user_namespaces_are_counted() -> None:
     core = SimpleNamespace(
         facts=SimpleNamespace(name="n1"), cri=SimpleNamespace(on_call=[]), api=None,
         tools=SimpleNamespace(measures=measures), recorder=recorder, on_status=[], on_gone=[],
+        settings=Settings(),
     )  # fmt: skip
     metrics = KubeletMetrics(cast(Core, core), nothing)
 
