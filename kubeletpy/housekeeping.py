@@ -54,6 +54,7 @@ def install(core: Core) -> None:
         core.background.append(("image garbage collection", images.run))
     core.background.append(("log rotation", logs_of.run))
     core.on_status.append(lambda pod, status: logs_of.ring())
+    core.on_status.append(images.used)
     core.reclaimers += [lambda: remove_ended(core), images.remove_unused]
 
 

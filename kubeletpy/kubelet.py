@@ -187,10 +187,16 @@ class Kubelet:
         except (KubeconfigError, CertificateError) as error:
             raise ConfigurationError(f"--kubeconfig: {error}") from error
         await stack.enter_async_context(client)
-        if renewal := client_renewal(
-            identity, client, name, self._credentials_changed, self._client_renewed
-        ):
-            await self._beside(stack, "client certificate", renewal)
+        assert settings.kubeconfig is not None
+        renewal = client_renewal(
+            identity,
+            client,
+            name,
+            settings.kubeconfig,
+            self._credentials_changed,
+            self._client_renewed,
+        )
+        await self._beside(stack, "client certificate", renewal)
         return client
 
     async def _beside(self, stack: contextlib.AsyncExitStack, name: str, work: Background) -> None:

@@ -57,12 +57,12 @@ def load_identity(settings: Settings, now: datetime | None = None) -> Identity:
     at = now or datetime.now(UTC)
     if settings.bootstrap_kubeconfig is not None and not _valid(settings.kubeconfig, at):
         bootstrap = read_kubeconfig(settings.bootstrap_kubeconfig)
-        bare = _bare(bootstrap)
-        final = replace(bare, certificate_file=store.path, key_file=store.path)
+        nobody = bare(bootstrap)
+        final = by_store(bootstrap, store)
         _write(settings.kubeconfig, final)
         there = _fresh(store, at)
         return Identity(
-            access=final if there else bare, final=final, bootstrap=bootstrap, store=store,
+            access=final if there else nobody, final=final, bootstrap=bootstrap, store=store,
             once=not rotate,
         )  # fmt: skip
     access = read_kubeconfig(settings.kubeconfig)
@@ -75,11 +75,17 @@ def load_identity(settings: Settings, now: datetime | None = None) -> Identity:
         pair = read_pair(data)
         store.update(pair.data, b"")
         force = bool(access.certificate)
-    final = replace(_bare(access), certificate_file=store.path, key_file=store.path)
+    final = by_store(access, store)
     return Identity(access=final, final=final, store=store, force=force)
 
 
-def _bare(access: Access) -> Access:
+def by_store(access: Access, store: CertificateStore) -> Access:
+    """Return an access to the same server by the certificate in ``store`` (pure)."""
+    return replace(bare(access), certificate_file=store.path, key_file=store.path)
+
+
+def bare(access: Access) -> Access:
+    """Return an access to the same server without any credentials (pure)."""
     return replace(
         access, token="", token_file=None, certificate=b"", key=b"", certificate_file=None,
         key_file=None,

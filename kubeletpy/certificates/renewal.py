@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-import functools
 from collections.abc import AsyncIterator, Callable, Coroutine
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kubeletpy_common.apiclient.client import ApiClient
-from kubeletpy_common.apiclient.kubeconfig import KubeconfigError
+from kubeletpy_common.apiclient.kubeconfig import KubeconfigError, read_kubeconfig
 
 from .follow import follow
-from .identity import Identity
+from .identity import Identity, bare, by_store
 from .manager import CertificateManager
 from .pairs import CLIENT_SIGNER, SERVING_SIGNER, CertificateError, Template
 from .store import CertificateStore
@@ -29,29 +30,29 @@ def client_renewal(
     identity: Identity,
     client: ApiClient,
     node: str,
+    kubeconfig: Path,
     changed: Callable[[], None],
     told: Callable[[float | None], None] = lambda lived: None,
-) -> Callable[[], Coroutine[Any, Any, None]] | None:
-    """Return what keeps the client's certificate valid, or follows who does; None: there is none.
+) -> Callable[[], Coroutine[Any, Any, None]]:
+    """Return what keeps the client's certificate valid, and follows who replaces the kubeconfig.
 
     Args:
         identity: how the kubelet began.
-        client: gets each new certificate.
+        client: gets each new certificate, authority and address.
         node: name of the node.
+        kubeconfig: where it was read.
         changed: called after that.
         told: of each renewal, see `CertificateManager`.
     """
-    store = identity.store
-    if store is None:
-        access = identity.access
-        if access.certificate_file is None or access.key_file is None:
-            return None
-        return functools.partial(follow, [access.certificate_file, access.key_file], client.renew)
-    given = store
+    given = identity.store
+    following = _following(given, client, kubeconfig, changed)
+    if given is None:
+        return following
+    store = given
 
     @contextlib.asynccontextmanager
     async def requester() -> AsyncIterator[ApiClient]:
-        if identity.bootstrap is None or client.access is identity.final:
+        if identity.bootstrap is None or client.access.certificate_file is not None:
             yield client
             return
         async with ApiClient(identity.bootstrap) as bootstrap:
@@ -59,14 +60,14 @@ def client_renewal(
 
     async def renewed() -> None:
         try:
-            client.renew(identity.final)
+            client.renew(by_store(client.access, store))
         except KubeconfigError as error:
             raise CertificateError(str(error)) from error
         changed()
 
     template = Template(node=node)
     manager = CertificateManager(
-        given,
+        store,
         CLIENT_SIGNER,
         lambda: template,
         requester,
@@ -74,7 +75,38 @@ def client_renewal(
         force=identity.force,
         told=told,
     )
-    return functools.partial(manager.run, once=identity.once)
+
+    async def run() -> None:
+        async with asyncio.TaskGroup() as both:
+            both.create_task(manager.run(once=identity.once), name="client certificate")
+            both.create_task(following(), name="kubeconfig")
+
+    return run
+
+
+def _following(
+    store: CertificateStore | None,
+    client: ApiClient,
+    kubeconfig: Path,
+    changed: Callable[[], None],
+) -> Callable[[], Coroutine[Any, Any, None]]:
+    """Return what takes over a replaced kubeconfig, authority or certificate."""
+
+    def files() -> list[Path]:
+        found = client.access
+        own = () if store is not None else (found.certificate_file, found.key_file)
+        return [kubeconfig, *(path for path in (found.ca_file, *own) if path is not None)]
+
+    def renew() -> None:
+        access = read_kubeconfig(kubeconfig)
+        if store is not None:
+            # As long as there is no certificate, there is nothing to prove who we are by.
+            known = client.access.certificate_file is not None
+            access = by_store(access, store) if known else bare(access)
+        client.renew(access)
+        changed()
+
+    return partial(follow, files, renew)
 
 
 def serving_template(node: str, addresses: list[dict[str, str]]) -> Template | None:

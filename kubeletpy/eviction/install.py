@@ -107,8 +107,7 @@ async def _run(core: Core) -> None:
         isolation=one.local_storage_capacity_isolation,
     )
     core.eviction = manager
-    core.on_status.append(manager.on_status)
-    core.on_gone.append(manager.on_gone)
+    core.environment.released.append(manager.on_released)
     notices = Notices(manager.ring)
     try:
         notices.start()
@@ -117,8 +116,7 @@ async def _run(core: Core) -> None:
     finally:
         notices.close()
         core.eviction = None
-        core.on_status.remove(manager.on_status)
-        core.on_gone.remove(manager.on_gone)
+        core.environment.released.remove(manager.on_released)
 
 
 async def _places(core: Core) -> Places:

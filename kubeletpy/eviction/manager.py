@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from kubeletpy.api.pod import Pod
-from kubeletpy.api.status import PodStatus
 from kubeletpy.events import Recorder
 from kubeletpy.resources.priority import is_critical
 from kubeletpy.resources.qos import BEST_EFFORT, qos_class
@@ -120,14 +119,13 @@ class EvictionManager:
         """Look now: the kernel told of pressure."""
         self._bell.set()
 
-    def on_status(self, pod: Pod, status: PodStatus) -> None:
-        """Take note of a pod that has come to its end."""
-        if status.phase in ("Succeeded", "Failed"):
-            self.on_gone(pod)
+    def on_released(self, uid: str) -> None:
+        """Take note of a pod that has given back what it held of the node, volumes and cgroup.
 
-    def on_gone(self, pod: Pod) -> None:
-        """Take note of a pod of which nothing is left."""
-        self._awaited.discard(pod.metadata.uid)
+        That it has come to its end is not enough: its files still fill the disk, and the next look
+        would evict another pod for them.
+        """
+        self._awaited.discard(uid)
         if not self._awaited:
             self._ended.set()
 

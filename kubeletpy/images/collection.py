@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from kubeletpy.api.pod import Pod
+from kubeletpy.api.status import PodStatus
 from kubeletpy.cri import labels
 from kubeletpy.cri.client import CriError
 from kubeletpy.events import Recorder
@@ -188,8 +189,21 @@ class ImageCollector:
         self._clock = clock
         self._begun = clock()
         self._known: dict[str, Known] = {}
+        self._noted: dict[str, tuple[float, float]] = {}
         self._turn = asyncio.Lock()
         self.counted: Callable[[str], None] = lambda reason: None
+
+    def used(self, pod: Pod, status: PodStatus) -> None:
+        """Take note of the images of a pod's containers, between two looks at all images.
+
+        An image that came and was used since the last look would else count as new when the disk
+        is full, and a pod would be evicted in its place.
+        """
+        now = self._clock()
+        for one in (*status.init_container_statuses, *status.container_statuses):
+            if one.image_id:
+                first, _ = self._noted.get(one.image_id, (now, now))
+                self._noted[one.image_id] = (first, now)
 
     async def run(self) -> None:
         """Collect again and again until cancelled."""
@@ -256,10 +270,15 @@ class ImageCollector:
         )
         users: Mapping[str, list[str]] = users_of(images, containers, self._pods())
         found: dict[str, Known] = {}
+        noted, self._noted = self._noted, {}
         for image in images:
-            one = self._known.get(image.id) or Known(image.id, image.size, now)
-            one.size, one.pinned = image.size, image.pinned
-            one.names = (*image.repo_tags, *image.repo_digests)
+            names = (*image.repo_tags, *image.repo_digests)
+            notes = [noted[name] for name in (image.id, *names) if name in noted]
+            one = self._known.get(image.id)
+            if one is None:
+                one = Known(image.id, image.size, min([now, *(first for first, _ in notes)]))
+            one.size, one.pinned, one.names = image.size, image.pinned, names
+            one.last_used = max([one.last_used, *(last for _, last in notes)])
             one.users = tuple(users.get(image.id, ()))
             if one.users:
                 one.last_used = now

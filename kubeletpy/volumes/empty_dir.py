@@ -14,7 +14,7 @@ from kubeletpy.cri.node import NodeFacts
 from kubeletpy.resources.limits import pod_cgroup_limits
 from kubeletpy_common.linux import mounts
 
-from . import mountinfo
+from . import cleanup, mountinfo
 from .context import Context
 from .errors import VolumeError
 from .paths import EMPTY_DIR, PodPaths
@@ -194,4 +194,16 @@ class EmptyDirPlugin:
         return SetUp()
 
     async def tear_down(self, uid: str, record: MountRecord) -> None:
-        """Nothing: what is mounted and made below the pod's directory goes with it."""
+        """See `VolumePlugin`: what it holds is gone at once, though its pod may stay for long.
+
+        A pod that was evicted because it filled the disk would else fill it until it is deleted.
+        """
+        paths = PodPaths(self._context.node.root_dir, uid)
+        directory = paths.volume(EMPTY_DIR, record.spec_name)
+
+        def work() -> None:
+            cleanup.unmount_below(directory)
+            cleanup.remove_tree(directory)
+            paths.ready_marker(EMPTY_DIR, record.name).unlink(missing_ok=True)
+
+        await self._context.run_for(uid, record.name, f"removing volume {record.name}", work)

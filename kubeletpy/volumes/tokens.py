@@ -2,7 +2,8 @@
 
 A token is renewed when 80 % of its life or 24 hours have passed, up to ten seconds earlier by
 chance, so that the pods of a node do not ask all at once. While the API server is away, a token
-that is still valid serves on.
+that is still valid serves on. Times are counted from the answer by the node's own clock: by that of
+an API server whose clock is late a new token would be one to renew at once, again and again.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import logging
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from kubeletpy.api.pod import Pod
@@ -38,13 +39,15 @@ class Token:
 
     Attributes:
         value: the token itself.
-        expires: when it ends, in seconds since the epoch.
-        renew: when it is to be renewed.
+        expires: when it ends, in seconds since the epoch, as the API server tells.
+        renew: when it is to be renewed, by the node's clock.
+        until: when it ends by the node's clock.
     """
 
     value: str
     expires: float
     renew: float
+    until: float
 
     def __repr__(self) -> str:
         return f"Token(expires={self.expires}, renew={self.renew})"
@@ -78,8 +81,8 @@ def request_of(pod: Pod, audience: str, seconds: int) -> Object:
     return {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec}
 
 
-def token_of(answer: Object, jitter: float) -> Token:
-    """Return the token of an answered TokenRequest (pure).
+def token_of(answer: Object, jitter: float, now: float) -> Token:
+    """Return the token of a TokenRequest that was answered ``now`` (pure).
 
     Raises:
         PayloadError: the answer has none.
@@ -91,7 +94,8 @@ def token_of(answer: Object, jitter: float) -> Token:
         value = str(status["token"])
     except (KeyError, TypeError, ValueError) as error:
         raise PayloadError(f"failed to fetch token: the answer has no {error}") from error
-    return Token(value, expires, renewal(expires, lifetime, jitter))
+    until = now + lifetime
+    return Token(value, expires, renewal(until, lifetime, jitter), until)
 
 
 class Tokens:
@@ -134,7 +138,7 @@ class Tokens:
                 answer = await self._objects.create_token(meta.namespace, account, request)
             except (ObjectMissing, ObjectsUnreachable) as error:
                 return self._kept(key, known, now, error)
-            token = token_of(answer, self._jitter())
+            token = token_of(answer, self._jitter(), self._clock())
             self._known[key] = token
             return token
 
@@ -142,13 +146,13 @@ class Tokens:
         kind = PayloadUnreachableError if isinstance(error, ObjectsUnreachable) else PayloadError
         if known is None:
             raise kind(f"failed to fetch token: {error}") from error
-        if now >= known.expires:
+        if now >= known.until:
             raise kind(f"token expired and refresh failed: {error}") from error
         logs.event(
             _log, logging.WARNING, "token not renewed, the old one is valid", pod=key[0],
-            account=f"{key[1]}/{key[2]}", reason=str(error), valid_s=round(known.expires - now),
+            account=f"{key[1]}/{key[2]}", reason=str(error), valid_s=round(known.until - now),
         )  # fmt: skip
-        return Token(known.value, known.expires, min(now + RETRY, known.expires))
+        return replace(known, renew=min(now + RETRY, known.until))
 
     def forget(self, uid: str) -> None:
         """Forget the tokens of a pod."""

@@ -34,6 +34,7 @@ class Access:
     Attributes:
         server: URL, without a slash at its end.
         ca: PEM certificates that may have signed the server's; empty: those of the system.
+        ca_file: where ``ca`` was read; None: in the kubeconfig itself.
         certificate, key: PEM, the client's own; or
         certificate_file, key_file: where they are (read again by `ssl_context`, so rotation works).
         token, token_file: bearer token, or where it is (read again for new requests).
@@ -44,6 +45,7 @@ class Access:
 
     server: str
     ca: bytes = b""
+    ca_file: Path | None = None
     certificate: bytes = b""
     key: bytes = field(default=b"", repr=False)
     certificate_file: Path | None = None
@@ -180,6 +182,9 @@ def access_of(document: object, directory: Path) -> Access:
     return Access(
         server=server,
         ca=_content(cluster, "certificate-authority", directory),
+        ca_file=None
+        if _data(cluster, "certificate-authority")
+        else _file(cluster, "certificate-authority", directory),
         certificate=certificate,
         key=_data(user, "client-key"),
         certificate_file=None if certificate else _file(user, "client-certificate", directory),

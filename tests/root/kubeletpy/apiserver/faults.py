@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
+import re
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 
@@ -18,6 +21,12 @@ from kubeletpy_common.linux.namespaces import in_namespace
 
 SLOW = 2.0
 """Seconds that each answer takes, in mode SLOW."""
+SHIFTS = {"ahead": timedelta(hours=1), "behind": timedelta(hours=-1)}
+"""By how much the clock of the API server is wrong."""
+_OWN_TIMES = re.compile(
+    rb'"(creationTimestamp|deletionTimestamp|expirationTimestamp)":\s*"([^"]+)"'
+)
+"""Times that an API server writes by its own clock; all others are the kubelet's."""
 _SKIPPED = frozenset({"host", "connection", "transfer-encoding", "content-length"})
 
 
@@ -29,18 +38,28 @@ class Mode(StrEnum):
     BROKEN = "broken"
     SLOW = "slow"
     FORGETFUL = "forgetful"
+    AHEAD = "ahead"
+    BEHIND = "behind"
 
 
 class Faults:
-    """A proxy on loopback, without TLS.
+    """A proxy on loopback.
 
     Args:
         target: URL of the API server.
         context: with the certificate of the administrator.
+        tls: what to serve with; None: without TLS.
+
+    Attributes:
+        tokens: how many tokens were asked for.
     """
 
-    def __init__(self, target: str, context: ssl.SSLContext) -> None:
+    def __init__(
+        self, target: str, context: ssl.SSLContext, tls: ssl.SSLContext | None = None
+    ) -> None:
         self.url = ""
+        self.tokens = 0
+        self._tls = tls
         self.mode = Mode.THROUGH
         self.seen: set[Mode] = set()
         self._target = target
@@ -49,12 +68,16 @@ class Faults:
         self._requests: set[asyncio.Task[object]] = set()
 
     def switch(self, mode: Mode) -> None:
-        """Behave as ``mode`` from now on; what is under way is cut off."""
+        """Behave as ``mode`` from now on; all connections are cut."""
 
         def cut() -> None:
             self.mode = mode
             for task in list(self._requests):
                 task.cancel()
+            server = self._runner.server
+            for handler in server.connections if server is not None else ():
+                if handler.transport is not None:
+                    handler.transport.abort()
 
         self._loop.call_soon_threadsafe(cut)
 
@@ -98,8 +121,15 @@ class Faults:
             response = web.StreamResponse(status=answer.status)
             response.content_type = answer.content_type
             await response.prepare(request)
-            async for chunk in answer.content.iter_any():
-                await response.write(chunk)
+            self.tokens += request.path.endswith("/token")
+            shift = SHIFTS.get(self.mode)
+            if shift is not None:
+                # A line at a time: an event of a watch is one, and so is any other answer.
+                async for line in _lines(answer.content):
+                    await response.write(shifted(line, shift))
+            else:
+                async for chunk in answer.content.iter_any():
+                    await response.write(chunk)
             await response.write_eof()
             return response
 
@@ -109,10 +139,11 @@ class Faults:
             application = web.Application(client_max_size=16 * 1024 * 1024)
             application.router.add_route("*", "/{path:.*}", self.answer)
             runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
+            self._runner = runner
             await runner.setup()
-            site = web.TCPSite(runner, "127.0.0.1", 0)
+            site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=self._tls)
             await site.start()
-            self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+            self.url = f"{'https' if self._tls else 'http'}://127.0.0.1:{runner.addresses[0][1]}"
             ready.set()
             await stop.wait()
             await runner.cleanup()
@@ -139,14 +170,38 @@ class Faults:
             self._loop.close()
 
 
-def write_kubeconfig(path: Path, url: str) -> None:
+async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
+    """Yield lines of any length; the last one may have no end."""
+    rest = b""
+    async for chunk in content.iter_any():
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            yield line + b"\n"
+    if rest:
+        yield rest
+
+
+def shifted(text: bytes, by: timedelta) -> bytes:
+    """Return an answer as an API server with a wrong clock would give it."""
+
+    def one(match: re.Match[bytes]) -> bytes:
+        moved = datetime.fromisoformat(match[2].decode()) + by
+        return b'"%s":"%s"' % (match[1], moved.strftime("%Y-%m-%dT%H:%M:%SZ").encode())
+
+    return _OWN_TIMES.sub(one, text)
+
+
+def write_kubeconfig(path: Path, url: str, authority: str = "") -> None:
     """Write a kubeconfig that shows nothing: the proxy adds the certificate."""
+    cluster = {"server": url}
+    if authority:
+        cluster["certificate-authority-data"] = base64.b64encode(authority.encode()).decode()
     path.write_text(
         yaml.safe_dump(
             {
                 "apiVersion": "v1",
                 "kind": "Config",
-                "clusters": [{"name": "c", "cluster": {"server": url}}],
+                "clusters": [{"name": "c", "cluster": cluster}],
                 "users": [{"name": "u", "user": {}}],
                 "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
                 "current-context": "x",

@@ -30,7 +30,7 @@ async def test_a_replaced_certificate_is_taken_once_it_fits(tmp_path: Path) -> N
     certificate.write_text("old")
     key.write_text("old")
     client = Client()
-    task = asyncio.create_task(follow([certificate, key], client.renew))
+    task = asyncio.create_task(follow(lambda: [certificate, key], client.renew))
     try:
         async with asyncio.timeout(20):
             # The watch is there once the task waits for it.

@@ -61,7 +61,7 @@ class Objects:
 
 class Tokens:
     async def get(self, pod: Pod, audience: str, seconds: int) -> Token:
-        return Token(f"token-{audience}-{seconds}", 1_800_000_000.0, 0.0)
+        return Token(f"token-{audience}-{seconds}", 1_800_000_000.0, 0.0, 0.0)
 
 
 class Node:

@@ -182,7 +182,7 @@ def test_a_notice_wakes_and_the_next_look_waits_for_the_evicted() -> None:
             await asyncio.sleep(0)
             assert len(node.evicted) == 1
             node.happened.clear()
-            node.manager.on_gone(gone)
+            node.manager.on_released(gone.metadata.uid)
             await node.happened.wait()
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)

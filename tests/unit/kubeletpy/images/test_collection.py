@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from kubeletpy.api.pod import Pod
+from kubeletpy.api.status import ContainerStatus, PodStatus
 from kubeletpy.cri import labels
 from kubeletpy.events import Recorder
 from kubeletpy.images.collection import (
@@ -121,6 +122,20 @@ def test_nothing_goes_before_its_minimum_age(tmp_path: Path, full: None) -> None
     setting.now += 121
     # 10 GiB are free and 20 wanted: both have to go.
     assert sorted(setting.collect()) == ["a:1", "b:1"]
+
+
+def test_an_image_is_as_old_as_its_first_use(tmp_path: Path) -> None:
+    """It may have come and been used between two looks."""
+    runtime = Runtime(tmp_path, image("used"), image("new"))
+    setting = Setting(runtime, Policy())
+    one = ContainerStatus(
+        name="a", ready=True, restart_count=0, image="used:1", image_id="sha256:used"
+    )
+    status = PodStatus(container_statuses=[one])
+    setting.collector.used(make_pod(), status)
+    setting.now += 121
+    assert asyncio.run(setting.collector.remove_unused())
+    assert [one.id for one in runtime.images] == ["sha256:new"]
 
 
 def test_it_stops_at_the_low_threshold(tmp_path: Path, full: None) -> None:

@@ -36,6 +36,7 @@ class Issuer(NoObjects):
         self.now = 1_000_000.0
         self.asked: list[tuple[str, str, dict[str, Any]]] = []
         self.away = False
+        self.ahead = 0.0
 
     async def create_token(
         self, namespace: str, account: str, request: dict[str, Any]
@@ -45,7 +46,7 @@ class Issuer(NoObjects):
             raise ObjectsUnreachable("away")
         self.asked.append((namespace, account, request))
         seconds = request["spec"]["expirationSeconds"]
-        end = datetime.fromtimestamp(self.now + seconds, UTC)
+        end = datetime.fromtimestamp(self.now + self.ahead + seconds, UTC)
         return {
             "spec": request["spec"],
             "status": {
@@ -85,6 +86,23 @@ def test_a_token_is_asked_for_once_and_renewed_in_time() -> None:
     assert issuer.asked[1][2]["spec"]["audiences"] == ["vault"]
 
 
+@pytest.mark.parametrize("ahead", [-2 * HOUR, 2 * HOUR])
+def test_the_clock_of_the_api_server_is_wrong(ahead: float) -> None:
+    issuer = Issuer()
+    issuer.ahead = ahead
+    tokens = Tokens(issuer, lambda: issuer.now, lambda: 0.0)
+
+    async def scenario() -> None:
+        first = await tokens.get(make_pod(), "", 3600)
+        assert (first.renew - issuer.now, first.expires - issuer.now) == (2880, 3600 + ahead)
+        issuer.now += 2879
+        assert await tokens.get(make_pod(), "", 3600) is first
+        issuer.now += 2
+        assert (await tokens.get(make_pod(), "", 3600)).value == "token 2"
+
+    asyncio.run(scenario())
+
+
 def test_while_the_api_server_is_away_a_valid_token_serves() -> None:
     issuer = Issuer()
     tokens = Tokens(issuer, lambda: issuer.now, lambda: 0.0)
@@ -110,4 +128,4 @@ def test_while_the_api_server_is_away_a_valid_token_serves() -> None:
 
 
 def test_a_token_does_not_show_itself() -> None:
-    assert "secret" not in repr(Token("secret", 1.0, 1.0))
+    assert "secret" not in repr(Token("secret", 1.0, 1.0, 1.0))
