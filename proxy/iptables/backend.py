@@ -86,7 +86,10 @@ class IptablesBackend:
 
     def watch(self, doubt: Callable[[str], None]) -> Callable[[], None] | None:
         """See `proxy.backend.Backend.watch`; the legacy back end cannot."""
-        tools = self._ready_tools()
+        try:
+            tools = self._ready_tools()
+        except SyncError:
+            return None  # the first sync says so
         if tools.back_end is not BackEnd.NFT:
             return None
 
@@ -101,11 +104,7 @@ class IptablesBackend:
             return None
         self._watch = watch
 
-        def stop() -> None:
-            self._watch = None
-            watch.stop()
-
-        return stop
+        return self.close
 
     def cleanup(self) -> None:
         """See `proxy.backend.Backend.cleanup`; in both back ends."""
@@ -124,9 +123,9 @@ class IptablesBackend:
 
     def close(self) -> None:
         """See `proxy.backend.Backend.close`."""
-        if self._watch:
-            self._watch.stop()
-            self._watch = None
+        watch, self._watch = self._watch, None
+        if watch:
+            watch.stop()
 
     # Syncs.
 
@@ -145,7 +144,7 @@ class IptablesBackend:
                 watch.listen()
         if answers_on_localhost(self._options):
             # Only now, with the guard in place.
-            _write_sysctl(_ROUTE_LOCALNET, "1")
+            _set_sysctl(_ROUTE_LOCALNET, "1", "node ports do not answer on 127.0.0.1")
         return rules, Synced(True, len(wanted.portals), written, rules.rules)
 
     def _sync_changed(self, wanted: Wanted, rules: RuleSet) -> Synced:
@@ -227,9 +226,10 @@ def _made(make: Callable[[], Changes]) -> Changes:
 
 def _remove_all(tools: Tools) -> None:
     """Remove our jumps, whatever their form, and chains, of this family and back end."""
-    wanted = removal(tools.saved())
-    if wanted.guard:
-        _write_sysctl(_ROUTE_LOCALNET, "0")
+    saved = tools.saved()
+    wanted = removal(saved)
+    if wanted.guard and not _set_sysctl(_ROUTE_LOCALNET, "0", "the guard of 127.0.0.0/8 stays"):
+        wanted = removal(saved, guard=False)
     if wanted.text:
         tools.write(wanted.text, "remove all rules")
 
@@ -241,10 +241,13 @@ def _read_sysctl(name: str) -> str:
         return ""
 
 
-def _write_sysctl(name: str, value: str) -> None:
+def _set_sysctl(name: str, value: str, otherwise: str) -> bool:
+    """Set a sysctl that is other; if that fails, say what follows from it and return False."""
+    if _read_sysctl(name) == value:
+        return True
     try:
         (Path("/proc/sys") / name).write_text(value)
     except OSError as error:
-        raise SyncError(
-            f"cannot set {name} to {value} for node ports on 127.0.0.1: {error}"
-        ) from error
+        log.error("%s: %s cannot be set to %s: %s", otherwise, name, value, error.strerror)
+        return False
+    return True

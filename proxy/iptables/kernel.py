@@ -155,6 +155,7 @@ class Watch:
                 if error.errno != errno.ENOBUFS:
                     log.error("watching nftables ended: %s", error)
                     return
+                self._harm = ""
                 self._lost()
                 continue
             self._read(data)

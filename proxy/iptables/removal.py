@@ -26,15 +26,16 @@ class Removal:
     guard: bool
 
 
-def removal(saved: str) -> Removal:
+def removal(saved: str, *, guard: bool = True) -> Removal:
     """Return what removes chains of ours, of older versions and of the peer, and jumps to them.
 
     What others made stays, and so does a chain of ours that a chain of theirs leads to (CNI plugins
-    may use ``KUBE-MARK-MASQ``), and ``KUBE-FIREWALL`` while a kubelet is there that keeps it.
+    may use ``KUBE-MARK-MASQ``), and ``KUBE-FIREWALL`` while a kubelet is there that keeps it, or if
+    ``guard`` is false.
     """
     tables = _tables(saved)
     kubelet = any(mark in tables["mangle"].chains for mark in names.KUBELET_MARKS)
-    guard = not kubelet and tables["filter"].holds_only_guard()
+    guard = guard and not kubelet and tables["filter"].holds_only_guard()
     texts = []
     for name, table in tables.items():
         ours = {chain for chain in table.chains if names.is_ours(name, chain)}
@@ -77,7 +78,7 @@ class _Table:
 
 def _tables(saved: str) -> defaultdict[str, _Table]:
     tables: defaultdict[str, _Table] = defaultdict(_Table)
-    current = tables["filter"]
+    current = _Table()
     for line in saved.splitlines():
         if line.startswith("*"):
             current = tables[line[1:].strip()]
