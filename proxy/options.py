@@ -84,6 +84,7 @@ def rule_options(one: KubeProxyConfiguration, node: Node | None, family: Family)
         masquerade_bit=one.pace.masquerade_bit,
         localhost_node_ports=localhost,
         node_port_addresses=addresses,
+        node_ip=node_ips(node, one.bind_address).get(family, ""),
     )
 
 
