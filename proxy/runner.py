@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import time
@@ -194,6 +195,9 @@ class Proxy:
         try:
             if not await self.filled(stop, tasks):
                 return
+            # What is there now stays mostly: the collector need not walk it again and again.
+            gc.collect()
+            gc.freeze()
             for family in self._families:
                 options = self._options(self.inputs.node, family)
                 self._syncers.append(self._syncer(options))
