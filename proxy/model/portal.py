@@ -91,6 +91,8 @@ class Portal:
             (hints and the fallback to serving terminating ones applied).
         local_endpoints: for traffic with policy Local, sorted; only where a policy is Local.
         has_endpoints: whether the Service has a usable endpoint anywhere in the cluster.
+        serving_endpoints: for UDP and SCTP, whose flows outlive rules: all that are ready or serve
+            while they terminate, sorted, whatever policies and hints say; flows to these may stay.
     """
 
     name: PortalName
@@ -110,6 +112,7 @@ class Portal:
     cluster_endpoints: tuple[Endpoint, ...] = ()
     local_endpoints: tuple[Endpoint, ...] = ()
     has_endpoints: bool = False
+    serving_endpoints: tuple[Endpoint, ...] = ()
 
     @property
     def internal_endpoints(self) -> tuple[Endpoint, ...]:

@@ -10,7 +10,7 @@ import dataclasses
 import enum
 from collections.abc import Iterable, Mapping
 
-from .portal import Endpoint, Portal
+from .portal import Endpoint, Portal, Protocol
 from .slices import Place
 
 Places = Mapping[tuple[str, int], Place]
@@ -66,8 +66,17 @@ def choose(portal: Portal, places: Places, zone: str) -> Portal:
     cluster = _cluster(places, zone) if cluster_wanted else ()
     local = _local(places) if local_wanted else ()
     usable = any(each.ready or each.fallback for each in places.values())
+    serving: tuple[Endpoint, ...] = ()
+    if portal.protocol is not Protocol.TCP:
+        serving = _endpoints(
+            [key for key, each in places.items() if each.ready or each.serving], places
+        )
     return dataclasses.replace(
-        portal, cluster_endpoints=cluster, local_endpoints=local, has_endpoints=usable
+        portal,
+        cluster_endpoints=cluster,
+        local_endpoints=local,
+        has_endpoints=usable,
+        serving_endpoints=serving,
     )
 
 
