@@ -7,6 +7,7 @@ import errno
 import functools
 import os
 import signal
+import struct
 
 from kubeletpy_common.linux.libc import NUMBERS, Path, check, libc, syscall
 
@@ -16,20 +17,20 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Final
 
-_PR_SET_PDEATHSIG: Final = 1
-_PR_SET_DUMPABLE: Final = 4
-_PR_SET_KEEPCAPS: Final = 8
-_PR_CAPBSET_DROP: Final = 24
+PR_SET_PDEATHSIG: Final = 1
+PR_SET_DUMPABLE: Final = 4
+PR_SET_KEEPCAPS: Final = 8
+PR_CAPBSET_DROP: Final = 24
 _PR_SET_SECUREBITS: Final = 28
 # capabilities(7): SECBIT_NO_SETUID_FIXUP
 _NO_SETUID_FIXUP: Final = 1 << 2
 _PR_SET_CHILD_SUBREAPER: Final = 36
-_PR_SET_NO_NEW_PRIVS: Final = 38
-_PR_CAP_AMBIENT: Final = 47
-_PR_CAP_AMBIENT_RAISE: Final = 2
-_PR_CAP_AMBIENT_CLEAR_ALL: Final = 4
+PR_SET_NO_NEW_PRIVS: Final = 38
+PR_CAP_AMBIENT: Final = 47
+PR_CAP_AMBIENT_RAISE: Final = 2
+PR_CAP_AMBIENT_CLEAR_ALL: Final = 4
 # keyctl(2)
-_KEYCTL_JOIN_SESSION_KEYRING: Final = 1
+KEYCTL_JOIN_SESSION_KEYRING: Final = 1
 
 CLOSE_RANGE_CLOEXEC: Final = 4
 
@@ -44,18 +45,6 @@ _NAMES: Final = (
 CAPABILITIES: Final[dict[str, int]] = {f"CAP_{name}": n for n, name in enumerate(_NAMES)}
 
 _CAPABILITY_VERSION_3: Final = 0x20080522
-
-
-class _Header(ctypes.Structure):
-    _fields_ = [("version", ctypes.c_uint32), ("pid", ctypes.c_int)]
-
-
-class _Sets(ctypes.Structure):
-    _fields_ = [
-        ("effective", ctypes.c_uint32),
-        ("permitted", ctypes.c_uint32),
-        ("inheritable", ctypes.c_uint32),
-    ]
 
 
 def _prctl(option: int, name: str, *arguments: int) -> int:
@@ -108,12 +97,12 @@ def fork_into_cgroup(directory: Path) -> int:
 
 def set_parent_death_signal(number: int) -> None:
     """Have the kernel send signal ``number`` to this process when its parent dies (0: none)."""
-    _prctl(_PR_SET_PDEATHSIG, "PR_SET_PDEATHSIG", number)
+    _prctl(PR_SET_PDEATHSIG, "PR_SET_PDEATHSIG", number)
 
 
 def set_dumpable(dumpable: bool) -> None:
     """Allow or forbid that others of the same user trace this process or open its /proc files."""
-    _prctl(_PR_SET_DUMPABLE, "PR_SET_DUMPABLE", int(dumpable))
+    _prctl(PR_SET_DUMPABLE, "PR_SET_DUMPABLE", int(dumpable))
 
 
 def set_child_subreaper() -> None:
@@ -131,7 +120,7 @@ def join_new_session_keyring() -> None:
         OSError: ``EDQUOT`` if the user's quota of keys is used up.
     """
     try:
-        syscall("keyctl", _KEYCTL_JOIN_SESSION_KEYRING, 0, operands=("new session",))
+        syscall("keyctl", KEYCTL_JOIN_SESSION_KEYRING, 0, operands=("new session",))
     except OSError as error:
         if error.errno not in (errno.ENOSYS, errno.EPERM):
             raise
@@ -139,12 +128,12 @@ def join_new_session_keyring() -> None:
 
 def set_no_new_privs() -> None:
     """Forbid this process, for good, to gain privileges by execve (setuid, file capabilities)."""
-    _prctl(_PR_SET_NO_NEW_PRIVS, "PR_SET_NO_NEW_PRIVS", 1)
+    _prctl(PR_SET_NO_NEW_PRIVS, "PR_SET_NO_NEW_PRIVS", 1)
 
 
 def set_keep_capabilities(keep: bool) -> None:
     """Keep the permitted capabilities over the next change of user from root to another."""
-    _prctl(_PR_SET_KEEPCAPS, "PR_SET_KEEPCAPS", int(keep))
+    _prctl(PR_SET_KEEPCAPS, "PR_SET_KEEPCAPS", int(keep))
 
 
 def keep_capabilities_over_setuid() -> None:
@@ -214,9 +203,17 @@ def limit_bounding_set(keep: frozenset[int]) -> None:
     Raises:
         OSError: ``EPERM`` without CAP_SETPCAP.
     """
-    for number in range(last_capability() + 1):
-        if number not in keep:
-            _prctl(_PR_CAPBSET_DROP, "PR_CAPBSET_DROP", number)
+    drop_from_bounding_set(n for n in range(last_capability() + 1) if n not in keep)
+
+
+def drop_from_bounding_set(numbers: Iterable[int]) -> None:
+    """Drop capabilities from the bounding set.
+
+    Raises:
+        OSError: ``EPERM`` without CAP_SETPCAP.
+    """
+    for number in numbers:
+        _prctl(PR_CAPBSET_DROP, "PR_CAPBSET_DROP", number)
 
 
 def set_capabilities(
@@ -227,13 +224,18 @@ def set_capabilities(
     Raises:
         OSError: ``EPERM`` if a set would grow.
     """
-    header = _Header(_CAPABILITY_VERSION_3, 0)
-    sets = (_Sets * 2)()
-    for index in range(2):
-        sets[index] = _Sets(
-            *(_word(numbers, index) for numbers in (effective, permitted, inheritable))
-        )
-    syscall("capset", ctypes.byref(header), sets, operands=(sorted(permitted),))
+    header, sets = capability_structures(effective, permitted, inheritable)
+    syscall("capset", header, sets, operands=(sorted(permitted),))
+
+
+def capability_structures(
+    effective: frozenset[int], permitted: frozenset[int], inheritable: frozenset[int]
+) -> tuple[bytes, bytes]:
+    """Return what capset(2) takes: its header, for the calling thread, and the sets."""
+    header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
+    each = (effective, permitted, inheritable)
+    words = (_word(numbers, index) for index in range(2) for numbers in each)
+    return header, struct.pack("=6I", *words)
 
 
 def _word(numbers: frozenset[int], index: int) -> int:
@@ -246,9 +248,9 @@ def set_ambient_capabilities(numbers: frozenset[int]) -> None:
     Raises:
         OSError: the kernel refused.
     """
-    _prctl(_PR_CAP_AMBIENT, "PR_CAP_AMBIENT_CLEAR_ALL", _PR_CAP_AMBIENT_CLEAR_ALL)
+    _prctl(PR_CAP_AMBIENT, "PR_CAP_AMBIENT_CLEAR_ALL", PR_CAP_AMBIENT_CLEAR_ALL)
     for number in sorted(numbers):
-        _prctl(_PR_CAP_AMBIENT, "PR_CAP_AMBIENT_RAISE", _PR_CAP_AMBIENT_RAISE, number)
+        _prctl(PR_CAP_AMBIENT, "PR_CAP_AMBIENT_RAISE", PR_CAP_AMBIENT_RAISE, number)
 
 
 def close_on_exec_from(first: int) -> None:

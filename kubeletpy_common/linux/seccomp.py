@@ -11,7 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
-_SET_MODE_FILTER: Final = 1
+SECCOMP_SET_MODE_FILTER: Final = 1
 INSTRUCTION_SIZE: Final = 8
 """Bytes of ``struct sock_filter``."""
 MAX_INSTRUCTIONS: Final = 4096
@@ -46,7 +46,7 @@ def load_filter(program: bytes, flags: int = 0) -> None:
     fprog = _Program(count, program)
     syscall(
         "seccomp",
-        _SET_MODE_FILTER,
+        SECCOMP_SET_MODE_FILTER,
         flags,
         ctypes.byref(fprog),
         operands=(f"{count} instructions", f"flags {flags:#x}"),

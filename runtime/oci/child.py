@@ -30,7 +30,7 @@ from kubeletpy_common.linux.paths import (
 )
 from kubeletpy_common.record import Record
 from runtime.oci.confinement import CONFIG_FILE, read_compiled_filter
-from runtime.oci.credentials import become_user, drop_to_final_capabilities, set_limits
+from runtime.oci.credentials import Identity, become, set_limits
 from runtime.oci.mappings import host_owner
 from runtime.oci.plan import plan_file_system
 from runtime.oci.steps import Context, open_file
@@ -69,7 +69,8 @@ _TIOCGPTPEER: Final = 0x5441
 # /dev/ptmx and every devpts' own ptmx (kernel: Documentation/admin-guide/devices.txt).
 _PTMX_DEVICE: Final = os.makedev(5, 2)
 
-_FAILED: Final = 125
+FAILED: Final = 125
+"""Exit status of a child that could not become what it was to be."""
 _SIGNALS: Final = (
     signal.SIGPIPE,
     signal.SIGXFSZ,
@@ -162,7 +163,7 @@ def _run(report: socket.socket, become: Callable[[_Progress], None]) -> NoReturn
         except OSError:
             # Nobody listens any more; the exit status is all that can be told.
             pass
-    os._exit(_FAILED)
+    os._exit(FAILED)
 
 
 def _become_container(launch: Launch, progress: _Progress) -> None:
@@ -177,7 +178,7 @@ def _become_container(launch: Launch, progress: _Progress) -> None:
     join_cgroups(launch.cgroup_files)
     progress.step = "set the limits"
     set_limits(process)
-    _give_streams(launch.stdio, config, process)
+    give_streams(launch.stdio, config, process)
     progress.step = "enter the namespaces"
     context = Context(user_namespace=open_user_namespace(config))
     _enter_namespaces(config)
@@ -212,7 +213,7 @@ def _become_exec(launch: ExecLaunch, progress: _Progress) -> None:
     join_cgroups(launch.cgroup_files)
     progress.step = "set the limits"
     set_limits(launch.process)
-    _give_streams(launch.stdio, launch.config, launch.process)
+    give_streams(launch.stdio, launch.config, launch.process)
     progress.step = "enter the namespaces"
     flags = 0
     for namespace in launch.config["linux"].get("namespaces", []):
@@ -368,11 +369,12 @@ def _execute(
     # Without no_new_privs the kernel takes a filter from CAP_SYS_ADMIN only (seccomp(2)), which is
     # therefore given up last; with it, the filter comes when nothing but execve is left to do.
     privileged = system_calls is not None and not process.get("noNewPrivileges")
-    become_user(process, keep_admin=privileged)
+    identity = Identity.of(process, keep_admin=privileged)
+    become(identity)
     progress.step = f"enter the working directory {process.get('cwd', '/')}"
     _enter_directory(process.get("cwd", "/"))
     arguments = process["args"]
-    environment = dict(entry.split("=", 1) for entry in process.get("env", []) if "=" in entry)
+    environment = environment_of(process)
     # After the last change of user, which clears it (prctl(2)): a container without a shim would
     # run on with nobody to keep its output and exit code.
     processes.set_parent_death_signal(signal.SIGKILL)
@@ -380,12 +382,12 @@ def _execute(
         progress.step = "load the system call filter"
         system_calls.load()
         if privileged:
-            drop_to_final_capabilities(process)
+            processes.set_capabilities(*identity.final)
     progress.step = f"execute {arguments[0]}"
     _exec_in_path(arguments, environment)
 
 
-def _give_streams(stdio: Stdio | None, config: dict[str, Any], process: dict[str, Any]) -> None:
+def give_streams(stdio: Stdio | None, config: dict[str, Any], process: dict[str, Any]) -> None:
     """Make the process's user the owner of its pipes.
 
     Programs open /dev/stdout by its name, which asks for the permission anew.
@@ -418,6 +420,19 @@ def _enter_directory(path: str) -> None:
         os.close(root)
 
 
+def environment_of(process: dict[str, Any]) -> dict[str, str]:
+    """Return the environment of an OCI ``process``; of a name given twice the last counts."""
+    return dict(entry.split("=", 1) for entry in process.get("env", []) if "=" in entry)
+
+
+def candidates(command: str, environment: dict[str, str]) -> list[str]:
+    """Return the paths that execvp(3) would try for a command."""
+    if "/" in command:
+        return [command]
+    directories = environment.get("PATH", DEFAULT_PATH).split(":")
+    return [f"{directory or '.'}/{command}" for directory in directories]
+
+
 def _exec_in_path(arguments: list[str], environment: dict[str, str]) -> None:
     """Call execve, with the search in PATH that execvp(3) does.
 
@@ -428,13 +443,13 @@ def _exec_in_path(arguments: list[str], environment: dict[str, str]) -> None:
     if "/" in command:
         _exec(command, arguments, environment)
     denied: OSError | None = None
-    for directory in environment.get("PATH", DEFAULT_PATH).split(":"):
+    for path in candidates(command, environment):
         try:
-            _exec(f"{directory or '.'}/{command}", arguments, environment)
+            _exec(path, arguments, environment)
         except (FileNotFoundError, NotADirectoryError):
             continue
         except PermissionError as error:
-            denied = error
+            denied = denied or error
     raise denied or OSError(errno.ENOENT, f"{command!r}: executable file not found in $PATH")
 
 

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
     from runtime.shim.execs import Command
+    from runtime.shim.launcher import Launcher
     from runtime.shim.messages import StrPath
     from runtime.shim.streams import Sink
 
@@ -59,6 +60,7 @@ class Container:
     Attributes:
         config: the part of its OCI configuration that further processes share.
         exec_cgroups: where further processes run.
+        launcher: what forks them, if it can; set by who has one.
         on_notice: told in words of what an administrator should know; set by who wants to hear.
         pod_oom_kills: how many processes the OOM killer had taken in the pod at the last look; one
             shim has one pod. 0 where the containers' cgroups are not systemd's.
@@ -92,6 +94,8 @@ class Container:
         self.terminal = -1
         self._report: Report | None = None
         self.exec_cgroups = ExecCgroups(request.cgroup_procs)
+        self._cgroups: tuple[str | None, tuple[str, ...]] | None = None
+        self.launcher: Launcher | None = None
         self.on_notice: Callable[[str], None] = _no_notice
         self._exit_unwritten = False
         self._closed = False
@@ -152,20 +156,22 @@ class Container:
         """
         pidfd = os.pidfd_open(self.pid)
         try:
-            unified, cgroup_files = split_cgroups(self.request.cgroup_procs)
+            if self._cgroups is None:
+                self._cgroups = split_cgroups(self.request.cgroup_procs)
             command.cgroup = self.exec_cgroups.take()
-            unified, cgroup_files = self.exec_cgroups.replaced(
-                unified, cgroup_files, command.cgroup
-            )
+            unified, cgroup_files = self.exec_cgroups.replaced(*self._cgroups, command.cgroup)
             launch = ExecLaunch(
                 self.config, self.request.bundle, process, pidfd, cgroup_files, stdio, report.child
             )
+            pid = self.launcher.launch(launch, report, unified) if self.launcher else None
+            if pid is None:
 
-            def child() -> NoReturn:
-                run_exec(launch)
+                def child() -> NoReturn:
+                    run_exec(launch)
 
-            with namespaces.of_process(pidfd):
-                command.pid = fork(child, unified)
+                with namespaces.of_process(pidfd):
+                    pid = fork(child, unified)
+            command.pid = pid
         finally:
             os.close(pidfd)
         self._children[command.pid] = command

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import struct
 from contextlib import contextmanager
 
 from kubeletpy_common.linux import namespaces as ns
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 _REPORT_SIZE: Final = 16 << 10
 _UNWOUND: Final = 125
+# What the launcher's children send: an error and the address of the system call.
+_FAILURE: Final = struct.Struct("<II")
 
 
 class LaunchError(Exception):
@@ -112,6 +115,10 @@ class Report:
         loop: the shim's event loop.
         on_done: called once: with None on success, else with what failed.
         on_terminal: called with the master of a terminal that the child made.
+
+    Attributes:
+        steps: what a child of the launcher was doing, by the address of the system call; None: the
+            child says it itself.
     """
 
     def __init__(
@@ -128,6 +135,7 @@ class Report:
         )
         self._parent.setblocking(False)
         self._done = False
+        self.steps: dict[int, str] | None = None
         loop.watch(self._parent.fileno(), READ, self.read)
 
     def read(self) -> None:
@@ -143,7 +151,7 @@ class Report:
                 if self._on_terminal is not None:
                     self._on_terminal(descriptors[0])
             else:
-                self._finish(_launch_error(json.loads(data)))
+                self._finish(_launch_error(self._decode(data)))
 
     def fail(self, error: LaunchError) -> None:
         """End it with ``error``, for instance because the child takes too long."""
@@ -161,6 +169,13 @@ class Report:
             self._done = True
             self._loop.unwatch(self._parent.fileno())
             self._parent.close()
+
+    def _decode(self, data: bytes) -> dict[str, Any]:
+        if self.steps is None:
+            message: dict[str, Any] = json.loads(data)
+            return message
+        number, address = _FAILURE.unpack(data)
+        return {"step": self.steps[address], "errno": number, "message": os.strerror(number)}
 
     def _finish(self, error: LaunchError | None) -> None:
         self.close()

@@ -14,6 +14,7 @@ from runtime.shim.attachments import Attachment
 from runtime.shim.containers import Container
 from runtime.shim.execs import Command, Exec, StreamedExec
 from runtime.shim.forking import LaunchError, PidNamespace
+from runtime.shim.launcher import Launcher
 from runtime.shim.loop import READ, WRITE, Loop
 from runtime.shim.messages import (
     Decoder,
@@ -130,15 +131,17 @@ class ShimServer:
 
     Args:
         listener: the listening Unix socket.
+        launcher: descriptor of the program that commands are forked from; -1: there is none.
     """
 
-    def __init__(self, listener: socket.socket) -> None:
+    def __init__(self, listener: socket.socket, launcher: int = -1) -> None:
         self._loop = Loop(self._on_child)
         self._listener = listener
         self._namespaces = PidNamespace()
         self._connections: set[Connection] = set()
         self._containers: dict[str, Container] = {}
         self._by_pid: dict[int, Any] = {}
+        self._launcher = Launcher(launcher, self._by_pid)
         self._strays: Strays | None = None
         self._sessions: dict[tuple[Connection, int], Command | Attachment] = {}
         self._operations: dict[str, Callable[[Connection, Message], Message | None]] = {
@@ -163,6 +166,7 @@ class ShimServer:
         self._loop.run()
         # One that the kernel cannot end keeps no shim: the alarm's default action ends it.
         signal.alarm(_LAST_WAIT)
+        self._launcher.close()
         for container in self._containers.values():
             container.wait()
 
@@ -230,7 +234,9 @@ class ShimServer:
         self, request: StartRequest, on_started: Callable[[Started | LaunchError], None]
     ) -> Container:
         if request.runtime is None:
-            return Container(self._loop, request, on_started, self._on_exit, self._by_pid)
+            container = Container(self._loop, request, on_started, self._on_exit, self._by_pid)
+            container.launcher = self._launcher
+            return container
         # In pods of an external runtime only; the others need not pay for its memory.
         from runtime.shim.external.container import ExternalContainer
         from runtime.shim.external.strays import Strays

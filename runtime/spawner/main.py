@@ -15,7 +15,8 @@ import signal
 import socket
 
 from kubeletpy_common.linux import processes
-from runtime.spawner.pause_program import open_program
+from runtime.shim import launcher_program
+from runtime.spawner import pause_program
 from runtime.spawner.sandbox import describe, run_shim
 
 # Type checkers take this name for true; see kubeletpy_common/record.py.
@@ -50,7 +51,7 @@ def main(descriptor: int, lock: int) -> None:
         signal.signal(number, signal.SIG_DFL)
     for number in (signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_IGN)
-    program = open_program()
+    programs = (pause_program.open_program(), launcher_program.open_program())
     channel = socket.socket(fileno=descriptor)
     channel.set_inheritable(False)
     if lock >= 0:
@@ -63,14 +64,14 @@ def main(descriptor: int, lock: int) -> None:
     gc.collect()
     # The collector would otherwise write into every page that the shims share with this process.
     gc.freeze()
-    _serve(channel, (wake_read, wake_write), room, program, lock)
+    _serve(channel, (wake_read, wake_write), room, programs, lock)
 
 
 def _serve(
     channel: socket.socket,
     wake: tuple[int, int],
     room: tuple[int, int],
-    program: int,
+    programs: tuple[int, int],
     lock: int,
 ) -> None:
     wake_read = wake[0]
@@ -98,14 +99,14 @@ def _serve(
             signal.set_wakeup_fd(-1)
             for end in wake:
                 os.close(end)
-            _become_shim(channel, request, room, program, lock)
+            _become_shim(channel, request, room, programs, lock)
 
 
 def _become_shim(
     channel: socket.socket,
     request: dict[str, Any],
     room: tuple[int, int],
-    program: int,
+    programs: tuple[int, int],
     lock: int,
 ) -> NoReturn:
     def ready(namespaces: dict[str, str]) -> None:
@@ -115,7 +116,7 @@ def _become_shim(
             os.close(lock)
 
     try:
-        run_shim(request["spec"], room, program, ready)
+        run_shim(request["spec"], room, *programs, ready)
     except BaseException as error:
         if channel.fileno() >= 0:
             _send(channel, {"id": request["id"], "error": describe(error)})

@@ -51,6 +51,7 @@ def run_shim(
     message: Message,
     room: tuple[int, int],
     program: int,
+    launcher: int,
     on_ready: Callable[[dict[str, str]], None],
 ) -> NoReturn:
     """Become the shim of a sandbox; runs in a fresh fork of the spawner and never returns.
@@ -59,6 +60,7 @@ def run_shim(
         message: the :class:`SandboxSpec`, as it came.
         room: of this process's title, as :func:`processes.title_room` gave it to the spawner.
         program: descriptor of what the first process of a shared PID namespace becomes; -1: none.
+        launcher: descriptor of what commands in containers are forked from; -1: none.
         on_ready: called with the pinned namespaces once the shim listens.
 
     Raises:
@@ -86,7 +88,7 @@ def run_shim(
     if program >= 0:
         os.close(program)
     on_ready(namespaces)
-    ShimServer(listener).serve()
+    ShimServer(listener, launcher).serve()
     os._exit(0)
 
 
@@ -119,6 +121,7 @@ def _make_in_child(message: Message) -> tuple[socket.socket, dict[str, str]]:
     os.waitpid(pid, 0)
     if not descriptors:
         raise SandboxError(data.decode() or "the process that makes the sandbox was killed")
+    os.set_inheritable(descriptors[0], False)
     return socket.socket(fileno=descriptors[0]), json.loads(data)
 
 
