@@ -34,8 +34,10 @@ async def exec_sync(runtime: Runtime, request: cri.ExecSyncRequest) -> cri.ExecS
         raise NotReadyError(
             f"container {container.id} is {container.record.state}, a command needs a running one"
         )
-    oci = read_config(runtime.container_directory(container.id))
-    process: dict[str, Any] = oci["process"] | {"args": list(request.cmd), "terminal": False}
+    if container.process is None:
+        # Probes come every second; the configuration does not change.
+        container.process = read_config(runtime.container_directory(container.id))["process"]
+    process: dict[str, Any] = container.process | {"args": list(request.cmd), "terminal": False}
     timeout = float(request.timeout) or None
     result = await shim.exec_sync(container.id, process, timeout=timeout)
     if result.timed_out:

@@ -163,11 +163,13 @@ def _unary(runtime: Runtime, name: str, function: Unary | None, *, finish: bool)
             await _refuse(name, context)
             return None
         started = time.monotonic()
-        work = asyncio.ensure_future(function(runtime, request))
-        if finish:
-            runtime.keep(work)
         try:
-            response = await (asyncio.shield(work) if finish else work)
+            if finish:
+                work = asyncio.ensure_future(function(runtime, request))
+                runtime.keep(work)
+                response = await asyncio.shield(work)
+            else:
+                response = await function(runtime, request)
         except asyncio.CancelledError:
             _record(name, request, started, "the caller went away")
             raise

@@ -73,6 +73,7 @@ async def update_container_resources(
         await asyncio.to_thread(
             write_atomic, bundle / CONFIG_FILE, json.dumps(new, separators=(",", ":")), mode=0o600
         )
+        container.process = None
         runtime.store.update_container(
             container,
             msgspec.structs.replace(container.record, resources=resources.SerializeToString()),

@@ -32,10 +32,10 @@ MAX_SIZE: Final = 64 << 10
 """Bytes of a list: what a message surely holds."""
 
 NUMBERS: Final = {
-    "write": 1, "close": 3, "sendto": 44, "execve": 59, "fchdir": 81, "umask": 95, "setsid": 112,
-    "setgroups": 116, "setresuid": 117, "setresgid": 119, "capset": 126, "prctl": 157,
-    "setrlimit": 160, "exit_group": 231, "keyctl": 250, "openat": 257, "dup3": 292, "setns": 308,
-    "seccomp": 317, "clone3": 435, "close_range": 436, "openat2": 437,
+    "write": 1, "close": 3, "rt_sigaction": 13, "execve": 59, "fchdir": 81, "umask": 95,
+    "setsid": 112, "setgroups": 116, "setresuid": 117, "setresgid": 119, "capset": 126,
+    "prctl": 157, "setrlimit": 160, "exit_group": 231, "keyctl": 250, "openat": 257, "dup3": 292,
+    "setns": 308, "seccomp": 317, "clone3": 435, "close_range": 436, "openat2": 437,
 }  # fmt: skip
 
 _CALL: Final = struct.Struct("<7QIIQ")
@@ -52,19 +52,20 @@ class CallList:
     """Builds one.
 
     Attributes:
-        steps: of each call, by its address, what it does in words.
+        steps: of each call, by its address: what it does in words, and why it fails ("": as the
+            error says).
     """
 
     def __init__(self) -> None:
-        self.steps: dict[int, str] = {}
+        self.steps: dict[int, tuple[str, str]] = {}
         self._data = bytearray()
-        self._calls: list[tuple[str, int, list[int], str, str, int]] = []
+        self._calls: list[tuple[tuple[str, str], int, list[int], str, str, int]] = []
         self._marks: dict[str, int] = {}
-        self._step = ""
+        self._step = ("", "")
 
-    def step(self, text: str) -> None:
-        """Say what the calls from here on do."""
-        self._step = text
+    def step(self, text: str, reason: str = "") -> None:
+        """Say what the calls from here on do, and why they fail if the error does not say it."""
+        self._step = (text, reason)
 
     def mark(self, name: str) -> None:
         """Name the place of the next call."""
@@ -116,7 +117,7 @@ class CallList:
 
     def end(self) -> None:
         """Have the list end here."""
-        self._calls.append(("", _MASK, [0] * 6, "", "", 0))
+        self._calls.append((("", ""), _MASK, [0] * 6, "", "", 0))
 
     def assemble(self) -> bytes:
         """Return the message.

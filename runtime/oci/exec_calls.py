@@ -40,6 +40,7 @@ _TOLD: Final = SOCKET
 _CLONE_PARENT: Final = 0x00008000
 _CLONE_INTO_CGROUP: Final = 0x200000000
 _ALL: Final = 0xFFFFFFFF
+_INTERNAL_SIGNALS: Final = (32, 33)
 # Each try is a call of its own; see paths.openat2() for what makes one fail.
 _RACE_ATTEMPTS: Final = 16
 
@@ -122,6 +123,10 @@ def _fork(calls: CallList, into_cgroup: bool) -> None:
 
 def _begin(calls: CallList, cgroup_files: tuple[str, ...], free: int) -> None:
     calls.mark("begin")
+    # The C library's own, which posix_spawn(3) leaves ignored in the launcher.
+    default = calls.data(bytes(32))
+    for number in _INTERNAL_SIGNALS:
+        calls.call("rt_sigaction", number, default, 0, 8)
     calls.call("setsid")
     operation = processes.KEYCTL_JOIN_SESSION_KEYRING
     calls.call("keyctl", operation, 0, expected=(errno.ENOSYS, errno.EPERM))
@@ -231,6 +236,6 @@ def _execute(calls: CallList, process: dict[str, Any]) -> None:
         for path, place in places:
             calls.step(f"{step}: exec {path!r}")
             calls.call("execve", place, *pointers, expected=expected)
-    calls.step(f"{step}: {arguments[0]!r}: executable file not found in $PATH")
+    calls.step(step, f"{arguments[0]!r}: executable file not found in $PATH")
     # An empty name is none of a file's: ENOENT.
     calls.call("execve", calls.text(""), *pointers)

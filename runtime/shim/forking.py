@@ -135,7 +135,7 @@ class Report:
         )
         self._parent.setblocking(False)
         self._done = False
-        self.steps: dict[int, str] | None = None
+        self.steps: dict[int, tuple[str, str]] | None = None
         loop.watch(self._parent.fileno(), READ, self.read)
 
     def read(self) -> None:
@@ -175,7 +175,8 @@ class Report:
             message: dict[str, Any] = json.loads(data)
             return message
         number, address = _FAILURE.unpack(data)
-        return {"step": self.steps[address], "errno": number, "message": os.strerror(number)}
+        step, reason = self.steps[address]
+        return {"step": step, "errno": number, "message": reason or os.strerror(number)}
 
     def _finish(self, error: LaunchError | None) -> None:
         self.close()

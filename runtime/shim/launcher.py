@@ -49,7 +49,7 @@ class Launcher:
         self._pid = 0
         self._last: Any = None
         self._again = b""
-        self._steps: dict[int, str] = {}
+        self._steps: dict[int, tuple[str, str]] = {}
 
     def launch(self, launch: ExecLaunch, report: Report, unified: str | None) -> int | None:
         """Have it fork a command; return its process id, None if this one is not for a launcher.
@@ -81,8 +81,9 @@ class Launcher:
         finally:
             if cgroup >= 0:
                 os.close(cgroup)
-        report.steps = self._steps
-        self._last, self._again = key, message[:AGAIN_SIZE]
+        if pid is not None:
+            report.steps = self._steps
+            self._last, self._again = key, message[:AGAIN_SIZE]
         return pid
 
     def reaped(self, status: int) -> None:
@@ -116,10 +117,15 @@ class Launcher:
         self._steps = calls.steps
         return message
 
-    def _ask(self, message: bytes, descriptors: list[int]) -> int:
+    def _ask(self, message: bytes, descriptors: list[int]) -> int | None:
         sock = self._socket or self._start()
         try:
             socket.send_fds(sock, [message], descriptors)
+        except BrokenPipeError:
+            # It has ended, and got nothing; its end is yet to be reaped.
+            self._disconnect()
+            return None
+        try:
             answer = sock.recv(RESULT_SIZE)
         except OSError:
             self._disconnect()

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from kubeletpy_proto import cri_pb2 as cri
 from runtime.state.database import Database
@@ -89,6 +89,7 @@ class Container:
         exited: set once the record says so.
         early_exit: an exit that was reported before the start was (a very short life).
         cleanup: kills what the first process left behind and removes the cgroup.
+        process: the OCI ``process`` that commands in it are made of, once there was one.
     """
 
     record: ContainerRecord
@@ -97,6 +98,7 @@ class Container:
     exited: asyncio.Event = field(default_factory=asyncio.Event)
     early_exit: ExitRecord | None = None
     cleanup: asyncio.Task[None] | None = None
+    process: dict[str, Any] | None = None
 
     @property
     def id(self) -> str:

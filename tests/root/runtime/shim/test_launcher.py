@@ -1,0 +1,165 @@
+"""Commands from the small process that they are forked from: as they would be from the shim."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import secrets
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kubeletpy_common.cgroups import Cgroup, LinuxResources, detect
+from kubeletpy_common.linux.programs import sealed
+from runtime.oci.call_list import MAX_SIZE
+from runtime.oci.seccomp_compile import compile_profile
+from runtime.shim.client import ShimError
+from tests.root.runtime.cri.node import wait_until
+from tests.root.runtime.shim.pod import CAPABILITIES, Pod, process
+
+pytestmark = pytest.mark.root
+
+# All that execve leaves as it was.
+FACTS = """
+cd . && pwd; umask
+cat /proc/self/status /proc/self/limits /proc/self/cgroup /proc/self/oom_score_adj
+grep -c . /proc/keys
+ls -l /proc/self/ns /proc/self/fd | grep -o ' [0-9a-z_]* -> .*'
+cat /proc/self/stat | wc -w
+"""
+# What differs from one process to the next, and the command's own cgroup.
+VOLATILE = re.compile(
+    r"^(Pid|PPid|Tgid|Ngid|NSpid|NSpgid|NSsid|NStgid|Vm\w+|Rss\w+|\w*voluntary_ctxt_switches"
+    r"|Cpus_allowed.*|HugetlbPages|SigQ):.*|\d+:freezer:.*exec-\d+|exec-\d+|\d+ -> .*/fd$"
+    r"|(?<=pipe:\[)\d+|/proc/\d+",
+    re.MULTILINE,
+)
+PROFILE = {
+    "defaultAction": "SCMP_ACT_ALLOW",
+    "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 99}],
+}
+LIMITS = [
+    {"type": "RLIMIT_NOFILE", "soft": 77, "hard": 99},
+    {"type": "RLIMIT_CORE", "soft": 0, "hard": 2**64 - 1},
+]
+SETS = ("bounding", "effective", "permitted", "inheritable", "ambient")
+CASES: dict[str, dict[str, Any]] = {
+    "root": {},
+    "with a filter": {"cwd": "/proc/self/../../bin/./", "rlimits": LIMITS, "oomScoreAdj": 321},
+    "a user": {
+        "user": {"uid": 4321, "gid": 5432, "additionalGids": [7, 9], "umask": 0o027},
+        "capabilities": dict.fromkeys(SETS, CAPABILITIES[:2]),
+        "noNewPrivileges": True,
+    },
+}
+
+
+@pytest.fixture
+def cgroup() -> Iterator[Cgroup]:
+    found = detect().cgroup(f"/kt{secrets.token_hex(4)}")
+    found.create()
+    found.apply(LinuxResources.from_oci({"pids": {"limit": 60}}))
+    yield found
+    found.kill()
+    found.remove()
+
+
+def of_the_shim(command: dict[str, Any]) -> dict[str, Any]:
+    """The same command, which the launcher is too small for."""
+    return command | {"env": [*command["env"], "PAD=" + "x" * MAX_SIZE]}
+
+
+def launchers() -> set[int]:
+    found = set()
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            comm = Path(f"/proc/{pid}/comm").read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if comm == "kubeletpy-exec\n":
+            found.add(int(pid))
+    return found
+
+
+async def start(pod: Pod, cgroup: Cgroup, linux: dict[str, Any] | None = None) -> None:
+    request = pod.request(
+        "c",
+        process("sleep", "1000"),
+        cgroup_procs=tuple(cgroup.procs_files()),
+        linux=linux or {},
+    )
+    if linux:
+        (Path(request.bundle) / "seccomp.bpf").write_bytes(compile_profile(PROFILE))
+    await pod.client.start(request)
+
+
+async def run(pod: Pod, command: dict[str, Any]) -> tuple[int, str, str]:
+    result = await pod.client.exec_sync("c", command, timeout=10)
+    return result.exit_code, result.stdout.decode(), result.stderr.decode()
+
+
+@pytest.mark.parametrize("case", CASES)
+async def test_a_command_is_the_same_from_either(pod: Pod, cgroup: Cgroup, case: str) -> None:
+    linux: dict[str, Any] | None = {"seccomp": {"flags": []}} if case == "with a filter" else None
+    await start(pod, cgroup, linux)
+    before = launchers()
+    command = process("sh", "-c", FACTS) | CASES[case]
+    theirs, again, ours = [await run(pod, one) for one in (command, command, of_the_shim(command))]
+    assert launchers() - before or os.uname().machine != "x86_64"
+    assert theirs[0] == again[0] == ours[0] == 0, theirs
+    facts = [VOLATILE.sub("", output) for _, output, _ in (theirs, again, ours)]
+    assert "CapBnd" in facts[0]
+    assert facts[0] == facts[1] == facts[2]
+    if linux:
+        refused = await run(pod, process("mkdir", "/tmp-x"))
+        assert refused[0] != 0
+        assert os.strerror(99) in refused[2]
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        (process("missing"), "not-found"),
+        (process("/bin/missing"), "not-found"),
+        (process("not-executable"), "not-executable"),
+        (process("/bin/not-executable"), "not-executable"),
+        (process("true", cwd="/missing"), "setup"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value["args"][0],
+)
+async def test_a_failure_is_told_in_the_same_words(
+    pod: Pod, cgroup: Cgroup, command: dict[str, Any], code: str
+) -> None:
+    (pod.layer / "bin/not-executable").write_text("")
+    await start(pod, cgroup)
+    errors = []
+    for each in (command, of_the_shim(command)):
+        with pytest.raises(ShimError) as caught:
+            await run(pod, each)
+        errors.append((caught.value.code, str(caught.value)))
+    assert errors[0][0] == errors[1][0] == code
+    if code != "setup":
+        assert errors[0] == errors[1]
+
+
+async def test_it_is_replaced_when_it_dies_and_ends_with_the_shim(pod: Pod, cgroup: Cgroup) -> None:
+    if (program := sealed("test", b"")) < 0:
+        pytest.skip("there is no launcher on this machine")
+    os.close(program)
+    before = launchers()
+    await start(pod, cgroup)
+    assert (await run(pod, process("true")))[0] == 0
+    (first,) = launchers() - before
+    os.kill(first, signal.SIGKILL)
+    # The first command may come before its end is known, and the shim then forks it itself.
+    for _ in range(2):
+        assert (await run(pod, process("true")))[0] == 0
+        await asyncio.to_thread(wait_until, lambda: first not in launchers(), "its end", 5)
+    (second,) = launchers() - before
+    assert second != first
+    await pod.client.shutdown()
+    await asyncio.to_thread(wait_until, lambda: second not in launchers(), "its end", 5)
