@@ -26,7 +26,7 @@ from kubeletpy_common import logs
 from kubeletpy_common.apiclient.client import STRATEGIC_PATCH, object_path
 from kubeletpy_common.apiclient.errors import ApiError
 
-from .patch import difference, status_patch
+from .patch import difference, patch_of
 
 _log = logging.getLogger(__name__)
 IN_FLIGHT = 32
@@ -69,6 +69,7 @@ class _Entry:
         version: resource version of ``shown``.
         deleting: whether the object is marked for deletion.
         residue: what the API server did not take over of the last patch: not to be sent again.
+        compared: ``shown``, ``wanted`` and their difference, as they were last looked at.
     """
 
     pod: Pod
@@ -78,6 +79,7 @@ class _Entry:
     version: int = 0
     deleting: bool = False
     residue: dict[str, Any] = field(default_factory=dict)
+    compared: tuple[Any, Any, dict[str, Any]] = (None, None, {})
     ended: bool = False
     sender: asyncio.Task[None] | None = None
     changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -92,9 +94,22 @@ class _Entry:
         """Return what is to be sent; None if nothing is."""
         if self.wanted is None or not self.uid:
             return None
-        if difference(self.shown, self.wanted) == self.residue:
+        changes = self.changes(self.wanted)
+        if not changes or changes == self.residue:
             return None
-        return status_patch(self.shown, self.wanted, self.uid)
+        return patch_of(changes, self.uid)
+
+    def changes(self, wanted: dict[str, Any]) -> dict[str, Any]:
+        """Return what ``wanted`` differs in from what the API server has.
+
+        It is asked for several times on the way of a status; neither side is ever changed, only
+        replaced.
+        """
+        shown, compared, found = self.compared
+        if shown is not self.shown or compared is not wanted:
+            found = difference(self.shown, wanted)
+            self.compared = (self.shown, wanted, found)
+        return found
 
 
 class StatusManager:
@@ -121,7 +136,9 @@ class StatusManager:
             if shown is not None:
                 _take(entry, shown)
         entry.pod = pod
-        entry.wanted = to_builtins(status)
+        wanted = to_builtins(status)
+        if wanted != entry.wanted:
+            entry.wanted = wanted
         entry.changed.set()
         self._kick(entry)
 
@@ -266,7 +283,7 @@ class StatusManager:
             )
         self._answered()
         _take(entry, answer)
-        entry.residue = difference(entry.shown, wanted)
+        entry.residue = entry.changes(wanted)
 
     async def _failed(self, entry: _Entry, error: ApiError, pause: float) -> float:
         """Wait until it may be tried again; return how long to wait the next time."""

@@ -28,7 +28,12 @@ def status_patch(
         uid: of the pod, in the API server.
     """
     changes = difference(shown, wanted)
-    return {"metadata": {"uid": uid}, "status": changes} if changes else None
+    return patch_of(changes, uid) if changes else None
+
+
+def patch_of(changes: Mapping[str, Any], uid: str) -> dict[str, Any]:
+    """Return the patch that makes ``changes`` to the status of the pod with ``uid``."""
+    return {"metadata": {"uid": uid}, "status": changes}
 
 
 def difference(shown: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
