@@ -145,12 +145,18 @@ class Daemon:
             self._name,
             families=self._families,
             options=self._rule_options,
-            missing=lambda node: options.missing(one, node),
+            missing=self._missing,
             open_backend=lambda each: open_backend(one.mode, each),
             pace=Pace(one.pace.min_sync_period, one.pace.sync_period),
             observer=observer,
             external_ips=self._settings.external_ips,
         )
+
+    def _missing(self, node: Node | None) -> options.Missing | None:
+        found = options.missing(self._one, node)
+        # What files do not say of the node will not come later.
+        late = self._objects is not None and found is not None and not found.vital
+        return None if late else found
 
     def _localhost(self, node: Node | None) -> None:
         """Let node ports answer on 127.0.0.1, if they are to; rules guard it already."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from .backend import LocalDetector, LocalTraffic, RuleOptions
 from .model.addresses import network, parse
@@ -52,13 +54,32 @@ def node_ips(node: Node | None, bind_address: str = "0.0.0.0") -> dict[Family, s
     return found
 
 
-def missing(one: KubeProxyConfiguration, node: Node | None) -> str:
-    """Return what of the node is not known and has to be waited for, "" if nothing."""
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """Something of the node that is not known yet.
+
+    Attributes:
+        what: for messages.
+        seconds: how long it is waited for, as in the peer.
+        vital: whether nothing works without it.
+    """
+
+    what: str
+    seconds: float
+    vital: bool
+
+
+NO_CIDRS: Final = Missing("spec.podCIDRs (detectLocalMode is NodeCIDR)", 300.0, True)
+NO_ADDRESS: Final = Missing("an address in its status (nodePortAddresses is primary)", 30.0, False)
+
+
+def missing(one: KubeProxyConfiguration, node: Node | None) -> Missing | None:
+    """Return what of the node is not known and has to be waited for, None if nothing."""
     if one.detect_local_mode == LocalTraffic.NODE_CIDR.value and not pod_cidrs(node):
-        return "spec.podCIDRs (detectLocalMode is NodeCIDR)"
+        return NO_CIDRS
     if one.node_port_addresses == [PRIMARY] and not node_ips(node, one.bind_address):
-        return "an address in its status (nodePortAddresses is primary)"
-    return ""
+        return NO_ADDRESS
+    return None
 
 
 def rule_options(one: KubeProxyConfiguration, node: Node | None, family: Family) -> RuleOptions:

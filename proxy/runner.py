@@ -18,10 +18,10 @@ from .inputs.sink import Key, Kind
 from .model import objects
 from .model.portal import Family
 from .model.portals import Model
+from .options import Missing
 from .syncing import Observer, Outcome, Pace, Syncer
 
 _log = logging.getLogger(__name__)
-_NODE_SECONDS = 300.0
 _FAREWELL = 5.0
 """Seconds that a sync under way has when the proxy ends."""
 
@@ -106,7 +106,7 @@ class Proxy:
         node_name: of this node.
         families: that are synced.
         options: of the rules of a family, with the node as it is.
-        missing: what of the node is not known yet and is needed; "" for nothing.
+        missing: what of the node is not known yet and is needed.
         open_backend: makes the rules of one family.
         pace: how often they are synced.
         observer: is told of syncs.
@@ -119,7 +119,7 @@ class Proxy:
         *,
         families: Sequence[Family],
         options: Callable[[objects.Node | None, Family], RuleOptions],
-        missing: Callable[[objects.Node | None], str],
+        missing: Callable[[objects.Node | None], Missing | None],
         open_backend: Callable[[RuleOptions], Backend],
         pace: Pace,
         observer: Observer,
@@ -143,9 +143,11 @@ class Proxy:
             each.poke()
 
     def _node_changed(self, node: objects.Node) -> None:
-        if self._missing(node):
+        missing = self._missing(node)
+        if missing is None:
+            self._known.set()
+        elif missing.vital:
             return
-        self._known.set()
         for syncer in self._syncers:
             options = self._options(node, syncer.family)
             if options != syncer.options:
@@ -159,22 +161,29 @@ class Proxy:
         """Wait until all lists are there and the node is known; False if ``stop`` came first.
 
         Raises:
-            NotKnown: what is needed of the node did not come in five minutes, as in the peer.
+            NotKnown: what nothing works without did not come in time.
         """
         if not await _first(self.inputs.complete.wait(), stop, tasks):
             return False
-        what = self._missing(self.inputs.node)
-        if not what:
+        missing = self._missing(self.inputs.node)
+        if missing is None:
             return True
-        logs.event(_log, logging.INFO, "waiting for the node", node=self._name, missing=what)
+        logs.event(
+            _log, logging.INFO, "waiting for the node", node=self._name, missing=missing.what,
+            seconds=missing.seconds,
+        )  # fmt: skip
         try:
-            async with asyncio.timeout(_NODE_SECONDS):
+            async with asyncio.timeout(missing.seconds):
                 return await _first(self._known.wait(), stop, tasks)
         except TimeoutError:
-            raise NotKnown(
-                f"node {self._name!r} has no {what}, for {_NODE_SECONDS:.0f} s; is its name right "
-                "(--hostname-override)?"
-            ) from None
+            text = (
+                f"node {self._name!r} has no {missing.what}, for {missing.seconds:g} s; is its "
+                "name right (--hostname-override)?"
+            )
+            if missing.vital:
+                raise NotKnown(text) from None
+            logs.event(_log, logging.WARNING, text)
+            return True
 
     async def run(
         self,

@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
-from proxy import runner
 from proxy.backend import RuleOptions
 from proxy.inputs import files
 from proxy.inputs.sink import Kind
 from proxy.model import objects
 from proxy.model.portal import Family
+from proxy.options import NO_ADDRESS, NO_CIDRS, Missing
 from proxy.runner import NotKnown, Proxy
 from proxy.syncing import Outcome, Pace
 from tests.unit.proxy.fakes import Remembering, endpoint, endpoint_slice, service
@@ -30,13 +31,13 @@ def node(**status: Any) -> objects.Node:
 class Ran:
     """A proxy and its rules by family."""
 
-    def __init__(self, missing: str = "") -> None:
+    def __init__(self, missing: Missing | None = None) -> None:
         self.backends: dict[Family, list[Remembering]] = {family: [] for family in Family}
         self.missing = missing
         self.bit = 14
         self.proxy = Proxy(
             "here", families=(Family.V4, Family.V6), options=self._options,
-            missing=lambda node: "" if node is not None else self.missing,
+            missing=lambda node: None if node is not None else self.missing,
             open_backend=self._open, pace=Pace(0.0, 30.0), observer=self,
         )  # fmt: skip
         self.stop = asyncio.Event()
@@ -124,7 +125,7 @@ async def test_a_node_that_changes_has_the_rules_written_with_other_options() ->
 
 
 async def test_what_is_needed_of_the_node_is_waited_for() -> None:
-    ran = Ran(missing="spec.podCIDRs")
+    ran = Ran(missing=NO_CIDRS)
     ran.fill()
     task = asyncio.create_task(ran.proxy.run(idle(), ran.stop))
     for _ in range(5):
@@ -136,9 +137,17 @@ async def test_what_is_needed_of_the_node_is_waited_for() -> None:
     await task
 
 
-async def test_and_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner, "_NODE_SECONDS", 0.01)
-    ran = Ran(missing="spec.podCIDRs")
+async def test_without_what_is_not_vital_it_goes_on() -> None:
+    ran = Ran(missing=replace(NO_ADDRESS, seconds=0.01))
+    ran.fill()
+    task = asyncio.create_task(ran.proxy.run(idle(), ran.stop))
+    await ran.until(lambda: ran.backends[Family.V4])
+    ran.stop.set()
+    await task
+
+
+async def test_and_not_for_ever() -> None:
+    ran = Ran(missing=replace(NO_CIDRS, seconds=0.01))
     ran.fill()
     with pytest.raises(NotKnown, match=r"'here' has no spec\.podCIDRs"):
         await ran.proxy.run(idle(), ran.stop)
