@@ -4,10 +4,12 @@
     names of chains, the peer's own where it has such a chain.
 ``dispatch``
     a long list of destinations as a tree of short chains.
-``rules``
-    from portals to lines of iptables: pure functions.
+``rules``, ``portals``
+    lines of iptables: those that are always the same, and from portals: pure functions.
 ``ruleset``
     what is in force, and the text for ``iptables-restore`` that makes it what is wanted.
+``removal``
+    the text that takes everything away.
 ``tools``
     the programs of the nft and the legacy back end: which, how they are run, what their errors say.
 ``kernel``

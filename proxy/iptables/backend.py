@@ -156,7 +156,7 @@ class IptablesBackend:
         text = changes.text()
         if text:
             self._ready_tools().write(text, what)
-            self._signature = self._read_signature()
+        self._signature = self._read_signature()
         return len(text)
 
     # The machine.

@@ -9,6 +9,7 @@ one short chain that changed. Up to `LEAF` destinations the list is as flat as t
 
 from __future__ import annotations
 
+import enum
 import socket
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -124,6 +125,28 @@ class Space:
         if len(name) > names.MAX_LENGTH:
             name = self.prefix + names.digest(name)
         return match.strip(), name
+
+
+class Way(enum.Enum):
+    """A list of destinations: its table, its root, and the prefix of the chains below."""
+
+    SERVED = ("nat", names.SERVICES, names.CLUSTER)
+    NODE_PORTS = ("nat", names.NODE_PORTS, names.EXTERNAL)
+    REFUSED = ("filter", names.SERVICES, names.CLUSTER)
+    REFUSED_OUTSIDE = ("filter", names.EXTERNAL_SERVICES, names.EXTERNAL)
+    REFUSED_NODE_PORTS = ("filter", names.EXTERNAL_NODE_PORTS, names.EXTERNAL)
+    RESTRICTED = ("filter", names.PROXY_FIREWALL, names.FIREWALL)
+    HEALTH = ("filter", names.NODE_PORTS, names.LOCAL)
+
+    def __init__(self, table: str, root: str, prefix: str) -> None:
+        self.table = table
+        self.root = root
+        self.prefix = prefix
+
+    def space(self, family: Family) -> Space:
+        """How destinations of this list are told apart."""
+        by_port = self in (Way.NODE_PORTS, Way.REFUSED_NODE_PORTS, Way.HEALTH)
+        return Space(0, self.prefix) if by_port else Space.of(family, self.prefix)
 
 
 def _text(number: int, bits: int) -> str:

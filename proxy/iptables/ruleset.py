@@ -3,36 +3,30 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 
 from ..backend import RuleOptions
 from ..model.portal import Portal, PortalName
 from . import names
-from .dispatch import Entry
-from .rules import (
-    Host,
-    Jump,
-    Way,
-    fixed_chains,
-    jumps,
-    node_port_rules,
-    portal_rules,
-    refused_node_port_rules,
-)
+from .dispatch import Entry, Way
+from .portals import portal_rules
+from .rules import Host, Jump, fixed_chains, jumps, node_port_rules, refused_node_port_rules
 
 TABLES = ("filter", "nat", "mangle")
 """In the order they are written: first what is refused, with the guard of 127.0.0.0/8."""
 
 Chains = dict[str, dict[str, list[str]]]
 """Rules (without ``-A CHAIN``) by table and chain."""
+Sum = tuple[int, int]
+"""What is kept of the rules of a chain: a hash of their text, and how many they are."""
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What is on the machine, by table: chains that are ours, and jumps into them."""
+    """What is on the machine: our chains, by table, each as hash and count; jumps into them."""
 
-    chains: Mapping[str, Set[str]] = field(default_factory=dict)
+    chains: Mapping[str, Mapping[str, Sum]] = field(default_factory=dict)
     jumps: Set[Jump] = frozenset()
 
 
@@ -83,7 +77,7 @@ class RuleSet:
         self._options = options
         self._host = host
         self._portals: dict[PortalName, _Listed] = {}
-        self._in_force: dict[str, dict[str, tuple[int, int]]] = {table: {} for table in TABLES}
+        self._in_force: dict[str, dict[str, Sum]] = {table: {} for table in TABLES}
         self._below: dict[Way, set[str]] = {way: set() for way in Way}
 
     def forget(self) -> None:
@@ -102,7 +96,7 @@ class RuleSet:
         }
 
     def make_all(self, portals: Mapping[PortalName, Portal], found: Found) -> Changes:
-        """Return everything, and what of ``found`` is no longer ours.
+        """Return what of everything is not there, and what is there and not wanted.
 
         Raises:
             OSError: an address of a portal is not of the family.
@@ -119,6 +113,7 @@ class RuleSet:
             stale = set(found.chains.get(table, ())) - changes.written[table].keys()
             changes.removed[table] = {chain for chain in stale if names.is_ours(table, chain)}
             self._remember(table, changes.written[table])
+            _leave_out(changes.written[table], found.chains.get(table, {}))
         return changes
 
     def make_changed(
@@ -143,7 +138,7 @@ class RuleSet:
         for way in lists:
             self._write_list(way, changes)
         for table in TABLES:
-            self._leave_out_same(table, changes)
+            _leave_out(changes.written[table], self._in_force[table])
             self._remember(table, changes.written[table])
             for chain in changes.removed[table]:
                 self._in_force[table].pop(chain, None)
@@ -171,39 +166,48 @@ class RuleSet:
         changes.removed[way.table] |= self._below[way] - tree.keys()
         self._below[way] = set(tree)
 
-    def _leave_out_same(self, table: str, changes: Changes) -> None:
-        written, in_force = changes.written[table], self._in_force[table]
-        for chain in [name for name, rules in written.items() if in_force.get(name) == _sum(rules)]:
-            del written[chain]
-
     def _remember(self, table: str, chains: Mapping[str, list[str]]) -> None:
         for chain, rules in chains.items():
             self._in_force[table][chain] = _sum(rules)
 
 
-def _sum(rules: list[str]) -> tuple[int, int]:
+def _leave_out(written: dict[str, list[str]], there: Mapping[str, Sum]) -> None:
+    """Do not write what is there."""
+    for chain in [name for name, rules in written.items() if there.get(name) == _sum(rules)]:
+        del written[chain]
+
+
+def _sum(rules: list[str]) -> Sum:
     # Python's own hash is keyed anew in each process: nobody can prepare two texts with one sum.
     return hash("\n".join(rules)), len(rules)
 
 
-def parse_saved(text: str) -> tuple[dict[str, set[str]], dict[tuple[str, str], list[list[str]]]]:
-    """Read what ``iptables-save`` says: chains by table, and rules of the kernel's own chains.
+def parse_saved(text: str) -> Iterator[tuple[str, str, list[str]]]:
+    """Yield table, chain and rules (without ``-A CHAIN``), in the words of ``iptables-save``.
 
-    Rules are lists of words, by table and chain; of chains that users made none is kept.
+    Chains without rules come when their table ends, others where their rules are.
     """
-    chains: dict[str, set[str]] = defaultdict(set)
-    rules: dict[tuple[str, str], list[list[str]]] = defaultdict(list)
-    table = ""
+    table, chain = "", ""
+    rules: list[str] = []
+    empty: set[str] = set()
     for line in text.splitlines():
-        if line.startswith("*"):
+        if line.startswith("-A "):
+            _, name, rule = line.split(" ", 2)
+            if name != chain and chain:
+                yield table, chain, rules
+                rules = []
+            chain = name
+            rules.append(rule)
+            empty.discard(name)
+        elif line.startswith("*"):
             table = line[1:].strip()
         elif line.startswith(":"):
-            chains[table].add(line[1:].split(" ", 1)[0])
-        elif line.startswith("-A ") and not line.startswith("-A KUBE-"):
-            words = split_rule(line)
-            if words[1] in BUILT_IN:
-                rules[table, words[1]].append(words[2:])
-    return dict(chains), dict(rules)
+            empty.add(line[1:].split(" ", 1)[0])
+        elif line.startswith("COMMIT"):
+            if chain:
+                yield table, chain, rules
+            yield from ((table, name, []) for name in empty)
+            chain, rules, empty = "", [], set()
 
 
 BUILT_IN = frozenset({"PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"})
@@ -222,16 +226,20 @@ def split_rule(line: str) -> list[str]:
 
 def find(text: str, options: RuleOptions) -> Found:
     """Return what of ours there is, from what ``iptables-save`` says of all tables."""
-    chains, rules = parse_saved(text)
-    present = {
-        jump
-        for jump in jumps(options)
-        if any(same_rule(jump, words) for words in rules.get((jump.table, jump.source), ()))
-    }
-    ours = {
-        table: {chain for chain in members if names.is_ours(table, chain)}
-        for table, members in chains.items()
-    }
+    ours: dict[str, dict[str, Sum]] = defaultdict(dict)
+    present: set[Jump] = set()
+    wanted = jumps(options)
+    for table, chain, rules in parse_saved(text):
+        if names.is_ours(table, chain) or chain == names.KUBELET_FIREWALL:
+            ours[table][chain] = _sum(rules)
+        elif chain in BUILT_IN:
+            told = [split_rule(rule) for rule in rules if "KUBE-" in rule]
+            present.update(
+                jump
+                for jump in wanted
+                if (jump.table, jump.source) == (table, chain)
+                and any(same_rule(jump, words) for words in told)
+            )
     return Found(ours, present)
 
 

@@ -102,7 +102,7 @@ class Rules:
                 fate.ends[target, packet.marked] += weight * chance
                 weight -= weight * chance
             elif target == "MARK":
-                packet = replace(packet, marked="--or-mark" in rule)
+                packet = replace(packet, marked=rule[-1] != "0x4000/0x0")
             else:
                 back, changed = self._walk(table, target, packet, weight * chance, fate)
                 if chance == 1.0:
@@ -122,10 +122,10 @@ def _matches(rule: list[str], packet: Packet) -> float:
         if word == "!":
             negated = True
             continue
-        if word in ("-m", "--comment", "--mode", "--name", "--seconds", "--ctstate"):
+        if word in ("-m", "--comment", "--mode", "--name", "--seconds", "--mask", "--ctstate"):
             at += 1
             continue
-        if word in ("--rcheck", "--reap", "--set"):
+        if word in ("--rcheck", "--reap", "--set", "--rsource"):
             if word == "--rcheck":
                 return 0.0  # nobody came before
             continue
