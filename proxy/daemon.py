@@ -150,6 +150,7 @@ class Daemon:
             pace=Pace(one.pace.min_sync_period, one.pace.sync_period),
             observer=observer,
             external_ips=self._settings.external_ips,
+            service_networks=one.mode == "nftables",
         )
 
     def _missing(self, node: Node | None) -> options.Missing | None:

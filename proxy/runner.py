@@ -9,13 +9,15 @@ import logging
 import os
 import time
 from collections.abc import Callable, Collection, Coroutine, Sequence
+from dataclasses import replace
 from typing import Any
 
 from kubeletpy_common import logs, readiness
 
 from .backend import Backend, RuleOptions, Wanted
-from .inputs.sink import Key, Kind
+from .inputs.sink import Key, Kind, key_of
 from .model import objects
+from .model.addresses import network
 from .model.portal import Family
 from .model.portals import Model
 from .options import Missing
@@ -42,7 +44,10 @@ class Inputs:
         self._model = model
         self._node_name = node_name
         self._changed = changed
-        self._missing = set(Kind)
+        # Networks of Services are known to newer API servers alone, and not vital.
+        self._missing = set(Kind) - {Kind.SERVICE_CIDR}
+        self._service_cidrs: dict[Key, tuple[str, ...]] = {}
+        self.on_service_cidrs: list[Callable[[], None]] = []
         self.node: objects.Node | None = None
         self.on_node: list[Callable[[objects.Node], None]] = []
         self.complete = asyncio.Event()
@@ -53,6 +58,10 @@ class Inputs:
             self._model.put_service(one)
         elif kind is Kind.SLICE:
             self._model.put_slice(one)
+        elif kind is Kind.SERVICE_CIDR:
+            self._set_service_cidrs(
+                {**self._service_cidrs, key_of(one): tuple(one.spec.cidrs or ())}
+            )
         elif one.metadata.name == self._node_name:
             self._set_node(one)
         self._tell()
@@ -63,6 +72,8 @@ class Inputs:
             self._model.drop_service(key)
         elif kind is Kind.SLICE:
             self._model.drop_slice(key)
+        elif kind is Kind.SERVICE_CIDR:
+            self._keep_service_cidrs(self._service_cidrs.keys() - {key})
         elif key[1] == self._node_name:
             self._set_node(None)
         self._tell()
@@ -73,12 +84,30 @@ class Inputs:
             self._model.keep_services(keys)
         elif kind is Kind.SLICE:
             self._model.keep_slices(keys)
+        elif kind is Kind.SERVICE_CIDR:
+            self._keep_service_cidrs(keys)
         elif self.node is not None and all(key[1] != self._node_name for key in keys):
             self._set_node(None)
         self._missing.discard(kind)
         if not self._missing:
             self.complete.set()
         self._tell()
+
+    def service_cidrs(self, family: Family) -> tuple[str, ...]:
+        """Return the networks from which Services have their addresses, as far as known."""
+        texts = (text for cidrs in self._service_cidrs.values() for text in cidrs)
+        found = (network(text) for text in texts)
+        return tuple(sorted({each[1] for each in found if each is not None and each[0] is family}))
+
+    def _keep_service_cidrs(self, keys: Collection[Key]) -> None:
+        kept = {key: cidrs for key, cidrs in self._service_cidrs.items() if key in keys}
+        self._set_service_cidrs(kept)
+
+    def _set_service_cidrs(self, now: dict[Key, tuple[str, ...]]) -> None:
+        before, self._service_cidrs = self._service_cidrs, now
+        if now != before:
+            for each in self.on_service_cidrs:
+                each()
 
     def _set_node(self, node: objects.Node | None) -> None:
         if node is None:
@@ -111,6 +140,7 @@ class Proxy:
         pace: how often they are synced.
         observer: is told of syncs.
         external_ips: whether externalIPs of Services count.
+        service_networks: whether rules depend on the networks of Services.
     """
 
     def __init__(
@@ -124,10 +154,14 @@ class Proxy:
         pace: Pace,
         observer: Observer,
         external_ips: bool = True,
+        service_networks: bool = False,
     ) -> None:
         self.model = Model(node_name, external_ips=external_ips, started=time.time())
         self.inputs = Inputs(self.model, node_name, self._poke)
         self.inputs.on_node.append(self._node_changed)
+        if service_networks:
+            self.inputs.on_service_cidrs.append(self._options_changed)
+        self._service_networks = service_networks
         self._name = node_name
         self._families = families
         self._options = options
@@ -148,11 +182,20 @@ class Proxy:
             self._known.set()
         elif missing.vital:
             return
+        self._options_changed()
+
+    def _rule_options(self, family: Family) -> RuleOptions:
+        options = self._options(self.inputs.node, family)
+        if not self._service_networks:
+            return options
+        return replace(options, service_cidrs=self.inputs.service_cidrs(family))
+
+    def _options_changed(self) -> None:
         for syncer in self._syncers:
-            options = self._options(node, syncer.family)
+            options = self._rule_options(syncer.family)
             if options != syncer.options:
                 logs.event(
-                    _log, logging.WARNING, "addresses or networks of the node changed",
+                    _log, logging.WARNING, "addresses or networks of the node or Services changed",
                     family=syncer.family.name,
                 )  # fmt: skip
                 syncer.change(self._open(options), options)
@@ -208,7 +251,7 @@ class Proxy:
             gc.collect()
             gc.freeze()
             for family in self._families:
-                options = self._options(self.inputs.node, family)
+                options = self._rule_options(family)
                 self._syncers.append(self._syncer(options))
             tasks += [asyncio.create_task(each.run(), name="rules") for each in self._syncers]
             readiness.tell_ready("watching Services")
@@ -236,7 +279,7 @@ class Proxy:
         """Write all rules once; return whether that succeeded in all families."""
         done = True
         for family in self._families:
-            syncer = self._syncer(self._options(self.inputs.node, family))
+            syncer = self._syncer(self._rule_options(family))
             done &= await syncer.sync()
             await syncer.close(_FAREWELL)
         return done
@@ -246,7 +289,7 @@ class Proxy:
         texts = []
         for family in self._families:
             self.model.take(family)
-            backend = self._open(self._options(self.inputs.node, family))
+            backend = self._open(self._rule_options(family))
             portals = self.model.portals(family)
             texts.append(backend.plan(Wanted(portals, frozenset(portals), True)))
             backend.close()

@@ -1,4 +1,4 @@
-"""Services, EndpointSlices and the Node of an API server, by list and watch."""
+"""Services, their networks, EndpointSlices and the Node of an API server, by list and watch."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ _PATHS = {
     Kind.SERVICE: "/api/v1/services",
     Kind.SLICE: "/apis/discovery.k8s.io/v1/endpointslices",
     Kind.NODE: "/api/v1/nodes",
+    Kind.SERVICE_CIDR: "/apis/networking.k8s.io/v1/servicecidrs",
 }
 
 
@@ -33,6 +34,7 @@ async def follow(client: ApiClient, sink: Sink, node_name: str) -> None:
             (Kind.SERVICE, objects.EXCLUDE_PROXY_NAME, objects.NOT_HEADLESS),
             (Kind.SLICE, objects.EXCLUDE_HEADLESS, ""),
             (Kind.NODE, "", f"metadata.name={node_name}"),
+            (Kind.SERVICE_CIDR, "", ""),
         ):
             follower = _Follower(kind, sink)
             reflector = Reflector(

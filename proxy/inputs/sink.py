@@ -18,6 +18,7 @@ class Kind(enum.Enum):
     SERVICE = "Service"
     SLICE = "EndpointSlice"
     NODE = "Node"
+    SERVICE_CIDR = "ServiceCIDR"
 
     @property
     def type(self) -> type[Any]:
@@ -29,6 +30,7 @@ _TYPES = {
     Kind.SERVICE: objects.Service,
     Kind.SLICE: objects.EndpointSlice,
     Kind.NODE: objects.Node,
+    Kind.SERVICE_CIDR: objects.ServiceCIDR,
 }
 
 

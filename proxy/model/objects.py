@@ -185,6 +185,19 @@ class Node(_Struct):
     status: NodeStatus = msgspec.field(default_factory=NodeStatus)
 
 
+class ServiceCIDRSpec(_Struct):
+    """Networks from which Services have their addresses."""
+
+    cidrs: list[str] | None = None
+
+
+class ServiceCIDR(_Struct):
+    """A networking.k8s.io/v1 ServiceCIDR (KEP-1880)."""
+
+    metadata: Meta
+    spec: ServiceCIDRSpec = msgspec.field(default_factory=ServiceCIDRSpec)
+
+
 class Unreadable(Exception):
     """An object whose fields are of wrong types; the message says which."""
 

@@ -31,7 +31,8 @@ def node(**status: Any) -> objects.Node:
 class Ran:
     """A proxy and its rules by family."""
 
-    def __init__(self, missing: Missing | None = None) -> None:
+    def __init__(self, missing: Missing | None = None, *, service_networks: bool = False) -> None:
+        self.options: dict[Family, RuleOptions] = {}
         self.backends: dict[Family, list[Remembering]] = {family: [] for family in Family}
         self.missing = missing
         self.bit = 14
@@ -39,6 +40,7 @@ class Ran:
             "here", families=(Family.V4, Family.V6), options=self._options,
             missing=lambda node: None if node is not None else self.missing,
             open_backend=self._open, pace=Pace(0.0, 30.0), observer=self,
+            service_networks=service_networks,
         )  # fmt: skip
         self.stop = asyncio.Event()
         self.moved = asyncio.Event()
@@ -65,6 +67,7 @@ class Ran:
 
     def _open(self, options: RuleOptions) -> Remembering:
         made = Remembering()
+        self.options[options.family] = options
         self.backends[options.family].append(made)
         self.moved.set()
         return made
@@ -73,7 +76,7 @@ class Ran:
         inputs = self.proxy.inputs
         inputs.put(Kind.SERVICE, service(clusterIPs=["10.0.0.1", "fd00::1"]))
         inputs.put(Kind.SLICE, endpoint_slice(endpoint("10.1.0.1")))
-        for kind in Kind:
+        for kind in (Kind.SERVICE, Kind.SLICE, Kind.NODE):
             inputs.keep(kind, {("default", "web"), ("default", "web-1"), ("", "here")})
 
 
@@ -122,6 +125,32 @@ async def test_a_node_that_changes_has_the_rules_written_with_other_options() ->
     ran.stop.set()
     await task
     assert len(ran.backends[Family.V4]) == 2
+
+
+def service_cidr(name: str, *cidrs: str) -> objects.ServiceCIDR:
+    data = {"metadata": {"name": name}, "spec": {"cidrs": cidrs}}
+    return msgspec.json.decode(json.dumps(data), type=objects.ServiceCIDR)
+
+
+async def test_networks_of_services_are_followed_where_rules_depend_on_them() -> None:
+    ran = Ran(service_networks=True)
+    inputs = ran.proxy.inputs
+    inputs.put(Kind.SERVICE_CIDR, service_cidr("kubernetes", "10.96.0.0/16", "fd00:96::/112"))
+    ran.fill()
+    task = asyncio.create_task(ran.proxy.run(idle(), ran.stop))
+    await ran.until(lambda: all(ran.backends.values()))
+    assert ran.options[Family.V4].service_cidrs == ("10.96.0.0/16",)
+    assert ran.options[Family.V6].service_cidrs == ("fd00:96::/112",)
+    inputs.put(Kind.SERVICE_CIDR, service_cidr("more", "10.97.0.0/16", "nonsense"))
+    await ran.until(lambda: len(ran.backends[Family.V4]) == 2)
+    assert ran.options[Family.V4].service_cidrs == ("10.96.0.0/16", "10.97.0.0/16")
+    inputs.drop(Kind.SERVICE_CIDR, ("", "kubernetes"))
+    await ran.until(lambda: len(ran.backends[Family.V6]) == 2)
+    assert ran.options[Family.V6].service_cidrs == ()
+    inputs.keep(Kind.SERVICE_CIDR, set())
+    await ran.until(lambda: ran.options[Family.V4].service_cidrs == ())
+    ran.stop.set()
+    await task
 
 
 async def test_what_is_needed_of_the_node_is_waited_for() -> None:

@@ -68,7 +68,7 @@ def test_a_directory_and_a_typed_list(tmp_path: Path) -> None:
     load(tmp_path, noted)
     assert noted.put_keys == [("Service", "default", "web"), ("Node", "", "here")]
     assert noted.kept == {"Service": {("default", "web")}, "EndpointSlice": set(),
-                          "Node": {("", "here")}}  # fmt: skip
+                          "Node": {("", "here")}, "ServiceCIDR": set()}  # fmt: skip
 
 
 @pytest.mark.parametrize(
