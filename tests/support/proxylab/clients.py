@@ -120,10 +120,10 @@ async def _send(made: socket.socket, data: bytes) -> None:
         pass
 
 
-async def associate(made: socket.socket, port: int) -> Answer:
-    """Send an INIT, again each second, until the INIT ACK comes."""
+async def associate(made: socket.socket, port: int, own: int = 0) -> Answer:
+    """Send an INIT from port ``own``, again each second, until the INIT ACK comes."""
     loop = asyncio.get_running_loop()
-    own = 20000 + next(_numbers) % 20000
+    own = own or 20000 + next(_numbers) % 20000
     while True:
         await _send(made, sctp.init(own, port, own))
         try:
@@ -137,6 +137,46 @@ async def associate(made: socket.socket, port: int) -> Answer:
                         return parsed(found.cookie)
         except TimeoutError:
             continue
+
+
+class Steady:
+    """A client that uses one port for all it sends, so that all of it is one flow.
+
+    Args:
+        host: where it is.
+        address, port: whom it asks.
+        protocol: UDP or SCTP.
+    """
+
+    def __init__(self, host: Namespace, address: str, port: int, protocol: str = "UDP") -> None:
+        self.protocol, self._port = protocol, port
+        family = 6 if ":" in address else 4
+        self._own = 40000 + next(_numbers) % 20000
+        if protocol == "SCTP":
+            self._socket = make_socket(host, family, socket.SOCK_RAW, socket.IPPROTO_SCTP)
+        else:
+            self._socket = make_socket(host, family, socket.SOCK_DGRAM)
+        self._socket.connect((address, 0 if protocol == "SCTP" else port))
+
+    async def ask(self, patience: float = PATIENCE) -> Answer:
+        """Send once more; return what came back."""
+        try:
+            async with asyncio.timeout(patience):
+                if self.protocol == "SCTP":
+                    return await associate(self._socket, self._port, self._own)
+                return await exchange(self._socket)
+        except TimeoutError:
+            return SILENT
+        except OSError as error:
+            if error.errno not in _ERRORS:
+                raise
+            return _ERRORS[error.errno]
+
+    def __enter__(self) -> Steady:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
 
 
 @dataclass

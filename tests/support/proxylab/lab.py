@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kubeletpy_common.linux.namespaces import in_namespace
-
 from . import proxies
 from .answers import Place, answering
 from .apiserver import ApiServer, Json
 from .clients import PATIENCE, Answer, ask
+from .flows import forget
 from .objects import LOCAL, OTHER_PORT, PORT, Port, node, service, slices
 from .proxies import Proxy, Settings
 from .topology import FAMILIES, MANY, Topology, pod_address, service_address
@@ -67,7 +67,8 @@ class Lab:
             yield started
         finally:
             started.stop()
-            self._rest.remove(started)
+            if started in self._rest:
+                self._rest.remove(started)
             if clean:
                 self.wipe()
 
@@ -79,6 +80,10 @@ class Lab:
         )
         self._rest.append(started)
         return started
+
+    def forget(self, proxy: Proxy) -> None:
+        """Leave it to another to stop this process."""
+        self._rest.remove(proxy)
 
     def settle(self, seconds: float = SYNC_SECONDS) -> float:
         """Wait until all that the API server holds is in the kernel; return the seconds it took.
@@ -94,10 +99,14 @@ class Lab:
         self.api.put(*slices("zz-sentinel", LOCAL[:1], ports))
 
         async def reached() -> None:
+            # An attempt that comes too early may go unanswered for a second, so it is a short one;
+            # on a slow machine, a longer one later.
+            patience = itertools.chain((0.05, 0.05, 0.1, 0.1, 0.2), itertools.repeat(0.4))
             for family in FAMILIES:
+                address = service_address(_SENTINEL, family)
                 await self.eventually(
-                    lambda family=family: ask(  # type: ignore[misc]
-                        self.hosts["pod"], service_address(_SENTINEL, family), port, patience=0.3
+                    lambda address=address: ask(  # type: ignore[misc]
+                        self.hosts["pod"], address, port, patience=next(patience)
                     ),
                     lambda answer: bool(answer.source),
                     seconds,
@@ -131,9 +140,10 @@ class Lab:
             await asyncio.sleep(0.01)
 
     def rules(self) -> str:
-        """Return everything that is in the node's netfilter, without counters."""
+        """Return everything that is in the node's netfilter, by each of the tools."""
         return self.hosts["node"].run(
-            "nft -s list ruleset; iptables-legacy-save; ip6tables-legacy-save"
+            "nft -s list ruleset; iptables-nft-save; ip6tables-nft-save; "
+            "iptables-legacy-save; ip6tables-legacy-save"
         )
 
     def wipe(self) -> None:
@@ -143,26 +153,11 @@ class Lab:
         for tool in ("iptables-legacy", "ip6tables-legacy"):
             for table in ("nat", "filter", "mangle", "raw"):
                 node.run(f"{tool} -t {table} -F; {tool} -t {table} -X")
-        flush_conntrack(self)
+        forget(node)
 
     def _stop_all(self) -> None:
         for each in self._rest:
             each.stop()
-
-
-def flush_conntrack(lab: Lab) -> None:
-    """Forget all flows of the node."""
-    # pyroute2's calls run an event loop of their own; a thread has none yet.
-    from concurrent.futures import ThreadPoolExecutor
-
-    def flush() -> None:
-        from pyroute2.netlink.nfnetlink.nfctsocket import NFCTSocket
-
-        with in_namespace(lab.hosts["node"].path), NFCTSocket() as sock:
-            sock.flush()
-
-    with ThreadPoolExecutor(1) as thread:
-        thread.submit(flush).result()
 
 
 def _places(hosts: Topology) -> list[Place]:

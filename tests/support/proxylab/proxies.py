@@ -112,13 +112,18 @@ class Proxy:
             return str(answer.read().decode())
 
     def metric(self, name: str, *labels: str) -> float:
-        """Return the sum of a metric's samples whose line contains all of ``labels``."""
+        """Return the sum of a metric's samples whose line contains all of ``labels``.
+
+        One that is known by its HELP line alone has no sample yet, and is 0.
+        """
+        text = self.fetch("/metrics")
         lines = [
             line
-            for line in self.fetch("/metrics").splitlines()
+            for line in text.splitlines()
             if line.startswith((f"{name} ", f"{name}{{")) and all(each in line for each in labels)
         ]
-        assert lines, f"no metric {name} with {labels}"
+        known = f"# HELP {name.removesuffix('_count')} " in text
+        assert lines or known, f"no metric {name} with {labels}"
         return sum(float(line.rsplit(" ", 1)[1]) for line in lines)
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
@@ -143,8 +148,10 @@ def tools_directory(directory: Path, tools: str) -> Path:
     if not made.exists():
         made.mkdir(parents=True)
         for family in ("iptables", "ip6tables"):
-            for suffix in _TOOLS:
-                (made / f"{family}{suffix}").symlink_to(f"/usr/sbin/{family}-{tools}{suffix}")
+            for stem in (family, f"{family}-{tools}"):
+                for suffix in _TOOLS:
+                    real = f"/usr/sbin/{family}-{tools}{suffix}"
+                    (made / f"{stem}{suffix}").symlink_to(real)
     return made
 
 
