@@ -14,17 +14,19 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from runtime.images.config import parse_config
 from runtime.images.errors import NoSpace, StoreError
 from runtime.images.image import Image
 from runtime.images.space import describe, is_full
 
+_T = TypeVar("_T")
+_MOST_REMEMBERED: Final = 1024
 _VERSION: Final = 1
 _SCHEMA: Final = """
 CREATE TABLE images (
@@ -79,6 +81,9 @@ class Metadata:
         """
         self._lock = threading.RLock()
         self._path = path
+        # Every status of a container names its image: what was asked for last, until images or
+        # names change.
+        self._found: dict[tuple[str, str], Any] = {}
         try:
             self._connection = sqlite3.connect(
                 path, timeout=10, isolation_level=None, check_same_thread=False
@@ -107,12 +112,15 @@ class Metadata:
             self._connection.close()
 
     @contextmanager
-    def transaction(self, *, durable: bool = True) -> Iterator[sqlite3.Connection]:
+    def transaction(
+        self, *, durable: bool = True, images: bool = True
+    ) -> Iterator[sqlite3.Connection]:
         """Run statements as one transaction; rolled back if the body raises.
 
         Args:
             durable: flush it to the disk, so that a power cut cannot undo it once it was
                 reported. Without, it is still all or nothing, and in order.
+            images: images or their names may change.
 
         Raises:
             NoSpace, StoreError: the disk is full, or SQLite failed.
@@ -130,6 +138,8 @@ class Metadata:
                 if self._connection.in_transaction:
                     with suppress(sqlite3.Error):
                         self._connection.execute("ROLLBACK")
+                if images:
+                    self._found.clear()
 
     def _failure(self, error: sqlite3.Error, what: str) -> StoreError | NoSpace:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
@@ -145,6 +155,17 @@ class Metadata:
                 return self._connection.execute(query, arguments).fetchall()
             except sqlite3.Error as error:
                 raise self._failure(error, f"image database {self._path}") from error
+
+    def _remembered(self, kind: str, key: str, look: Callable[[], _T]) -> _T:
+        with self._lock:
+            try:
+                found: _T = self._found[kind, key]
+            except KeyError:
+                found = look()
+                if len(self._found) >= _MOST_REMEMBERED:
+                    self._found.clear()
+                self._found[kind, key] = found
+            return found
 
     # Images and names.
 
@@ -178,6 +199,9 @@ class Metadata:
 
     def image(self, identifier: str) -> Image | None:
         """Return the image of this id."""
+        return self._remembered("image", identifier, lambda: self._image(identifier))
+
+    def _image(self, identifier: str) -> Image | None:
         rows = self._rows("SELECT config, chain, size, pinned FROM images WHERE id = ?", identifier)
         if not rows:
             return None
@@ -199,13 +223,21 @@ class Metadata:
 
     def image_named(self, name: str) -> str | None:
         """Return the id of the image that has this normalised name."""
-        rows = self._rows("SELECT image FROM names WHERE name = ?", name)
-        return str(rows[0][0]) if rows else None
+
+        def look() -> str | None:
+            rows = self._rows("SELECT image FROM names WHERE name = ?", name)
+            return str(rows[0][0]) if rows else None
+
+        return self._remembered("name", name, look)
 
     def images_with_prefix(self, prefix: str) -> list[str]:
         """Return at most two ids that start with ``prefix`` (which has no wildcards in it)."""
-        rows = self._rows("SELECT id FROM images WHERE id GLOB ? || '*' LIMIT 2", prefix)
-        return [str(row[0]) for row in rows]
+
+        def look() -> list[str]:
+            rows = self._rows("SELECT id FROM images WHERE id GLOB ? || '*' LIMIT 2", prefix)
+            return [str(row[0]) for row in rows]
+
+        return list(self._remembered("prefix", prefix, look))
 
     def remove_name(self, name: str) -> None:
         """Remove a name; its image goes, too, with its last tag or its last name."""
@@ -255,7 +287,7 @@ class Metadata:
             StoreError: one of the ``lower`` snapshots was removed meanwhile; or SQLite failed.
         """
         layers = list(lower)
-        with self.transaction(durable=False) as database:
+        with self.transaction(durable=False, images=False) as database:
             ready = database.execute(
                 "SELECT count(*) FROM snapshots WHERE ready = 1 AND number IN "
                 "(SELECT value FROM json_each(?))",
@@ -278,7 +310,7 @@ class Metadata:
         Not durable: a layer counts after a restart only if an image holds on to it, and that is
         recorded durably, after the layer's files were flushed.
         """
-        with self.transaction(durable=False) as database:
+        with self.transaction(durable=False, images=False) as database:
             database.execute(
                 "UPDATE snapshots SET ready = 1, bytes = ?, inodes = ?, opaque = ? "
                 "WHERE number = ?",
@@ -287,12 +319,12 @@ class Metadata:
 
     def forget_snapshot(self, number: int, *, durable: bool = True) -> None:
         """Remove a snapshot's row; idempotent."""
-        with self.transaction(durable=durable) as database:
+        with self.transaction(durable=durable, images=False) as database:
             database.execute("DELETE FROM snapshots WHERE number = ?", (number,))
 
     def forget_unused_layer(self, number: int) -> bool:
         """Remove a layer's row unless a container stands on it; returns whether it was removed."""
-        with self.transaction() as database:
+        with self.transaction(images=False) as database:
             cursor = database.execute(
                 "DELETE FROM snapshots WHERE number = ? AND NOT EXISTS (SELECT 1 FROM snapshots "
                 "AS other, json_each(other.lower) AS link WHERE link.value = ?)",

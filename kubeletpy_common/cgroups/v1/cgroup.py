@@ -101,12 +101,15 @@ class CgroupV1(Cgroup):
         made: list[Path] = []
         try:
             for root in self._all_roots:
-                lineage = paths.lineage(root, self._components)
+                own = root.joinpath(*self._components)
                 cpuset = root == self._roots.get("cpuset")
                 # Mostly the parents are there, and need no look at each of them.
-                # Not so in cpuset, where somebody else may have made them, but not yet filled.
-                if not cpuset and len(lineage) > 1 and lineage[-2].is_dir():
-                    lineage = lineage[-1:]
+                # In cpuset somebody else may have made them, but not yet filled.
+                ready = len(self._components) > 1 and own.parent.is_dir()
+                if ready and (not cpuset or _is_filled(own.parent)):
+                    lineage = [own]
+                else:
+                    lineage = paths.lineage(root, self._components)
                 for directory in lineage:
                     if paths.make(directory):
                         made.append(directory)
@@ -326,6 +329,11 @@ def memory_writes(
     if limit is not None and both_now is not None and (limit == UNLIMITED or limit > both_now):
         steps.reverse()
     return steps
+
+
+def _is_filled(directory: Path) -> bool:
+    cpuset = files.CpuSet(directory)
+    return bool(cpuset.cpus) and bool(cpuset.mems)
 
 
 def _inherit_cpuset(directory: Path) -> None:
