@@ -5,13 +5,17 @@ from __future__ import annotations
 import importlib
 import os
 import platform
+import shlex
+import subprocess
 import sys
 from importlib import metadata
 from typing import NoReturn
 
 import click
-from click.shell_completion import get_completion_class
+from click.shell_completion import CompletionItem, get_completion_class
 
+_COMPLETION = 10.0
+"""Seconds that a daemon has to say its flags."""
 # Imported when asked for: what they need takes a daemon's start half a second to load.
 _LAZY = {
     "cri": ("kubeletpy.cri_cli.commands", "cri_group"),
@@ -49,6 +53,26 @@ class _Daemon(click.Command):
         """Leave all arguments to the daemon."""
         ctx.args = list(args)
         return ctx.args
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Ask the daemon: it alone knows its flags."""
+        name = f"kubeletpy {self.name}"
+        words = [name, *ctx.args, incomplete]
+        environment = {
+            **os.environ,
+            f"_{name.upper()}_COMPLETE": "bash_complete",
+            "COMP_WORDS": shlex.join(words),
+            "COMP_CWORD": str(len(words) - 1),
+        }
+        try:
+            done = subprocess.run(
+                [sys.executable, "-P", "-m", self._module], env=environment, timeout=_COMPLETION,
+                capture_output=True, text=True, check=False,
+            )  # fmt: skip
+        except (OSError, subprocess.TimeoutExpired):
+            return []
+        lines = (line.partition(",") for line in done.stdout.splitlines())
+        return [CompletionItem(value, type=kind) for kind, _, value in lines]
 
     def invoke(self, ctx: click.Context) -> NoReturn:
         """Replace this process by the daemon; nothing of ours stays in it.

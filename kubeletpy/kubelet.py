@@ -42,7 +42,6 @@ from kubeletpy.resize.execute import Executor
 from kubeletpy.resources.cgroups import CgroupError, PodCgroups
 from kubeletpy.resources.install import allocatable, resource_policy, with_swap
 from kubeletpy.resources.layout import SYSTEMD
-from kubeletpy.server import watchdog
 from kubeletpy.server.app import Api, Server
 from kubeletpy.server.health import Check, check_loop, check_runtime
 from kubeletpy.sources.static import StaticPodSource
@@ -53,7 +52,7 @@ from kubeletpy.variables.sources import VariableSources
 from kubeletpy.volumes.manager import PodVolumes
 from kubeletpy.volumes.objects import ApiObjects, NoObjects
 from kubeletpy.why.story import Known
-from kubeletpy_common import logs
+from kubeletpy_common import logs, watchdog
 from kubeletpy_common.apiclient.client import ApiClient
 from kubeletpy_common.apiclient.kubeconfig import KubeconfigError
 from kubeletpy_common.cgroups import Hierarchy, detect

@@ -60,6 +60,24 @@ def test_completion_scripts_call_us_back(shell: str) -> None:
     assert f"_KUBELETPY_COMPLETE={shell}_complete" in result.output
 
 
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["proxy", "--nodeport-a"], "plain,--nodeport-addresses"),
+        (["proxy", "--once", "--kubec"], "plain,--kubeconfig"),
+        (["kubelet", "--pod-manifest"], "plain,--pod-manifest-path"),
+        (["pro"], "plain,proxy"),
+    ],
+)
+def test_flags_of_daemons_are_completed(words: list[str], expected: str) -> None:
+    environment = {
+        "_KUBELETPY_COMPLETE": "bash_complete", "COMP_WORDS": " ".join(["kubeletpy", *words]),
+        "COMP_CWORD": str(len(words)), "PYTHONPATH": str(CHECKOUT),
+    }  # fmt: skip
+    result = CliRunner().invoke(main, [], env=environment, prog_name="kubeletpy")
+    assert result.output.splitlines() == [expected]
+
+
 def requirement(ok: bool, required: bool) -> Requirement:
     return Requirement("runtime", "overlayfs", ok, required, "looked", "modprobe overlay")
 

@@ -10,6 +10,7 @@ import pytest
 from click import Command
 
 from kubeletpy.kubelet_main import main as kubelet
+from proxy.command import main as proxy
 from runtime.cli import main as runtime
 
 UNITS = Path(__file__).resolve().parents[3] / "examples" / "systemd"
@@ -23,7 +24,9 @@ def unit(name: str) -> configparser.ConfigParser:
     return parser
 
 
-@pytest.mark.parametrize(("name", "command"), [("kubelet", kubelet), ("runtime", runtime)])
+@pytest.mark.parametrize(
+    ("name", "command"), [("kubelet", kubelet), ("runtime", runtime), ("proxy", proxy)]
+)
 def test_flags_are_those_of_the_daemon(name: str, command: Command) -> None:
     program, subcommand, *arguments = shlex.split(unit(name)["Service"]["ExecStart"])
     assert (program, subcommand) == ("/usr/local/bin/kubeletpy", name)
@@ -38,3 +41,9 @@ def test_pods_outlive_the_daemon_and_it_tells_when_it_serves(name: str) -> None:
     assert (service["Type"], service["KillMode"], service["Restart"]) == (
         "notify", "process", "always",
     )  # fmt: skip
+
+
+def test_the_proxy_tells_when_it_serves_and_is_watched() -> None:
+    service = unit("proxy")["Service"]
+    assert (service["Type"], service["Restart"]) == ("notify", "always")
+    assert int(service["WatchdogSec"]) > 1

@@ -1,4 +1,4 @@
-"""Telling systemd that the kubelet does its work (WatchdogSec= in its unit)."""
+"""Telling systemd that a daemon does its work (WatchdogSec= in its unit)."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ async def run(check: Callable[[], Awaitable[str]], tell: Callable[[], None] = te
     """Tell twice in each interval, as long as ``check`` finds nothing wrong.
 
     Args:
-        check: returns what is wrong with the kubelet itself; a runtime that is away is not: a
-            restart of the kubelet would not bring it back.
+        check: returns what is wrong with the daemon itself; a peer that is away is not: a restart
+            of the daemon would not bring it back.
         tell: tells systemd.
     """
     try:

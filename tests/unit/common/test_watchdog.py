@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from kubeletpy.server import watchdog
+from kubeletpy_common import watchdog
 from kubeletpy_common.readiness import watchdog_seconds
 
 
