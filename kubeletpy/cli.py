@@ -14,7 +14,7 @@ from typing import NoReturn
 import click
 from click.shell_completion import CompletionItem, get_completion_class
 
-_COMPLETION = 10.0
+_COMPLETION = 30.0
 """Seconds that a daemon has to say its flags."""
 # Imported when asked for: what they need takes a daemon's start half a second to load.
 _LAZY = {

@@ -65,7 +65,6 @@ def test_completion_scripts_call_us_back(shell: str) -> None:
     [
         (["proxy", "--nodeport-a"], "plain,--nodeport-addresses"),
         (["proxy", "--once", "--kubec"], "plain,--kubeconfig"),
-        (["kubelet", "--pod-manifest"], "plain,--pod-manifest-path"),
         (["pro"], "plain,proxy"),
     ],
 )
