@@ -6,9 +6,10 @@ a pod: such fields are accepted, and `without_effect` names them for an event.
 
 Honoured, besides what is refused below: volumes emptyDir, hostPath, downwardAPI, NFS and image;
 subPath and subPathExpr; env with value, fieldRef, resourceFieldRef and fileKeyRef; all probes and
-hooks; requests and limits of cpu and memory, for containers and for the pod; security contexts of
-pod and containers; host namespaces, shareProcessNamespace, hostname, subdomain, hostAliases, DNS
-policies and configuration, safe sysctls, restart policies, sidecars, grace periods.
+hooks; requests and limits of cpu, memory and huge pages, for containers and for the pod; devices of
+device plug-ins, which are waited for; security contexts of pod and containers; host namespaces,
+shareProcessNamespace, hostname, subdomain, hostAliases, DNS policies and configuration, safe
+sysctls, restart policies, sidecars, grace periods.
 """
 
 from __future__ import annotations
@@ -45,6 +46,16 @@ _SCHEDULER_ONLY = (
     "preemption_policy",
 )
 _HONOURED_RESOURCES = frozenset({"cpu", "memory"})
+_HUGEPAGES = "hugepages-"
+
+
+_STORAGE = "ephemeral-storage"
+_NO_LIMIT = "is kept by eviction, and a static pod is never evicted; medium Memory has a limit"
+
+
+def _honoured(resource: str) -> bool:
+    """Whether a container gets what it asks for; names with a slash are devices of plug-ins."""
+    return resource in _HONOURED_RESOURCES or resource.startswith(_HUGEPAGES) or "/" in resource
 
 
 def unsupported(pod: Pod) -> list[FieldError]:
@@ -103,7 +114,7 @@ def _refused_in_spec(spec: PodSpec) -> Iterator[tuple[str, str]]:
                 yield f"spec.securityContext.{json_name(name)}", ""
     if spec.resources is not None:
         for name in sorted({*spec.resources.limits, *spec.resources.requests}):
-            if name not in _HONOURED_RESOURCES:
+            if name not in _HONOURED_RESOURCES and not name.startswith(_HUGEPAGES):
                 yield f"spec.resources[{name}]", ""
 
 
@@ -118,7 +129,7 @@ def _refused_in_volume(path: str, volume: Volume) -> Iterator[tuple[str, str]]:
             yield where, ""
     empty = volume.empty_dir
     if empty is not None and empty.medium == "" and empty.size_limit:
-        yield f"{path}.emptyDir.sizeLimit", "is enforced for medium Memory only"
+        yield f"{path}.emptyDir.sizeLimit", _NO_LIMIT
 
 
 def _refused_in_container(path: str, container: Container) -> Iterator[tuple[str, str]]:
@@ -130,9 +141,10 @@ def _refused_in_container(path: str, container: Container) -> Iterator[tuple[str
     for kind in ("limits", "requests"):
         for name in getattr(container.resources, kind):
             # A request of storage speaks to the scheduler alone, a limit would have to be kept.
-            scheduler_only = kind == "requests" and name == "ephemeral-storage"
-            if name not in _HONOURED_RESOURCES and not scheduler_only:
-                yield f"{path}.resources.{kind}[{name}]", ""
+            scheduler_only = kind == "requests" and name == _STORAGE
+            if not (_honoured(name) or scheduler_only):
+                detail = _NO_LIMIT if name == _STORAGE else ""
+                yield f"{path}.resources.{kind}[{name}]", detail
     for index, variable in enumerate(container.env):
         source = variable.value_from
         for name in ("config_map_key_ref", "secret_key_ref"):

@@ -39,12 +39,19 @@ class NodeResources:
         affinity: the managers.
         devices: of the node.
         pods: returns all pods with their statuses.
+        alone: without an API server nobody but a device plug-in gives what has a slash in its name.
     """
 
     def __init__(
-        self, affinity: Affinity, devices: DeviceManager, pods: Callable[[], Iterable[Pod]]
+        self,
+        affinity: Affinity,
+        devices: DeviceManager,
+        pods: Callable[[], Iterable[Pod]],
+        *,
+        alone: bool = False,
     ) -> None:
         self._pods = pods
+        self._alone = alone
         self._rebuilding: asyncio.Task[None] | None = None
         self.affinity = affinity
         self.devices = devices
@@ -71,6 +78,7 @@ class NodeResources:
         Raises:
             ContainerFault: a plug-in is not there, or failed.
         """
+        self._check_offered(pod, container)
         if pod.metadata.uid not in self._admitted:
             # A pod of an earlier kubelet: it has everything, unless the state of it was lost.
             refusal = await self.admit(pod)
@@ -82,6 +90,18 @@ class NodeResources:
             raise ContainerFault(str(error)) from error
         if self.affinity.pinning is not None:
             await self.affinity.pinning.configure(pod, container, config)
+
+    def _check_offered(self, pod: Pod, container: Container) -> None:
+        if not self._alone:
+            return
+        asked = sorted({*container.resources.limits, *container.resources.requests})
+        missing = [one for one in asked if "/" in one and not self.devices.offers(one)]
+        if missing:
+            # It is given once the plug-in is there.
+            self._admitted.discard(pod.metadata.uid)
+            raise ContainerFault(
+                f"no device plug-in offers {', '.join(missing)}: start one, it is waited for"
+            )
 
     def exclusive_cpus(self, pod: Pod) -> bool:
         """Whether containers of a pod have CPUs of their own, on which a quota would throttle."""
@@ -127,7 +147,7 @@ def install(core: Core) -> None:
         core.tools.status_adders.append(devices.add_to_pod_status)
     adders = presence.adders if presence is not None else core.node_adders
     adders.append(devices.add_to_status)
-    resources = NodeResources(affinity, devices, core.manager.pods)
+    resources = NodeResources(affinity, devices, core.manager.pods, alone=core.api is None)
     core.environment.configurers.append(resources.configure)
     core.environment.released.append(resources.release)
     core.admitters.append(resources.admit)

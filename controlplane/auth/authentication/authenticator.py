@@ -15,7 +15,7 @@ from aiohttp import web
 
 from controlplane.api.errors import ApiError
 from controlplane.api.identity import ANONYMOUS, AUTHENTICATED, UNAUTHENTICATED, User
-from controlplane.auth.authentication.certificates import ClientCertificates
+from kubeletpy_common.client_certificates import ClientCertificates, Named
 
 _HEALTH: Final = ("/healthz", "/livez", "/readyz")
 # How browsers send a bearer token with a WebSocket: as one of the protocols.
@@ -57,6 +57,10 @@ class TokenUser:
         self.audiences = audiences
 
 
+def _user(named: Named) -> User:
+    return User(named.name, "", named.groups, named.extra)
+
+
 class Authenticator:
     """Tells who asks.
 
@@ -66,7 +70,7 @@ class Authenticator:
 
     def __init__(self) -> None:
         self.tokens: list[TokenAuthenticator] = []
-        self._certificates = ClientCertificates()
+        self._certificates = ClientCertificates(_user)
 
     def authenticate(self, request: web.Request) -> User:
         """Return who asks.

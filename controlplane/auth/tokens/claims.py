@@ -20,9 +20,9 @@ import msgspec
 from controlplane.api import codec
 from controlplane.api.identity import User
 from controlplane.auth.authentication.authenticator import TokenError
-from controlplane.auth.authentication.certificates import CREDENTIAL
 from controlplane.store.model import Item
 from controlplane.store.store import Store
+from kubeletpy_common.client_certificates import CREDENTIAL
 
 PREFIX: Final = "system:serviceaccount:"
 PRIVATE: Final = "kubernetes.io"

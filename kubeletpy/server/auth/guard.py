@@ -12,14 +12,18 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from kubeletpy_common import logs
+from kubeletpy_common.client_certificates import ClientCertificates, Named
 
 from .attributes import subresources_of, verb_of
-from .certificates import ClientCertificates
 from .identity import NOBODY, User
 from .reviews import Access, ReviewError, Tokens
 
 _log = logging.getLogger(__name__)
 _WEBSOCKET_TOKEN: Final = "base64url.bearer.authorization.k8s.io."
+
+
+def _user(named: Named) -> User:
+    return User(named.name, "", named.groups, named.extra)
 
 
 class Guard:
@@ -34,7 +38,7 @@ class Guard:
     def __init__(
         self, *, tokens: Tokens | None, access: Access | None, anonymous: bool = False
     ) -> None:
-        self._certificates = ClientCertificates()
+        self._certificates = ClientCertificates(_user)
         self._tokens = tokens
         self._access = access
         self._anonymous = anonymous

@@ -59,6 +59,12 @@ def test_a_pod_gets_a_device(joined: KubeletProcess, api: Api, run: Run, loop: L
         [mine] = [one for one in listed.pod_resources if one.name == "gpu"]
         [device] = mine.containers[0].devices
         assert (device.resource_name, list(device.device_ids)) == (GPU, plugin.allocated[0])
+        assert health(api.pod("gpu")) == [(device.device_ids[0], "Healthy")]
+        loop.do(plugin.change(device.device_ids[0]))
+        sick = [(device.device_ids[0], "Unhealthy")]
+        api.wait("gpu", lambda pod: health(pod) == sick, "the health of its device")
+        loop.do(plugin.change())
+        wait_for(lambda: amounts() == ("2", "2"), "the devices to be healthy again")
         plugin.fault = "too hot"
         api.create(bound("hot", run("a", FOREVER, resources={"limits": {GPU: "1"}})))
         hot = api.wait("hot", lambda pod: pod["status"]["phase"] == "Failed", "refused")["status"]
@@ -84,6 +90,13 @@ def test_a_pod_gets_a_device(joined: KubeletProcess, api: Api, run: Run, loop: L
         api.wait_gone("gpu")
     finally:
         loop.do(plugin.stop())
+
+
+def health(pod: Any) -> list[tuple[str, str]]:
+    """Return the devices of a pod's container with their health, as its status tells."""
+    [status] = pod["status"]["containerStatuses"]
+    resources = status.get("allocatedResourcesStatus", [])
+    return [(one["resourceID"], one["health"]) for each in resources for one in each["resources"]]
 
 
 async def _list(socket: Path) -> podresources_pb2.ListPodResourcesResponse:

@@ -35,8 +35,8 @@ from .pods import make_pod, with_container
         (with_container(envFrom=[{"configMapRef": {"name": "x"}}]), "spec.containers[0].envFrom"),
         (with_container(env=[{"name": "A", "valueFrom": {"secretKeyRef": {"key": "x"}}}]),
          "spec.containers[0].env[0].valueFrom.secretKeyRef"),
-        (with_container(resources={"requests": {"example.com/gpu": "1"}}),
-         "spec.containers[0].resources.requests[example.com/gpu]"),
+        (with_container(resources={"limits": {"ephemeral-storage": "1Gi"}}),
+         "spec.containers[0].resources.limits[ephemeral-storage]"),
     ],
 )  # fmt: skip
 def test_what_is_not_honoured_is_refused(spec: dict[str, Any], path: str) -> None:
@@ -58,7 +58,14 @@ def test_honoured_fields_pass() -> None:
         ],
         **with_container(
             env=[{"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}],
-            resources={"limits": {"cpu": "1", "memory": "1Gi"}},
+            resources={
+                "limits": {
+                    "cpu": "1",
+                    "memory": "1Gi",
+                    "hugepages-2Mi": "2Mi",
+                    "example.com/gpu": "1",
+                }
+            },
             startupProbe={"exec": {"command": ["true"]}},
             readinessProbe={"grpc": {"port": 1}},
         ),

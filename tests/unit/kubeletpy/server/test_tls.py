@@ -13,7 +13,6 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from kubeletpy.server.auth.certificates import ClientCertificates
 from kubeletpy.server.selfsigned import self_signed
 from kubeletpy.server.tls import (
     ServingTls,
@@ -22,6 +21,7 @@ from kubeletpy.server.tls import (
     cipher_list,
     fallback_certificate,
 )
+from kubeletpy_common.client_certificates import ClientCertificates
 from tests.support.certificates import Certificates, write_certificates
 
 
@@ -32,7 +32,7 @@ def files(tmp_path: Path) -> Certificates:
 
 @asynccontextmanager
 async def serving(tls: ServingTls) -> AsyncIterator[str]:
-    certificates = ClientCertificates()
+    certificates = ClientCertificates(lambda named: named)
 
     async def who(request: web.Request) -> web.Response:
         assert request.transport is not None

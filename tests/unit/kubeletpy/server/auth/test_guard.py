@@ -9,9 +9,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from kubeletpy.server.auth.certificates import user_of
 from kubeletpy.server.auth.guard import Guard, bearer_token
-from kubeletpy.server.auth.identity import CREDENTIAL, User
 from kubeletpy.server.auth.reviews import Access, Tokens
 
 
@@ -125,15 +123,3 @@ async def test_tokens_are_not_taken_where_they_cannot_be_reviewed() -> None:
 )  # fmt: skip
 def test_bearer_tokens(authorization: str, protocols: str, expected: str) -> None:
     assert bearer_token(authorization, protocols) == expected
-
-
-def test_users_of_certificates() -> None:
-    subject = (
-        (("organizationName", "system:masters"),),
-        (("organizationName", "other"),),
-        (("commonName", "admin"),),
-    )
-    expected = User("admin", "", ("system:masters", "other"), {CREDENTIAL: ("X509SHA256=00",)})
-    assert user_of({"subject": subject}, "00") == expected
-    assert user_of({"subject": ()}, "00") is None
-    assert user_of({"subject": ((("commonName", ""),),)}, "00") is None
