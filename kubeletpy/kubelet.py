@@ -107,40 +107,20 @@ class Kubelet:
             ConfigurationError, StartError: it cannot run here.
         """
         settings = self._settings
-        try:
-            hierarchy = _hierarchy(settings)
-        except CgroupError as error:
-            raise StartError(str(error)) from error
-        host = read_host(hierarchy.version)
-        problems = host_problems(settings.configuration, settings.given, host)
+        hierarchy = _hierarchy(settings)
+        problems = host_problems(
+            settings.configuration, settings.given, read_host(hierarchy.version)
+        )
         if problems:
             raise ConfigurationError("; ".join(problems))
         facts = node_facts(settings, cgroup_version=hierarchy.version)
         self._recorder = Recorder(facts.name)
         async with contextlib.AsyncExitStack() as stack:
             stack.enter_context(_locked(settings.root_dir))
-            policy = resource_policy(settings, hierarchy, facts.memory_bytes)
-            cgroups = PodCgroups(
-                hierarchy, settings.cgroup_root, cpu_milli=facts.cpu_milli, policy=policy,
-                driver=settings.configuration.cgroup_driver,
-            )  # fmt: skip
-            try:
-                note_missing(hierarchy, settings.cgroup_root, settings.root_dir)
-                cgroups.set_up()
-                cgroups.policy = with_swap(policy, cgroups)
-                facts = replace(facts, resources=cgroups.policy)
-            except (CgroupError, OSError) as error:
-                raise StartError(str(error)) from error
+            cgroups = _pod_cgroups(settings, hierarchy, facts)
+            facts = replace(facts, resources=cgroups.policy)
             cri = await stack.enter_async_context(_client(settings))
-            server = self._server(cri)
-            try:
-                await server.start()
-            except OSError as error:
-                raise StartError(
-                    f"cannot listen on {settings.healthz_address}:{settings.healthz_port}: "
-                    f"{error.strerror}; set another by --healthz-port (0: none)"
-                ) from error
-            stack.push_async_callback(server.close)
+            await self._serve(stack, cri)
             tell_ready(f"kubelet of node {facts.name}")
             stack.callback(tell_stopping)
             await self._beside(stack, "watchdog", partial(watchdog.run, check_loop))
@@ -166,13 +146,28 @@ class Kubelet:
                 return False
             return not terminate_pods or self._remove_rest(cgroups, hierarchy)
 
-    def _server(self, cri: CriClient) -> Server:
+    async def _serve(self, stack: contextlib.AsyncExitStack, cri: CriClient) -> None:
+        """Listen on the port of /healthz until the kubelet ends.
+
+        Raises:
+            StartError: the port cannot be had.
+        """
+        settings = self._settings
+
         async def runtime() -> str:
             return await check_runtime(cri)
 
         checks: dict[str, Check] = {"syncloop": check_loop, "runtime": runtime}
         api = Api(checks, self._pods, self._events, self._known)
-        return Server(api, self._settings.healthz_address, self._settings.healthz_port)
+        server = Server(api, settings.healthz_address, settings.healthz_port)
+        try:
+            await server.start()
+        except OSError as error:
+            raise StartError(
+                f"cannot listen on {settings.healthz_address}:{settings.healthz_port}: "
+                f"{error.strerror}; set another by --healthz-port (0: none)"
+            ) from error
+        stack.push_async_callback(server.close)
 
     async def _api_client(self, stack: contextlib.AsyncExitStack, name: str) -> ApiClient | None:
         """Return the client of the API server, None if the kubelet is standalone."""
@@ -294,12 +289,7 @@ class Kubelet:
         sources = VariableSources(objects, services)
         usable = allocatable(settings.configuration, facts.cpu_milli, facts.memory_bytes)
         resizes = Resizes(lambda: usable, recorder)
-        wanted = settings.configuration.user_namespaces
-        ids = wanted.ids_per_pod if wanted is not None else None
-        try:
-            users = UserNamespaces(settings.root_dir, ids_per_pod=ids or IDS_PER_POD)
-        except UserNamespaceError as error:
-            raise StartError(str(error)) from error
+        users = _user_namespaces(settings)
         environment = LocalEnvironment(facts, cgroups, volumes, sources, images, users)
         tools = Tools(
             cri=cri,
@@ -401,14 +391,51 @@ def _hierarchy(settings: Settings) -> Hierarchy:
     """Return the machine's cgroups by the driver that is set.
 
     Raises:
-        CgroupError: there are none, or the driver cannot work here.
+        StartError: there are none, or the driver cannot work here.
     """
-    hierarchy = detect()
-    if settings.configuration.cgroup_driver != SYSTEMD:
-        return hierarchy
-    from kubeletpy_common.cgroups.systemd import open_systemd
+    try:
+        hierarchy = detect()
+        if settings.configuration.cgroup_driver != SYSTEMD:
+            return hierarchy
+        from kubeletpy_common.cgroups.systemd import open_systemd
 
-    return open_systemd(hierarchy)
+        return open_systemd(hierarchy)
+    except CgroupError as error:
+        raise StartError(str(error)) from error
+
+
+def _pod_cgroups(settings: Settings, hierarchy: Hierarchy, facts: NodeFacts) -> PodCgroups:
+    """Make the cgroups that those of the pods will be in.
+
+    Raises:
+        StartError: they cannot be made.
+    """
+    policy = resource_policy(settings, hierarchy, facts.memory_bytes)
+    cgroups = PodCgroups(
+        hierarchy, settings.cgroup_root, cpu_milli=facts.cpu_milli, policy=policy,
+        driver=settings.configuration.cgroup_driver,
+    )  # fmt: skip
+    try:
+        note_missing(hierarchy, settings.cgroup_root, settings.root_dir)
+        cgroups.set_up()
+    except (CgroupError, OSError) as error:
+        raise StartError(str(error)) from error
+    cgroups.policy = with_swap(policy, cgroups)
+    return cgroups
+
+
+def _user_namespaces(settings: Settings) -> UserNamespaces:
+    """Return the ids that pods with user namespaces get.
+
+    Raises:
+        StartError: there are not enough of them.
+    """
+    wanted = settings.configuration.user_namespaces
+    ids = wanted.ids_per_pod if wanted is not None else None
+    try:
+        return UserNamespaces(settings.root_dir, ids_per_pod=ids or IDS_PER_POD)
+    except UserNamespaceError as error:
+        raise StartError(str(error)) from error
 
 
 async def _ended(pods: asyncio.Task[None]) -> None:

@@ -33,9 +33,7 @@ def tree_usage(directory: Path | str) -> Disk:
         root = os.open(directory, _FLAGS & ~os.O_NOFOLLOW)
     except FileNotFoundError:
         return Disk()
-    own = os.fstat(root)
-    device, seen = own.st_dev, set[int]()
-    blocks, inodes = own.st_blocks, 1
+    tally = _Tally(os.fstat(root))
     # (base, path below it); ("", base) closes a base again once all below it is done.
     pending: list[tuple[int, str]] = [(root, ""), (root, ".")]
     while pending:
@@ -54,23 +52,35 @@ def tree_usage(directory: Path | str) -> Disk:
                 inner, path = os.dup(descriptor), "."
                 pending.append((inner, ""))
             for name in below:
-                found = _look(descriptor, name)
-                if found is None or found.st_dev != device:
-                    continue
-                directory_entry = stat.S_ISDIR(found.st_mode)
-                if found.st_nlink > 1 and not directory_entry:
-                    if found.st_ino in seen:
-                        continue
-                    seen.add(found.st_ino)
-                blocks += found.st_blocks
-                inodes += 1
-                if directory_entry:
+                if tally.add(_look(descriptor, name)):
                     pending.append((inner, name if path == "." else f"{path}/{name}"))
         except OSError:
             continue
         finally:
             os.close(descriptor)
-    return Disk(blocks * _BLOCK, inodes)
+    return Disk(tally.blocks * _BLOCK, tally.inodes)
+
+
+class _Tally:
+    """Adds up what is found below a directory, itself included."""
+
+    def __init__(self, top: os.stat_result) -> None:
+        self._device = top.st_dev
+        self._seen: set[int] = set()
+        self.blocks, self.inodes = top.st_blocks, 1
+
+    def add(self, found: os.stat_result | None) -> bool:
+        """Count an entry once; return whether it is a directory to look into."""
+        if found is None or found.st_dev != self._device:
+            return False
+        directory = stat.S_ISDIR(found.st_mode)
+        if found.st_nlink > 1 and not directory:
+            if found.st_ino in self._seen:
+                return False
+            self._seen.add(found.st_ino)
+        self.blocks += found.st_blocks
+        self.inodes += 1
+        return directory
 
 
 def file_usage(path: Path | str) -> Disk:

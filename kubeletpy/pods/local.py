@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -236,46 +237,57 @@ class LocalEnvironment:
             collected = await self._sources.collect(pod, container)
         except ConfigError as error:
             raise ContainerFault(str(error)) from error
-
-        def work() -> cri_pb2.ContainerConfig:
-            volumes, files = self._volumes, self._volumes.files
-            log = pod_log_directory(pod, self._node) / container.name
-            log.mkdir(mode=0o755, parents=True, exist_ok=True)
-            sources = replace(collected, files=read_files(container, mounted))
-            variables = environment(pod, container, self._node, addresses, sources)
-            request = ContainerRequest(
-                pod=pod,
-                container=container,
-                node=self._node,
-                attempt=attempt,
-                image_ref=image.ref,
-                image_user=ImageUser(uid=image.uid, name=image.username),
-                addresses=addresses,
-                volumes=mounted,
-                images=images,
-                image_sub_paths={
-                    index: sub_path_of(mount, variables)
-                    for index, mount in enumerate(container.volume_mounts)
-                    if mount.name in images
-                },
-                sources=sources,
-                sub_paths=volumes.sub_paths(pod, container, variables),
-                hosts_file=files.write_hosts(pod, own),
-                termination_log=files.termination_log(pod, container, attempt)
-                if container.termination_message_path
-                else "",
-                ids=self._ids(pod),
-            )
-            return container_config(request)
-
+        request = ContainerRequest(
+            pod=pod,
+            container=container,
+            node=self._node,
+            attempt=attempt,
+            image_ref=image.ref,
+            image_user=ImageUser(uid=image.uid, name=image.username),
+            addresses=addresses,
+            volumes=mounted,
+            images=images,
+            sources=collected,
+        )
         try:
             what = f"making the files of container {container.name}"
-            config = await self._run(pod, what, work)
+            config = await self._run(pod, what, partial(self._configured, request))
         except ConfigError as error:
             raise ContainerFault(str(error)) from error
         for each in self.configurers:
             await each(pod, container, config)
         return config
+
+    def _configured(self, request: ContainerRequest) -> cri_pb2.ContainerConfig:
+        """Make the files of one run of a container, and its configuration (blocking).
+
+        Raises:
+            ConfigError, OSError: they cannot be made.
+        """
+        pod, container = request.pod, request.container
+        volumes, files = self._volumes, self._volumes.files
+        log = pod_log_directory(pod, self._node) / container.name
+        log.mkdir(mode=0o755, parents=True, exist_ok=True)
+        sources = replace(request.sources, files=read_files(container, request.volumes))
+        variables = environment(pod, container, self._node, request.addresses, sources)
+        termination_log = ""
+        if container.termination_message_path:
+            termination_log = files.termination_log(pod, container, request.attempt)
+        return container_config(
+            replace(
+                request,
+                image_sub_paths={
+                    index: sub_path_of(mount, variables)
+                    for index, mount in enumerate(container.volume_mounts)
+                    if mount.name in request.images
+                },
+                sources=sources,
+                sub_paths=volumes.sub_paths(pod, container, variables),
+                hosts_file=files.write_hosts(pod, request.addresses.pod),
+                termination_log=termination_log,
+                ids=self._ids(pod),
+            )
+        )
 
     async def _image_volumes(
         self, pod: Pod, container: Container, sandbox: SandboxRecord

@@ -80,21 +80,9 @@ def pod_status(
     pod = desired.pod
     phase = phase_of(desired, observed, actions)
     setting = Setting(node.runtime, node.recursive_read_only)
-    init_statuses, statuses, ephemeral = (
-        [
-            container_status(
-                one, desired, observed, actions, setting=setting, kind=kind,
-                previous=_named(before, one.name),
-            )
-            for one in containers
-        ]
-        for kind, containers, before in _groups(pod, previous or PodStatus())
-    )  # fmt: skip
-    if previous is not None and (actions.ended or actions.terminal is not None):
-        init_statuses = remembered(init_statuses, previous.init_container_statuses, observed)
-        statuses = remembered(statuses, previous.container_statuses, observed)
-    if actions.ended:
-        close(pod, init_statuses, statuses)
+    init_statuses, statuses, ephemeral = _container_statuses(
+        desired, observed, actions, setting, previous
+    )
     sandbox = observed.sandbox
     ready = sandbox is not None and sandbox.ready and bool(sandbox.ips or pod.spec.host_network)
     time = instant(now)
@@ -128,6 +116,33 @@ def pod_status(
     _addresses(status, desired, observed, node, previous)
     add_resources(status, desired, observed, previous)
     return status
+
+
+def _container_statuses(
+    desired: Desired,
+    observed: Observed,
+    actions: Actions,
+    setting: Setting,
+    previous: PodStatus | None,
+) -> tuple[list[ContainerStatus], list[ContainerStatus], list[ContainerStatus]]:
+    """Return the statuses of init, regular and ephemeral containers."""
+    pod = desired.pod
+    init_statuses, statuses, ephemeral = (
+        [
+            container_status(
+                one, desired, observed, actions, setting=setting, kind=kind,
+                previous=_named(before, one.name),
+            )
+            for one in containers
+        ]
+        for kind, containers, before in _groups(pod, previous or PodStatus())
+    )  # fmt: skip
+    if previous is not None and (actions.ended or actions.terminal is not None):
+        init_statuses = remembered(init_statuses, previous.init_container_statuses, observed)
+        statuses = remembered(statuses, previous.container_statuses, observed)
+    if actions.ended:
+        close(pod, init_statuses, statuses)
+    return init_statuses, statuses, ephemeral
 
 
 def _groups(

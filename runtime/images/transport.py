@@ -223,27 +223,41 @@ class Transport:
             # A proxy resolves names by itself, and has a view of its own of what is near.
             foreign = not same_origin(target, registry)
             guarded = foreign and not await is_near(registry.host or "")
-            # A server that sends its answer's head byte by byte is given up, too.
-            async with asyncio.timeout(connect + self.config.stall_seconds):
-                response = await self._http(guarded).request(
-                    method,
-                    target,
-                    headers=sent,
-                    data=data,
-                    allow_redirects=False,
-                    ssl=self._context(tls) if target.scheme == "https" else True,
-                    proxy=proxy_for(target),
-                    timeout=aiohttp.ClientTimeout(
-                        total=None, sock_connect=connect, sock_read=self.config.stall_seconds
-                    ),
-                )
-            async with response:
+            async with await self._send(
+                method, target, sent, data, tls=tls, guarded=guarded, connect=connect
+            ) as response:
                 location = response.headers.get("Location")
                 if not follow or response.status not in _REDIRECTS or location is None:
                     yield response
                     return
             target = parse_url(location, target)
         raise RegistryRefused(f"{method} {url}: more than {MAX_REDIRECTS} redirects")
+
+    async def _send(
+        self,
+        method: str,
+        target: URL,
+        headers: Mapping[str, str],
+        data: Mapping[str, str] | None,
+        *,
+        tls: Tls,
+        guarded: bool,
+        connect: float,
+    ) -> aiohttp.ClientResponse:
+        """Make one request; its body is still to be read."""
+        stall = self.config.stall_seconds
+        # A server that sends its answer's head byte by byte is given up, too.
+        async with asyncio.timeout(connect + stall):
+            return await self._http(guarded).request(
+                method,
+                target,
+                headers=headers,
+                data=data,
+                allow_redirects=False,
+                ssl=self._context(tls) if target.scheme == "https" else True,
+                proxy=proxy_for(target),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect, sock_read=stall),
+            )
 
     async def read(self, response: aiohttp.ClientResponse, limit: int, what: str) -> bytes:
         """Read a whole body of at most ``limit`` bytes.
