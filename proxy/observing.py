@@ -11,6 +11,7 @@ from .model.portals import Model
 from .syncing import Outcome
 
 if TYPE_CHECKING:
+    from .conntrack.flows import Removed
     from .health.metrics import Metrics
     from .health.services import ServiceHealth
     from .health.state import Health
@@ -69,6 +70,11 @@ class Observers:
         """Rules were looked at and are right."""
         if self._told is not None:
             self._told[0].updated(family)
+
+    def forgot(self, family: Family, removed: Removed) -> None:
+        """Stale flows were looked for."""
+        if self._told is not None:
+            self._told[1].forgot(family, removed)
 
     def _refresh_services(self) -> None:
         """Bring health checks up to date in a task; what comes meanwhile is one more round."""

@@ -15,6 +15,7 @@ from typing import Any
 from kubeletpy_common import logs, readiness
 
 from .backend import Backend, RuleOptions, Wanted
+from .conntrack.flows import Removed
 from .inputs.sink import Key, Kind, key_of
 from .model import objects
 from .model.addresses import network
@@ -306,6 +307,9 @@ class Quiet:
         """Do nothing."""
 
     def current(self, family: Family) -> None:
+        """Do nothing."""
+
+    def forgot(self, family: Family, removed: Removed) -> None:
         """Do nothing."""
 
 

@@ -15,19 +15,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib
 import logging
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from kubeletpy_common import logs
 
 from .backend import Backend, RuleOptions, Synced, SyncError, Wanted
 from .model.portal import Family, Portal, PortalName
 from .model.portals import Model
+
+if TYPE_CHECKING:
+    from .conntrack.flows import Removed
 
 _log = logging.getLogger(__name__)
 FULL_PERIOD = 3600.0
@@ -79,6 +81,9 @@ class Observer(Protocol):
 
     def current(self, family: Family) -> None:
         """The rules were looked at, and are what they should be."""
+
+    def forgot(self, family: Family, removed: Removed) -> None:
+        """Connection tracking was looked at for stale flows."""
 
 
 class Syncer:
@@ -198,7 +203,9 @@ class Syncer:
         self._succeeded(synced, time.monotonic() - begun, reason, begun)
         before, self.applied = self.applied, portals
         names = portals.keys() | before.keys() if reason else changed
-        await self._call(self._forget_flows, before, portals, names)
+        removed = await self._call(self._forget_flows, before, portals, names)
+        if removed is not None:
+            self._observer.forgot(self.family, removed)
         return True
 
     async def _wait_until_due(self) -> None:
@@ -260,23 +267,22 @@ class Syncer:
         before: Mapping[PortalName, Portal],
         after: Mapping[PortalName, Portal],
         names: set[PortalName],
-    ) -> None:
+    ) -> Removed | None:
         """Remove flows of UDP and SCTP that the new rules would not make."""
-        try:
-            flows: Any = importlib.import_module("proxy.conntrack.flows")
-        except ImportError:
-            return
+        # Only where there is a Service of UDP or SCTP its code is needed.
+        from .conntrack import flows
+
         old = {name: before[name] for name in names if name in before}
         new = {name: after[name] for name in names if name in after}
         try:
-            filters = flows.stale(old, new, self._options)
-            if filters:
-                flows.remove(filters)
+            stale = flows.stale(old, new, self._options)
+            return flows.remove(stale) if stale else None
         except OSError as error:
             logs.event(
                 _log, logging.ERROR, "stale flows could not be removed; clients of UDP may wait "
                 "until they time out", family=self.family.name, reason=str(error),
             )  # fmt: skip
+            return None
 
     async def _call(self, function: Any, *arguments: Any) -> Any:
         return await self._loop.run_in_executor(self._thread, function, *arguments)

@@ -21,6 +21,7 @@ from prometheus_client import (
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from ..conntrack.flows import Removed
 from ..model.portal import Family, Missing
 from ..model.portals import Model
 from ..syncing import Outcome
@@ -66,6 +67,14 @@ class Metrics:
         self._programming = seconds(
             "kubeproxy_network_programming_duration_seconds",
             "In Cluster Network Programming Latency in seconds", _PROGRAMMING,
+        )  # fmt: skip
+        self._flow_seconds = seconds(
+            "kubeproxy_conntrack_reconciler_sync_duration_seconds",
+            "ReconcileConntrackFlowsLatency latency in seconds",
+        )
+        self._flows = Counter(
+            "kubeproxy_conntrack_reconciler_deleted_entries_total",
+            "Cumulative conntrack flows deleted by conntrack reconciler", _FAMILY, registry=one,
         )  # fmt: skip
         self._last = Gauge(
             _PREFIX + "last_timestamp_seconds",
@@ -131,6 +140,11 @@ class Metrics:
 
     def current(self, family: Family) -> None:
         """Rules were looked at and are right."""
+
+    def forgot(self, family: Family, removed: Removed) -> None:
+        """Stale flows were looked for."""
+        self._flow_seconds.labels(FAMILY_NAMES[family]).observe(removed.seconds)
+        self._flows.labels(FAMILY_NAMES[family]).inc(removed.removed)
 
     def text(self) -> bytes:
         """Return all metrics in Prometheus' text format."""

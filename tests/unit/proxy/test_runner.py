@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from proxy.backend import RuleOptions
+from proxy.conntrack.flows import Removed
 from proxy.inputs import files
 from proxy.inputs.sink import Kind
 from proxy.model import objects
@@ -49,6 +50,9 @@ class Ran:
         pass
 
     def current(self, family: Family) -> None:
+        pass
+
+    def forgot(self, family: Family, removed: Removed) -> None:
         pass
 
     def ended(self, family: Family, outcome: Outcome) -> None:

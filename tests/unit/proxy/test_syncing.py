@@ -7,11 +7,14 @@ import contextlib
 import logging
 import threading
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
 
 from proxy import syncing
 from proxy.backend import RuleOptions, Synced, Wanted
+from proxy.conntrack import flows
+from proxy.conntrack.flows import Removed, Stale
 from proxy.model.portal import Family, PortalName
 from proxy.model.portals import Model
 from proxy.syncing import Outcome, Pace, Syncer
@@ -28,6 +31,7 @@ class Seen:
         self.queued_count = 0
         self.outcomes: list[Outcome] = []
         self.looks = 0
+        self.removed: list[Removed] = []
         self._changed = asyncio.Condition()
 
     def queued(self, _: Family) -> None:
@@ -39,6 +43,10 @@ class Seen:
 
     def current(self, _: Family) -> None:
         self.looks += 1
+        self._notify()
+
+    def forgot(self, _: Family, removed: Removed) -> None:
+        self.removed.append(removed)
         self._notify()
 
     def _notify(self) -> None:
@@ -156,6 +164,42 @@ async def test_trigger_times_survive_a_failure(monkeypatch: pytest.MonkeyPatch) 
         one.syncer.poke()
         await one.ended(3)
         assert [outcome.triggers for outcome in one.seen.outcomes[1:]] == [(), (1767225600.0,)]
+
+
+async def test_stale_flows_are_removed_after_rules_were_written(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked: list[tuple[Stale, int]] = []
+    backend = Remembering()
+
+    def remove(found: Stale) -> Removed:
+        asked.append((found, len(backend.wanted)))
+        if len(asked) == 2:
+            raise PermissionError(1, "Operation not permitted")
+        return Removed(3, 7, 0.1)
+
+    monkeypatch.setattr(flows, "remove", remove)
+    udp: Any = {"ports": [{"port": 53, "protocol": "UDP"}]}
+    async with running(backend=backend) as one:
+        await one.ended(1)
+        # Flows of TCP end by themselves.
+        assert not asked
+        one.model.put_service(service("dns", clusterIP="10.0.0.2", **udp))
+        one.syncer.poke()
+        await one.seen.until(lambda: bool(one.seen.removed))
+        assert one.seen.removed == [Removed(3, 7, 0.1)]
+        assert asked[0][1] == 2
+        ports = [{"name": "", "port": 53, "protocol": "UDP"}]
+        one.model.put_slice(endpoint_slice(endpoint("10.1.0.9"), service_name="dns", name="d",
+                                           ports=ports))  # fmt: skip
+        one.syncer.poke()
+        await one.ended(3)
+        one.model.put_service(service("other", clusterIP="10.0.0.3"))
+        one.syncer.poke()
+        await one.ended(4)
+        assert len(asked) == 2
+        assert one.seen.outcomes[2].synced is not None
+    assert any("stale flows could not be removed" in each.message for each in caplog.records)
 
 
 async def test_doubt_has_everything_written_anew() -> None:

@@ -14,6 +14,7 @@ import pytest
 from aiohttp import web
 
 from proxy.backend import Synced
+from proxy.conntrack.flows import Removed
 from proxy.errors import StartError
 from proxy.health import servers
 from proxy.health.metrics import Metrics
@@ -180,8 +181,11 @@ def test_metrics_of_syncs() -> None:
     metrics.queued(Family.V4)
     metrics.ended(Family.V4, Outcome(0.5, Synced(True, 1, 1, {"nat": 7}), (1.0,), True))
     metrics.ended(Family.V4, Outcome(0.5, None, (), False))
+    metrics.forgot(Family.V4, Removed(3, 7, 0.1))
     text = metrics.text().decode()
     for line in (
+        'kubeproxy_conntrack_reconciler_deleted_entries_total{ip_family="IPv4"} 3.0',
+        'kubeproxy_conntrack_reconciler_sync_duration_seconds_count{ip_family="IPv4"} 1.0',
         'kubeproxy_sync_proxy_rules_duration_seconds_count{ip_family="IPv4"} 2.0',
         'kubeproxy_sync_full_proxy_rules_duration_seconds_count{ip_family="IPv4"} 1.0',
         'kubeproxy_sync_partial_proxy_rules_duration_seconds_count{ip_family="IPv4"} 1.0',
