@@ -4,6 +4,8 @@
     names of chains, the peer's own where it has such a chain.
 ``dispatch``
     a long list of destinations as a tree of short chains.
+``choice``
+    an even choice of one endpoint of many.
 ``rules``, ``portals``
     lines of iptables: those that are always the same, and from portals: pure functions.
 ``ruleset``

@@ -44,6 +44,7 @@ class IptablesBackend:
         self._watch: kernel.Watch | None = None
         self._processes: deque[int] = deque(maxlen=_OWN_PROCESSES)
         self._looking = threading.Lock()
+        self._comparing = False
 
     @property
     def counts(self) -> Counts:
@@ -171,7 +172,7 @@ class IptablesBackend:
     def _host(self, tools: Tools) -> Host:
         return Host(
             random_fully=tools.random_fully,
-            compares_addresses=self._compares_addresses(tools),
+            compares_addresses=self._comparing or self._compares_addresses(tools),
             tcp_liberal=_read_sysctl(_TCP_LIBERAL) not in ("", "0"),
         )
 
@@ -186,6 +187,7 @@ class IptablesBackend:
                 raise
             log.warning("each endpoint gets a chain, which is slower: %s", error)
             return False
+        self._comparing = True
         return True
 
     def _read_signature(self) -> object:

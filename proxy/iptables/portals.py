@@ -19,13 +19,13 @@ from typing import Final
 from ..backend import LocalTraffic, RuleOptions
 from ..model.portal import Endpoint, Family, Missing, Portal, Protocol
 from . import names
+from .choice import choice
 from .dispatch import Entry, Space, Way
 from .rules import Host, comment
 
 _UNSAFE: Final = re.compile(r"[^\w./:-]", re.ASCII)
 """What a name may not bring into a text for ``iptables-restore``."""
 _WHOLE_V6: Final = ":".join(["ffff"] * 8)
-_ALWAYS: Final = 1 << 31
 _HTTP: Final = Protocol("TCP")
 
 
@@ -74,13 +74,13 @@ class _Writer:
                 chains[self._firewall] = self._firewall_rules()
         if portal.cluster_endpoints and (portal.is_external or not portal.internal_local):
             masquerade = [] if portal.internal_local else self._internal_masquerade()
-            chains[self._cluster] = masquerade + self._choice(portal.cluster_endpoints)
+            chains |= self._choice(self._cluster, masquerade, portal.cluster_endpoints)
             used.update(portal.cluster_endpoints)
         if portal.local_endpoints and (
             portal.internal_local or (portal.external_local and portal.is_external)
         ):
             masquerade = self._internal_masquerade() if portal.internal_local else []
-            chains[self._local] = masquerade + self._choice(portal.local_endpoints)
+            chains |= self._choice(self._local, masquerade, portal.local_endpoints)
             used.update(portal.local_endpoints)
         if self._has_endpoint_chains:
             for endpoint in sorted(used):
@@ -161,27 +161,27 @@ class _Writer:
     def _endpoint_chain(self, endpoint: Endpoint) -> str:
         return names.endpoint_chain(self._portal.name, _socket(endpoint))
 
-    def _choice(self, endpoints: Sequence[Endpoint]) -> list[str]:
-        """Choose one of the endpoints evenly: the first of n with 1/n, the next with 1/(n-1)..."""
-        rules = []
+    def _choice(
+        self, chain: str, before: list[str], endpoints: Sequence[Endpoint]
+    ) -> dict[str, list[str]]:
+        """Return the chain that takes one of the endpoints, and those below it."""
+        rules = list(before)
         if self._portal.affinity_seconds:
             for endpoint in endpoints:
-                chain = self._endpoint_chain(endpoint)
+                own = self._endpoint_chain(endpoint)
                 rules.append(
                     f"{self._say('', '-> ' + _socket(endpoint))} -m recent --rcheck"
-                    f" --seconds {self._portal.affinity_seconds} --reap {self._list(chain)}"
-                    f" -j {chain}"
+                    f" --seconds {self._portal.affinity_seconds} --reap {self._list(own)} -j {own}"
                 )
-        chained = self._has_endpoint_chains
-        protocol = "" if chained else f"-p {self._protocol} "
-        for left, endpoint in zip(range(len(endpoints), 0, -1), endpoints, strict=True):
-            chance = f"-m statistic --mode random --probability {_chance(left)} "
-            if chained:
-                target = f"-j {self._endpoint_chain(endpoint)}"
-            else:
-                target = f"-j DNAT --to-destination {_socket(endpoint)}"
-            rules.append(f"{protocol}{chance if left > 1 else ''}{target}")
-        return rules
+        if self._has_endpoint_chains:
+            targets = [("", f"-j {self._endpoint_chain(endpoint)}") for endpoint in endpoints]
+        else:
+            match = f"-p {self._protocol}"
+            to = "-j DNAT --to-destination"
+            targets = [(match, f"{to} {_socket(endpoint)}") for endpoint in endpoints]
+        chains = choice(chain, targets)
+        chains[chain] = rules + chains[chain]
+        return chains
 
     def _endpoint_rules(self, endpoint: Endpoint) -> list[str]:
         said = self._say("", "")
@@ -293,12 +293,6 @@ def local_match(options: RuleOptions, *, inverted: bool = False) -> str:
 @cache
 def _space(way: Way, family: Family) -> Space:
     return way.space(family)
-
-
-@cache
-def _chance(left: int) -> str:
-    """One of ``left``, in the 31 bits of the kernel."""
-    return f"{round(_ALWAYS / left) / _ALWAYS:.11f}"
 
 
 def _network(text: str) -> str:

@@ -91,6 +91,9 @@ def test_changes_make_the_same_rules_as_writing_all_anew(back_end: BackEnd, fami
     for number in range(40, 100):
         one = replace(portal(family, number), cluster_endpoints=(endpoint(family, number),))
         last[one.name] = one
+    many = tuple(endpoint(family, number) for number in range(1, 101))
+    one = replace(portal(family, 30), cluster_endpoints=tuple(sorted(many)))
+    last[one.name] = one
     changed = {name for name in first.keys() | last.keys() if first.get(name) != last.get(name)}
 
     def in_steps() -> State:

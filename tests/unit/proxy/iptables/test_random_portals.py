@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.backend import LocalDetector, LocalTraffic, RuleOptions
-from proxy.iptables import dispatch, names
+from proxy.iptables import choice, dispatch, names
 from proxy.iptables.rules import Host
 from proxy.iptables.ruleset import Found, RuleSet
 from proxy.model.portal import Endpoint, Family, Missing, Portal, PortalName, Protocol
@@ -28,6 +28,7 @@ def small_leaves() -> Iterator[None]:
     """Few portals make trees of chains."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(dispatch, "LEAF", 2)
+        patch.setattr(choice, "GROUP", 2)
         yield
 
 
