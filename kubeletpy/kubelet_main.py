@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -91,11 +92,23 @@ def main(
         if log_level is None and verbosity is None:
             logs.configure(level_of(settings.configuration.logging.verbosity))
         _tell(settings, given)
-        clean = asyncio.run(_run(settings, terminate_pods_on_exit))
+        clean = asyncio.Runner().run(_run(settings, terminate_pods_on_exit))
     except (ConfigurationError, StartError) as error:
         click.echo(f"kubelet: {error}", err=True)
         sys.exit(1)
-    sys.exit(0 if clean else 1)
+    leave(0 if clean else 1)
+
+
+def leave(code: int) -> NoReturn:
+    """End the process, whatever its threads do.
+
+    All that has to be done is done by now. Closing the event loop, or the interpreter, would wait
+    for threads: one that looks at a file system which hangs would keep the kubelet for ever.
+    """
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _tell(settings: Settings, given: dict[str, Any]) -> None:

@@ -185,6 +185,10 @@ def _new_sandbox(plan: Plan, reason: str) -> None:
     if observed.containers and not any(_may_run_again(plan, one) for one in regular):
         plan.terminal = _outcome(desired, observed)
         return
+    if _vanished(plan):
+        plan.initialized = True
+        plan.terminal = FAILED
+        return
     if regular and all(
         (record := observed.latest(one.name)) is not None
         and record.phase is not ContainerPhase.CREATED
@@ -200,6 +204,18 @@ def _new_sandbox(plan: Plan, reason: str) -> None:
     if not plan.blocked(SANDBOX_STEP):
         sandbox = observed.sandbox
         plan.create_sandbox = 0 if sandbox is None else sandbox.attempt + 1
+
+
+def _vanished(plan: Plan) -> bool:
+    """Whether the runtime has lost all that it knew of a pod which is to run once only.
+
+    How its containers ended nobody knows; that they did not run is certainly wrong.
+    """
+    spec, observed = plan.desired.pod.spec, plan.observed
+    if observed.sandboxes or observed.containers:
+        return False
+    begun = any(one.name in observed.attempts for one in spec.containers)
+    return begun and all(policy_of(spec, one) == NEVER for one in spec.containers)
 
 
 def _may_run_again(plan: Plan, container: Container) -> bool:

@@ -26,7 +26,7 @@ from kubeletpy.resources.cgroups import CgroupError, PodCgroups
 from kubeletpy.variables.services import Services
 from kubeletpy.variables.sources import VariableSources, read_files
 from kubeletpy.volumes.errors import VolumeError, VolumesError
-from kubeletpy.volumes.manager import PodVolumes
+from kubeletpy.volumes.manager import PodVolumes, deleted
 from kubeletpy.volumes.nested import used_by
 from kubeletpy.volumes.objects import NoObjects
 from kubeletpy.volumes.paths import PodPaths
@@ -162,7 +162,7 @@ class LocalEnvironment:
         except VolumesError as error:
             recorder = self._volumes.context.recorder
             for other in error.errors[1:]:
-                if recorder is not None:
+                if recorder is not None and not deleted(self._admitted.get(pod.metadata.uid, pod)):
                     recorder.warning(pod, "FailedMount", str(other))
             raise EnvironmentFault("FailedMount", str(error.errors[0])) from error
         except (VolumeError, TimeoutError) as error:

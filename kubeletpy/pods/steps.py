@@ -135,15 +135,23 @@ class Steps:
             made = True
             return created
         except EnvironmentFault as error:
-            tools.recorder.warning(pod, error.reason, str(error))
+            self._warn(error.reason, str(error))
             raise StepError(error.reason, str(error)) from error
         except (CriError, HandlerError) as error:
             cause = reason_of(error) if isinstance(error, CriError) else str(error)
             message = f"Failed to create pod sandbox: {cause}"
-            tools.recorder.warning(pod, "FailedCreatePodSandBox", message)
+            self._warn("FailedCreatePodSandBox", message)
             raise StepError("FailedCreatePodSandBox", message) from error
         finally:
             tools.measures.sandbox(pod, made)
+
+    def _warn(self, reason: str, message: str, container: str = "") -> None:
+        """Tell that something could not be made, unless the pod is being deleted meanwhile.
+
+        What it needs may be deleted along with it.
+        """
+        if self._pod.metadata.deletion_timestamp is None:
+            self._tools.recorder.warning(self._pod, reason, message, container)
 
     async def start(
         self,
@@ -208,7 +216,7 @@ class Steps:
         return created
 
     def _failed(self, container: Container, reason: str, message: str) -> StepError:
-        self._tools.recorder.warning(self._pod, "Failed", f"Error: {message}", container.name)
+        self._warn("Failed", f"Error: {message}", container.name)
         return StepError(reason, message)
 
     async def _post_start(

@@ -140,7 +140,8 @@ def _container_statuses(
     if previous is not None and (actions.ended or actions.terminal is not None):
         init_statuses = remembered(init_statuses, previous.init_container_statuses, observed)
         statuses = remembered(statuses, previous.container_statuses, observed)
-    if actions.ended:
+    vanished = bool(observed.attempts) and not observed.containers
+    if actions.ended or (actions.terminal is not None and vanished):
         close(pod, init_statuses, statuses)
     return init_statuses, statuses, ephemeral
 

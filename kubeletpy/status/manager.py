@@ -35,6 +35,9 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.2, 10.0
 """Seconds between attempts: the first, doubled each time, and the longest."""
 STARTING = 0.2
 """Seconds for which a status waits that says no more than that a pod is being started."""
+REFUSED = frozenset({400, 413, 422})
+"""Codes by which an API server refuses a patch that it will refuse again: it is tried further, but
+nobody waits for it."""
 LAST_WORDS = 5.0
 """Seconds for which the last status of a pod is waited for that nobody deleted."""
 
@@ -194,7 +197,7 @@ class StatusManager:
                 await entry.settled.wait()
 
     async def finish(self, pod: Pod) -> None:
-        """Return once the API server knows the last status of a pod that has ended.
+        """Return once the API server knows the last status of an ended pod, or has refused it.
 
         If it is being deleted there, this deletes it. While the API server is away this takes as
         long; a pod that nobody deleted (the kubelet ends all of them) is not waited for long.
@@ -299,6 +302,9 @@ class StatusManager:
                 pod=entry.path, code=error.code, reason=str(error),
             )  # fmt: skip
         self._away = self._away or error.transient
+        if error.code in REFUSED:
+            # Else a pod whose last status is not taken could never be removed.
+            entry.settled.set()
         wait = max(pause * random.uniform(0.8, 1.2), error.retry_after or 0.0)
         await asyncio.sleep(wait)
         return min(pause * 2, LONGEST_PAUSE)

@@ -315,7 +315,8 @@ class PodVolumes:
                     pod=state.pod.metadata.uid, reason=str(result),
                 )  # fmt: skip
             elif isinstance(result, VolumeError):
-                if self.context.recorder is not None:
+                # What a pod that is being deleted shows may be deleted along with it.
+                if self.context.recorder is not None and not deleted(state.pod):
                     message = mount_failure(state.records[volume.name].spec_name, str(result))
                     self.context.recorder.warning(state.pod, "FailedMount", message)
             elif isinstance(result, BaseException):
@@ -445,6 +446,11 @@ class PodVolumes:
             raise
         self.context.objects.unregister(uid)
         self._pods.pop(uid, None)
+
+
+def deleted(pod: Pod) -> bool:
+    """Whether a pod is being deleted in the API server (pure)."""
+    return pod.metadata.deletion_timestamp is not None
 
 
 def mount_failure(name: str, message: str) -> str:

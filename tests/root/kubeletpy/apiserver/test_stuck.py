@@ -29,6 +29,8 @@ FOREVER = "trap 'exit 0' TERM; while :; do sleep 1000 & wait; done"
 FREEZER = Path("/sys/fs/cgroup/freezer")
 TOLD = 2.0
 """Seconds within which a fault has to be told."""
+ENDS = 10.0
+"""Seconds that a kubelet may take to end which leaves its pods running."""
 
 
 @contextmanager
@@ -148,3 +150,26 @@ def test_a_volume_that_cannot_be_unmounted(joined: KubeletProcess, api: Api, run
         assert os.path.samestat(os.fstat(held.fileno()), os.stat(held.name))
     api.wait_gone("busy")
     wait_for(lambda: not of_pod.exists(), "the files of the pod to be removed")
+
+
+def test_a_kubelet_whose_streams_are_open_ends_in_time(
+    joined: KubeletProcess, api: Api, run: Run
+) -> None:
+    """Logs are followed and a watch is held while it is told to stop; its pod stays."""
+    joined.stop()
+    joined.start(terminate=False)
+    api.create(bound("followed", run("a", "echo here; " + FOREVER)))
+    api.wait_ready("followed")
+    connection = api.connect()
+    connection.request(
+        "GET", "/api/v1/namespaces/default/pods/followed/log?follow=true&container=a"
+    )
+    answer = connection.getresponse()
+    assert (answer.status, answer.readline()) == (200, b"here\n")
+    begun = time.monotonic()
+    assert joined.stop() == 0
+    assert time.monotonic() - begun < ENDS
+    answer.close()
+    connection.close()
+    joined.start()
+    api.wait_ready("followed")

@@ -114,6 +114,24 @@ CASES: list[tuple[str, Desired, Observed, dict[str, Any]]] = [
         {"start": ["b-0"]},
     ),
     (
+        "Never: the runtime has lost all of it",
+        desired("a", restart_policy="Never"),
+        observed(attempts={"a": 0}),
+        {"terminal": "Failed"},
+    ),
+    (
+        "Never: the runtime has lost all of it, before its container ever ran",
+        desired("a", init=("i",), restart_policy="Never"),
+        observed(attempts={"i": 0}),
+        {"sandbox": 0},
+    ),
+    (
+        "OnFailure: the runtime has lost all of it",
+        desired("a", restart_policy="OnFailure"),
+        observed(attempts={"a": 0}),
+        {"sandbox": 0},
+    ),
+    (
         "Never: the sandbox is lost",
         desired("a", restart_policy="Never"),
         observed(box(ready=False), record("a", "exited", exit_code=137)),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from kubeletpy.api.base import now
 from kubeletpy.api.container import ExecAction, Lifecycle, LifecycleHandler
 from kubeletpy.api.pod import Pod
 from kubeletpy.api.status import ContainerStatus, PodStatus
@@ -209,6 +210,20 @@ async def test_a_volume_that_cannot_be_mounted(bench: Bench) -> None:
     await until_event(bench, "FailedMount")
     bench.environment.fault = ""
     await bench.until(worker, ready)
+
+
+async def test_nothing_is_told_of_what_a_deleted_pod_lacks(bench: Bench) -> None:
+    """Its ConfigMaps may be deleted along with it."""
+    bench.environment.fault = "prepare"
+    made = pod(container("a"))
+    made.metadata.deletion_timestamp = now()
+    worker = bench.run(made)
+    async with asyncio.timeout(5):
+        while "prepare" not in bench.environment.calls:  # noqa: ASYNC110 - a list tells nobody
+            await asyncio.sleep(0)
+    worker.terminate(0)
+    await bench.gone()
+    assert "FailedMount" not in bench.reasons()
 
 
 async def test_a_configuration_that_cannot_be_made(bench: Bench) -> None:

@@ -13,6 +13,7 @@ from kubeletpy.api.status import LinuxContainerUser, PodCondition, PodStatus
 from kubeletpy.pods.actions import decide
 from kubeletpy.pods.plan import Desired
 from kubeletpy.pods.state import (
+    KILL_STEP,
     SANDBOX_STEP,
     ImagePhase,
     ImageState,
@@ -332,6 +333,24 @@ def test_reason_of_the_end_is_told() -> None:
         "DeadlineExceeded",
         "too long",
     )
+
+
+def test_what_the_runtime_lost_without_a_trace_has_failed() -> None:
+    status = status_of(desired("a", restart_policy="Never"), observed(attempts={"a": 0}))
+    assert status.phase == "Failed"
+    [one] = status.container_statuses
+    assert one.state.terminated is not None
+    assert (one.state.terminated.exit_code, one.state.terminated.reason) == (
+        137,
+        "ContainerStatusUnknown",
+    )
+
+
+def test_what_holds_up_the_end_is_a_condition() -> None:
+    failure = StepFailure("FailedKillPod", "it lives", 0, 0.0)
+    status = status_of(desired("a"), observed(box(), failures={KILL_STEP: failure}))
+    found = status.conditions[0]
+    assert (found.status, found.reason, found.message) == ("True", "FailedKillPod", "it lives")
 
 
 def test_a_sandbox_that_cannot_be_made_is_a_condition() -> None:

@@ -107,6 +107,19 @@ async def until(check: Callable[[], object]) -> None:
             await asyncio.sleep(0.002)
 
 
+async def test_a_status_that_is_refused_for_good_does_not_keep_the_pod(bench: Bench) -> None:
+    assert bench.server.item is not None
+    bench.server.item["metadata"]["deletionTimestamp"] = "2026-11-21T00:00:00Z"
+    bench.show()
+    refusal = ApiError(422, "Invalid", "status.containerStatuses[0]: Invalid value")
+    bench.server.faults = [refusal]
+    bench.publish("Failed")
+    async with asyncio.timeout(5):
+        await bench.statuses.finish(bench.pod)
+    assert bench.server.item is None
+    assert [method for method, _ in bench.server.calls][-1] == "DELETE"
+
+
 async def test_a_status_is_sent_once(bench: Bench) -> None:
     bench.publish("Running", pod_ip="10.0.0.1")
     await until(lambda: bench.server.sent)
