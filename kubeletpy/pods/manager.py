@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -29,8 +28,6 @@ from kubeletpy.api.meta import ObjectMeta
 from kubeletpy.api.pod import Pod, PodSpec
 from kubeletpy.api.status import PodCondition, PodStatus
 from kubeletpy.cri import labels
-from kubeletpy.cri.client import CriError
-from kubeletpy.cri.events import ContainerEvents, EventsUnsupported, Resync
 from kubeletpy.resources.qos import qos_class
 from kubeletpy.sources.updates import (
     FILE_SOURCE,
@@ -43,13 +40,13 @@ from kubeletpy.sources.updates import (
 )
 from kubeletpy.why.story import Known
 from kubeletpy_common import logs
-from kubeletpy_proto import cri_pb2
 
 from .backoff import CrashLoop
 from .checkpoint import Saved
-from .observe import Identity, Listing
+from .observe import Identity
 from .plan import DeadContainers, Desired
 from .restarts import every_container
+from .runtime_watch import RELIST_RETRY, RuntimeWatch
 from .state import Terminal, frozen
 from .steps import Tools
 from .wanted import Wanted, slot_of
@@ -57,22 +54,6 @@ from .worker import PodWorker
 
 _log = logging.getLogger(__name__)
 Admit = Callable[[Pod, Sequence[Pod]], Awaitable[Refusal | None]]
-
-RELIST_WITH_EVENTS = 300.0
-"""Seconds between full lists while the runtime sends events, as in the Go kubelet."""
-RELIST_WITHOUT_EVENTS = 1.0
-RELIST_RETRY = 1.0
-_SETTLE = 1.0
-"""Seconds after which a new event stream surely was registered by the runtime."""
-
-
-@dataclass
-class Contact:
-    """How the runtime was last heard of."""
-
-    ok: bool = False
-    error: str = "not asked yet"
-    events: bool = True
 
 
 def desired_of(pod: Pod, crash_loop: CrashLoop, dead: DeadContainers | None = None) -> Desired:
@@ -107,7 +88,7 @@ class PodManager:
         dead: DeadContainers | None = None,
     ) -> None:
         self._dead = dead or DeadContainers()
-        self.contact = Contact()
+        self._runtime = RuntimeWatch(tools, self._refresh, self._on_list)
         self._tools = tools
         self._crash_loop = crash_loop or CrashLoop()
         self._published = published
@@ -116,9 +97,6 @@ class PodManager:
         self._active: dict[str, dict[str, _Entry]] = {}
         self._by_uid: dict[str, PodWorker] = {}
         self._saved: dict[str, Saved] = {}
-        self._listing = Listing()
-        self._listed = False
-        self._listed_at: float | None = None
         self._expected: frozenset[str] = frozenset({FILE_SOURCE})
         self._synced: set[str] = set()
         self._finished: set[str] = set()
@@ -131,7 +109,6 @@ class PodManager:
         self.adopted = asyncio.Event()
         """Set once what runs on the node has been matched with what shall run."""
         self._sweeping: asyncio.Task[None] | None = None
-        self._relist_bell = asyncio.Event()
         self._closing = False
 
     async def run(self, sources: Mapping[str, AsyncIterable[PodUpdates]]) -> None:
@@ -147,8 +124,8 @@ class PodManager:
             async with asyncio.TaskGroup() as group:
                 for name, source in sources.items():
                     group.create_task(self._follow_source(name, source), name=f"pods of {name}")
-                group.create_task(self._follow_runtime(), name="runtime events")
-                group.create_task(self._relist(), name="relist")
+                group.create_task(self._runtime.follow_events(), name="runtime events")
+                group.create_task(self._runtime.keep_listing(), name="relist")
         finally:
             await self._close()
 
@@ -194,7 +171,8 @@ class PodManager:
                 for worker in workers
                 if not from_api(worker.pod) and worker.pod.metadata.name.startswith(f"{name}-")
             ]
-        fault = "" if self.contact.ok else self.contact.error
+        contact = self._runtime.contact
+        fault = "" if contact.ok else contact.error
         return [worker.known(fault) for worker in found]
 
     async def terminate_all(self, timeout: float) -> bool:
@@ -283,7 +261,7 @@ class PodManager:
             self._synced.add(source)
             removed += self._provisional(source, fresh)
             # What is found on the node and wanted by none is ended now, but not by an old list.
-            self._relist_bell.set()
+            self._runtime.ring()
         for pod in removed:
             self._desired.drop(pod)
             self._finished.discard(pod.metadata.uid)
@@ -327,7 +305,7 @@ class PodManager:
         files of the node itself are waited for.
         """
         heard = self._synced >= self._expected & {FILE_SOURCE}
-        if not (self._listed and heard) or self.adopted.is_set():
+        if not (self._runtime.listed and heard) or self.adopted.is_set():
             return
         self.adopted.set()
         unheard = self._expected - self._synced
@@ -361,7 +339,7 @@ class PodManager:
 
     def _end_orphans(self) -> None:
         wanted = {pod.metadata.uid for pod in self._desired.values()}
-        for uid, identity in self._listing.identities.items():
+        for uid, identity in self._runtime.listing.identities.items():
             if uid in self._by_uid or uid in wanted:
                 continue
             logs.event(
@@ -492,7 +470,11 @@ class PodManager:
         desired = desired_of(allowed, self._crash_loop, self._dead)
         # All that the runtime had when it was first listed is in there, and nothing of a pod comes
         # to be but by its worker.
-        fresh = not again and self._listed and pod.metadata.uid not in self._listing.identities
+        fresh = (
+            not again
+            and self._runtime.listed
+            and pod.metadata.uid not in self._runtime.listing.identities
+        )
         worker = PodWorker(desired, self._tools, saved, self._published, fresh=fresh)
         if ending:
             worker.terminate()
@@ -534,73 +516,18 @@ class PodManager:
                 self._gone(entry.worker.pod)
             self._reconcile(slot)
 
-    async def _follow_runtime(self) -> None:
-        try:
-            async for event in ContainerEvents(self._tools.cri):
-                if isinstance(event, Resync):
-                    self._relist_bell.set()
-                    # An event between this list and the runtime's registration would be lost.
-                    asyncio.get_running_loop().call_later(_SETTLE, self._relist_bell.set)
-                else:
-                    self._on_event(event)
-        except EventsUnsupported as error:
-            logs.event(
-                _log, logging.WARNING, "runtime sends no events; it is listed every second",
-                reason=str(error),
-            )  # fmt: skip
-            self.contact.events = False
-            self._relist_bell.set()
-
-    def _on_event(self, event: cri_pb2.ContainerEventResponse) -> None:
-        uid = event.pod_sandbox_status.metadata.uid
-        for status in event.containers_statuses:
-            uid = uid or status.labels.get(labels.POD_UID, "")
+    def _refresh(self, uid: str) -> bool:
+        """Have a worker read the state of its pod again; return whether there is one."""
         worker = self._by_uid.get(uid)
         if worker is not None:
             worker.refresh()
-        else:
-            self._relist_bell.set()
+        return worker is not None
 
-    async def _relist(self) -> None:
-        while True:
-            self._relist_bell.clear()
-            succeeded = await self._list_once()
-            pause = RELIST_WITH_EVENTS if self.contact.events else RELIST_WITHOUT_EVENTS
-            if not succeeded:
-                await asyncio.sleep(RELIST_RETRY)
-                continue
-            try:
-                async with asyncio.timeout(pause):
-                    await self._relist_bell.wait()
-            except TimeoutError:
-                pass
-
-    async def _list_once(self) -> bool:
-        begun = time.monotonic()
-        try:
-            listing = await self._tools.observer.listing()
-        except CriError as error:
-            if self.contact.ok or self.contact.error != str(error):
-                logs.event(_log, logging.ERROR, "runtime not reachable", reason=str(error))
-            self.contact.ok, self.contact.error = False, str(error)
-            return False
-        if not self.contact.ok:
-            logs.event(_log, logging.INFO, "runtime reachable", endpoint=self._tools.cri.endpoint)
-        self.contact.ok, self.contact.error = True, ""
-        interval = None if self._listed_at is None else begun - self._listed_at
-        self._listed_at = begun
-        self._tools.measures.relisted(time.monotonic() - begun, interval)
-        before, self._listing = self._listing, listing
-        for uid in before.states.keys() | listing.states.keys():
-            worker = self._by_uid.get(uid)
-            if worker is not None and before.states.get(uid) != listing.states.get(uid):
-                worker.refresh()
-        self._listed = True
+    def _on_list(self) -> None:
         if self.adopted.is_set():
             self._tidy()
         else:
             self._adopt()
-        return True
 
 
 def _stranger(identity: Identity) -> Pod:

@@ -15,7 +15,7 @@ from kubeletpy.admission.predicates import Refusal
 from kubeletpy.api.pod import Pod
 from kubeletpy.api.status import PodStatus
 from kubeletpy.cri.events import ContainerEvents, EventsUnsupported
-from kubeletpy.pods import manager as managers
+from kubeletpy.pods import runtime_watch
 from kubeletpy.pods.manager import PodManager
 from kubeletpy.probes.http import HttpClient
 from kubeletpy.sources.updates import PodChange, PodUpdates
@@ -89,7 +89,7 @@ async def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
         yield
 
     monkeypatch.setattr(ContainerEvents, "__aiter__", unsupported)
-    monkeypatch.setattr(managers, "RELIST_WITHOUT_EVENTS", 0.02)
+    monkeypatch.setattr(runtime_watch, "RELIST_WITHOUT_EVENTS", 0.02)
     http = HttpClient()
     made = Bench(tmp_path, http)
     made.start()

@@ -11,7 +11,7 @@ import pytest
 
 from kubeletpy.api.pod import Pod
 from kubeletpy.cri.events import ContainerEvents, EventsUnsupported
-from kubeletpy.pods import manager as managers
+from kubeletpy.pods import runtime_watch
 from kubeletpy.pods.manager import PodManager
 from kubeletpy.pods.wanted import Wanted, slot_of
 from kubeletpy.probes.http import HttpClient
@@ -72,7 +72,7 @@ async def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
         yield
 
     monkeypatch.setattr(ContainerEvents, "__aiter__", unsupported)
-    monkeypatch.setattr(managers, "RELIST_WITHOUT_EVENTS", 0.02)
+    monkeypatch.setattr(runtime_watch, "RELIST_WITHOUT_EVENTS", 0.02)
     http = HttpClient()
     yield Bench(tmp_path, http)
     await http.close()
