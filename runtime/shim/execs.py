@@ -84,7 +84,9 @@ class Command:
             self.container.launch(self, self._process, stdio, report, namespaces)
         except OSError:
             report.close()
-            self.container.exec_cgroups.give_back(self.cgroup, killed=False)
+            # A launcher that did not answer may have forked it all the same.
+            kill_tree(self.cgroup)
+            self.container.exec_cgroups.give_back(self.cgroup, killed=True)
             raise
         finally:
             report.child.close()

@@ -73,16 +73,26 @@ def of_the_shim(command: dict[str, Any]) -> dict[str, Any]:
     return command | {"env": [*command["env"], "PAD=" + "x" * MAX_SIZE]}
 
 
-def launchers() -> set[int]:
-    found = set()
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            comm = Path(f"/proc/{pid}/comm").read_text()
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if comm == "kubeletpy-exec\n":
-            found.add(int(pid))
-    return found
+def parent(pid: int) -> int:
+    stat = Path(f"/proc/{pid}/stat").read_text()
+    return int(stat.rpartition(")")[2].split()[1])
+
+
+def is_launcher(pid: int, shims: set[int] | None = None) -> bool:
+    """Whether a process is one, maybe of one of these shims: the machine may have others."""
+    try:
+        comm = Path(f"/proc/{pid}/comm").read_text()
+        return comm == "kubeletpy-exec\n" and (shims is None or parent(pid) in shims)
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def launchers(cgroup: Cgroup) -> list[int]:
+    """The launchers of the shim whose containers are in the cgroup."""
+    shims = {parent(pid) for pid in cgroup.processes()}
+    return [
+        int(pid) for pid in os.listdir("/proc") if pid.isdigit() and is_launcher(int(pid), shims)
+    ]
 
 
 async def start(pod: Pod, cgroup: Cgroup, linux: dict[str, Any] | None = None) -> None:
@@ -106,10 +116,9 @@ async def run(pod: Pod, command: dict[str, Any]) -> tuple[int, str, str]:
 async def test_a_command_is_the_same_from_either(pod: Pod, cgroup: Cgroup, case: str) -> None:
     linux: dict[str, Any] | None = {"seccomp": {"flags": []}} if case == "with a filter" else None
     await start(pod, cgroup, linux)
-    before = launchers()
     command = process("sh", "-c", FACTS) | CASES[case]
     theirs, again, ours = [await run(pod, one) for one in (command, command, of_the_shim(command))]
-    assert launchers() - before or os.uname().machine != "x86_64"
+    assert launchers(cgroup) or os.uname().machine != "x86_64"
     assert theirs[0] == again[0] == ours[0] == 0, theirs
     facts = [VOLATILE.sub("", output) for _, output, _ in (theirs, again, ours)]
     assert "CapBnd" in facts[0]
@@ -150,16 +159,15 @@ async def test_it_is_replaced_when_it_dies_and_ends_with_the_shim(pod: Pod, cgro
     if (program := sealed("test", b"")) < 0:
         pytest.skip("there is no launcher on this machine")
     os.close(program)
-    before = launchers()
     await start(pod, cgroup)
     assert (await run(pod, process("true")))[0] == 0
-    (first,) = launchers() - before
+    (first,) = launchers(cgroup)
     os.kill(first, signal.SIGKILL)
     # The first command may come before its end is known, and the shim then forks it itself.
     for _ in range(2):
         assert (await run(pod, process("true")))[0] == 0
-        await asyncio.to_thread(wait_until, lambda: first not in launchers(), "its end", 5)
-    (second,) = launchers() - before
+        await asyncio.to_thread(wait_until, lambda: not is_launcher(first), "its end", 5)
+    (second,) = launchers(cgroup)
     assert second != first
     await pod.client.shutdown()
-    await asyncio.to_thread(wait_until, lambda: second not in launchers(), "its end", 5)
+    await asyncio.to_thread(wait_until, lambda: not is_launcher(second), "its end", 5)
