@@ -161,6 +161,10 @@ class Duration(click.ParamType[float]):
     help="Which controllers run, as of kube-controller-manager: *, foo, -foo; none: ''.",
 )
 @click.option(
+    "--cluster-signing-duration", type=Duration(), default="8760h", show_default=True,
+    help="Of certificates that are signed on request.",
+)  # fmt: skip
+@click.option(
     "--event-ttl", type=Duration(), default="1h", show_default=True, help="Events go after it."
 )
 @click.option("--v", "verbosity", type=int, default=0, help="4 and more is --log-level=debug.")
@@ -194,6 +198,7 @@ def main(
     max_requests_inflight: int,
     max_mutating_requests_inflight: int,
     controllers: str,
+    cluster_signing_duration: float,
     event_ttl: float,
     verbosity: int,
     log_level: str,
@@ -224,6 +229,7 @@ def main(
         audit_log=audit_log_path,
         audit_policy=audit_policy_file,
         token_auth_file=token_auth_file,
+        cluster_signing_duration=cluster_signing_duration,
         controllers=tuple(word.strip() for word in controllers.split(",") if word.strip()),
         event_ttl=event_ttl,
         etcd_servers=tuple(url.strip() for url in etcd_servers.split(",") if url.strip()),

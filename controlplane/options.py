@@ -42,6 +42,8 @@ class Options:
         audit_log: file of the audit log, ``-`` for standard output; None: none.
         audit_policy: what is logged (audit.k8s.io/v1 Policy); None: metadata of all requests.
         controllers: which of the controllers run, as ``--controllers`` of kube-controller-manager.
+        cluster_signing_duration: seconds that a certificate is good which is signed on request, as
+            of kube-controller-manager.
         event_ttl: seconds for which events are kept.
         request_timeout: seconds that a request may take, but for streams.
         max_requests_inflight: requests that read, at once; more are refused.
@@ -75,6 +77,7 @@ class Options:
     audit_log: Path | None = None
     audit_policy: Path | None = None
     controllers: tuple[str, ...] = ("*",)
+    cluster_signing_duration: float = 365 * 86400.0
     event_ttl: float = 3600.0
     request_timeout: float = 60.0
     max_requests_inflight: int = 400

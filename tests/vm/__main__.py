@@ -21,8 +21,8 @@ from typing import Final
 from kubeletpy import debian
 from tests.vm.image import CACHE, PACKAGES, UNIT, Image, ImageError, ensure_image, make_data_disk
 
-_SECONDS: Final = 900.0
-_QUIET_SECONDS: Final = 240.0  # without a line: the machine hangs, or never came up
+_SECONDS: Final = 1800.0
+_QUIET_SECONDS: Final = 600.0  # without a line: the machine hangs, or never came up
 _EXIT: Final = re.compile(rb"vm-exit: (\d+)")
 # With newer vector instructions the C library is slower, for they are emulated too.
 _CPU: Final = "Nehalem"

@@ -30,14 +30,14 @@ PACKAGES: Final = (
     debian.Package("e2fsprogs", "makes the virtual machine's disks", "mkfs.ext4"),
 )
 _INSIDE: Final = (
-    *("systemd", "systemd-sysv", "kmod", "procps"),
+    *("systemd", "systemd-sysv", "dbus", "kmod", "procps", "nfs-common", "nfs-kernel-server"),
     *("python3", "libseccomp2", "linux-image-cloud-amd64"),
     *(package.name for package in debian.TESTS),
 )
 _DISK: Final = "3G"  # sparse: what the tests write is on top of it, and thrown away
 # Tools of development, which no test needs inside.
 _LEFT_OUT: Final = (
-    *("mypy*", "ruff*", "grpc_tools", "hypothesis*", "pip", "pip-*", "setuptools*", "*-stubs"),
+    *("mypy*", "ruff*", "grpc_tools", "pip", "pip-*", "setuptools*", "*-stubs"),
     *("grimp*", "importlinter", "ast_serialize*", "librt*", "*__mypyc*", "_distutils_hack"),
     *("__editable__*", "*.pth"),
 )

@@ -24,7 +24,6 @@ SIGNERS: Final = (CLIENT, KUBELET, SERVING)
 
 _NODES: Final = "system:nodes"
 _NODE: Final = "system:node:"
-_LONGEST: Final = timedelta(days=365)
 _SHORTEST: Final = timedelta(minutes=10)
 _PLAIN: Final = ("digital signature", "key encipherment")
 _EXTENDED: Final[dict[str, ObjectIdentifier]] = {
@@ -101,12 +100,12 @@ def is_kubelet_client(value: Object, request: x509.CertificateSigningRequest) ->
     return True
 
 
-def life(spec: dict[str, Any]) -> timedelta:
-    """Return for how long a certificate is signed."""
+def life(spec: dict[str, Any], longest: timedelta) -> timedelta:
+    """Return for how long a certificate is signed: ``longest``, unless less is asked for."""
     seconds = spec.get("expirationSeconds")
     if seconds is None:
-        return _LONGEST
-    return max(_SHORTEST, min(_LONGEST, timedelta(seconds=seconds)))
+        return longest
+    return max(_SHORTEST, min(longest, timedelta(seconds=seconds)))
 
 
 def extended_usages(usages: Iterable[str]) -> list[ObjectIdentifier]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import logging
+from datetime import timedelta
 from typing import Final
 
 from controlplane.api import codec, metadata
@@ -131,7 +132,7 @@ class Signer:
             request.public_key(),
             extended_usages(usages),
             alternatives(request),
-            life(spec),
+            life(spec, timedelta(seconds=self._plane.options.cluster_signing_duration)),
             encipherment="key encipherment" in usages,
         )
         await self._update(value, "status", {"certificate": base64.b64encode(pem).decode()})

@@ -7,14 +7,14 @@ import re
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from kubeletpy_common.readiness import READY, VARIABLE
 
-_READY_SECONDS = 30.0
+READY_SECONDS = 30.0
 _STOP_SECONDS = 15.0
 
 
@@ -43,19 +43,22 @@ class ApiServer:
 
 
 @contextmanager
-def api_server(directory: Path, *arguments: str) -> Iterator[ApiServer]:
+def api_server(
+    directory: Path, *arguments: str, program: Sequence[str] = ("kubeletpy", "apiserver")
+) -> Iterator[ApiServer]:
     """Run a server below ``directory`` within the block; it must end well when told to.
 
     Args:
         directory: of everything it writes; an earlier one's data is taken up.
+        program: module, and what comes before the flags.
         arguments: flags of ``kubeletpy apiserver`` besides the port and the directory.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         # In the abstract namespace: no path to be too long, and no file to remove.
         listener.bind("")
         address = listener.getsockname()[1:].decode()
-        listener.settimeout(_READY_SECONDS)
-        command = [sys.executable, "-P", "-m", "kubeletpy", "apiserver", "--secure-port=0"]
+        listener.settimeout(READY_SECONDS)
+        command = [sys.executable, "-P", "-m", *program, "--secure-port=0"]
         with open(directory / "apiserver.log", "ab") as log:
             process = subprocess.Popen(
                 [*command, f"--data-dir={directory}/data", *arguments],

@@ -15,7 +15,9 @@ CHECKOUT: Final = Path(__file__).resolve().parents[3]
 CHOSEN: Final = (
     "tests/root/common/test_cgroups.py",
     "tests/root/common/test_bpf_devices.py",
-    "tests/vm/inside",
+    "tests/vm/inside/test_drivers.py",
+    "tests/vm/inside/test_systemd.py",
+    "tests/vm/inside/services",
 )
 
 

@@ -68,10 +68,11 @@ def test_what_a_signer_accepts(
 
 
 def test_how_long_a_certificate_is_good() -> None:
-    lives = [life({}), life({"expirationSeconds": 1}), life({"expirationSeconds": 3600}),
-             life({"expirationSeconds": 10**9})]  # fmt: skip
-    year = timedelta(days=365)
-    assert lives == [year, timedelta(minutes=10), timedelta(hours=1), year]
+    year, short = timedelta(days=365), timedelta(seconds=9)
+    lives = [life({}, year), life({"expirationSeconds": 1}, year),
+             life({"expirationSeconds": 3600}, year), life({"expirationSeconds": 10**9}, year),
+             life({}, short)]  # fmt: skip
+    assert lives == [year, timedelta(minutes=10), timedelta(hours=1), year, short]
 
 
 def body(name: str, signer: str, request: Any, usages: list[str], **more: Any) -> dict[str, Any]:
