@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from ..backend import RuleOptions, Synced, SyncError, Wanted
-from . import transaction
+from . import layout, transaction
 from .affinity import remembered
 from .layout import PEER_TABLE, TABLES
 from .ledger import Ledger, PortalError
@@ -109,16 +109,15 @@ class NftablesBackend:
         self._trusted = False
         contents = self._ledger.fill(wanted.portals)
         present = self._tables()
-        current = self._table if self._table in present else ""
-        current = current or next((each for each in TABLES if each in present), "")
+        current = self._hooked(present)
         fresh = TABLES[1] if current == TABLES[0] else TABLES[0]
         if current:
             contents.elements.update(
                 remembered(self._socket, current, self._options.family, contents.sets)
             )
-        if fresh in present:
-            # Left by a sync that failed halfway.
-            self._commit([self._encoder(fresh).delete_table()])
+        # Left by a proxy that ended halfway.
+        left = [each for each in TABLES if each in present and each != current]
+        self._commit([self._encoder(each).delete_table() for each in left])
         encoder = self._encoder(fresh)
         size = 0
         limit = min(_BATCH_SIZE, self._socket.largest)
@@ -227,6 +226,14 @@ class NftablesBackend:
 
     def _tables(self) -> list[str]:
         return [text_of(each[1]) for each in self._socket.dump(Kind.GET_TABLE, self._family)]
+
+    def _hooked(self, present: list[str]) -> str:
+        """Return the table of ours that is in force, "" if there is none."""
+        for each in TABLES:
+            chain = (string(1, each), string(3, layout.FIRST_HOOK))
+            if each in present and self._socket.get(Kind.GET_CHAIN, self._family, *chain):
+                return each
+        return ""
 
     def _remember(self) -> None:
         """Keep what tells later whether the table is still this one."""

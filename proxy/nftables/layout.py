@@ -120,13 +120,16 @@ REJECT_CHAIN = "reject-chain"
 _DNAT_PRIORITY = -100
 _SNAT_PRIORITY = 100
 
+FIRST_HOOK = "nat-prerouting"
+"""A base chain by which a table in force is known from one that is being filled."""
+
 _HOOKS = {
     "filter-prerouting-pre-dnat": Hook("filter", "prerouting", _DNAT_PRIORITY - 10),
     "filter-output-pre-dnat": Hook("filter", "output", _DNAT_PRIORITY - 10),
     "filter-input": Hook("filter", "input", 0),
     "filter-forward": Hook("filter", "forward", 0),
     "filter-output": Hook("filter", "output", 0),
-    "nat-prerouting": Hook("nat", "prerouting", _DNAT_PRIORITY),
+    FIRST_HOOK: Hook("nat", "prerouting", _DNAT_PRIORITY),
     "nat-output": Hook("nat", "output", _DNAT_PRIORITY),
     "nat-postrouting": Hook("nat", "postrouting", _SNAT_PRIORITY),
 }
@@ -139,7 +142,7 @@ _CALLS: dict[str, tuple[tuple[str, bool], ...]] = {
     "filter-input": (("nodeport-endpoints-check", True), ("service-endpoints-check", True)),
     "filter-forward": (("service-endpoints-check", True), ("cluster-ips-check", True)),
     "filter-output": (("service-endpoints-check", True), ("cluster-ips-check", True)),
-    "nat-prerouting": (("services", False),),
+    FIRST_HOOK: (("services", False),),
     "nat-output": (("services", False),),
     "nat-postrouting": (("masquerading", False),),
 }

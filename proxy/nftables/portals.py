@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass, field
 
 from ..backend import RuleOptions
-from ..model.portal import Endpoint, Missing, Portal, PortalName
+from ..model.portal import Endpoint, Missing, Portal, PortalName, Protocol
 from .fields import PROTOCOLS, native, pack_address
 from .layout import (
     CLUSTER_IPS,
@@ -41,6 +41,9 @@ _NAME_SIZE = 240
 
 SHARED_BY_PORTALS = frozenset((CLUSTER_IPS.name, HAIRPINS.name))
 """Sets whose elements several portals may ask for."""
+
+_PROTOCOLS = {each: bytes((PROTOCOLS[each.lower], 0, 0, 0)) for each in Protocol}
+"""As they are in keys."""
 
 _VERDICTS = {
     Missing.NOTHING: ("goto", REJECT_CHAIN),
@@ -109,7 +112,7 @@ def frontends(portal: Portal) -> list[Frontend]:
     Raises:
         OSError: an address is none of the family.
     """
-    protocol = bytes((PROTOCOLS[portal.protocol.lower], 0, 0, 0))
+    protocol = _PROTOCOLS[portal.protocol]
     rest = protocol + struct.pack(">Hxx", portal.port)
     found: dict[bytes, Frontend] = {}
     # Where an address serves in several ways, source ranges of a load balancer hold.
@@ -143,7 +146,7 @@ class _Builder:
         self.portal = portal
         self.options = options
         self.parts = Parts()
-        self.protocol = bytes((PROTOCOLS[portal.protocol.lower], 0, 0, 0))
+        self.protocol = _PROTOCOLS[portal.protocol]
         self.comment = shortened(str(portal.name))
         self._cluster = _Destination(self, portal.cluster_endpoints, local=False)
         self._local = _Destination(self, portal.local_endpoints, local=True)

@@ -18,6 +18,7 @@ import pytest
 from proxy.backend import LocalDetector, LocalTraffic, RuleOptions, SyncError, Wanted
 from proxy.model.portal import Family
 from proxy.nftables.backend import NftablesBackend
+from proxy.nftables.layout import TABLES
 from proxy.nftables.ruleset import Chain, Element, Encoder, Rule, elements_of
 from proxy.nftables.socket import Refused, RuleSocket
 from proxy.nftables.statements import Verdict
@@ -166,6 +167,50 @@ def test_steps_lead_to_what_a_full_sync_makes(family: Family) -> None:
                 assert done.rules == counted.rules
                 # The other one made a table of its own, as a second proxy would.
                 made.sync(everything(after))
+
+    in_new_network(run)
+
+
+def test_where_chains_stay_behind_they_are_empty_and_used_again() -> None:
+    """Linux before 6.2 does not let a chain go together with the last element that names it."""
+
+    def run() -> None:
+        history = states(Family.V4)
+        with backend(options(Family.V4)) as made, backend(options(Family.V4)) as fresh:
+            made._chains_go = False
+            made.sync(everything(history[0]))
+            for before, after in itertools.pairwise(history):
+                changed = {name for name in before | after if before.get(name) != after.get(name)}
+                made.sync(Wanted(after, changed, False))
+            stepwise = as_data(Family.V4)
+            fresh.sync(everything(history[-1]))
+            whole = as_data(Family.V4)
+            left = set(stepwise) - set(whole)
+            assert set(whole) <= set(stepwise)
+            assert left
+            assert all(each.startswith('{"chain":') for each in left)
+
+    in_new_network(run)
+
+
+def test_the_table_in_force_is_known_from_one_that_was_left_half_filled() -> None:
+    def run() -> None:
+        wanted = everything(one_of_each(Family.V4))
+        with backend(options(Family.V4)) as made:
+            made.sync(wanted)
+            made.sync(wanted)
+            assert made.table == TABLES[1]
+            nft(f"add table ip {TABLES[0]}")
+            nft(f"add chain ip {TABLES[0]} services")
+        with backend(options(Family.V4)) as restarted:
+            restarted.sync(wanted)
+            # The other way round, rules would have been taken away before the new ones were there.
+            assert restarted.table == TABLES[0]
+            assert tables(Family.V4) == [TABLES[0]]
+            nft("flush ruleset")
+            nft(f"add table ip {TABLES[0]}")
+            restarted.sync(wanted)
+            assert tables(Family.V4) == [restarted.table]
 
     in_new_network(run)
 
