@@ -320,10 +320,13 @@ async def _first(
     waiting = asyncio.ensure_future(wanted)
     stopping = asyncio.ensure_future(stop.wait())
     try:
-        await asyncio.wait({waiting, stopping, *tasks}, return_when=asyncio.FIRST_COMPLETED)
-        for task in tasks:
-            if task.done():
-                task.result()
+        while not (waiting.done() or stopping.done()):
+            # One that has nothing to do and ends, as the watchdog without systemd, ends nothing.
+            left = (task for task in tasks if not task.done())
+            await asyncio.wait({waiting, stopping, *left}, return_when=asyncio.FIRST_COMPLETED)
+            for task in tasks:
+                if task.done():
+                    task.result()
         return waiting.done() and not stopping.done()
     finally:
         for each in (waiting, stopping):

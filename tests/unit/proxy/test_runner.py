@@ -104,6 +104,21 @@ async def test_nothing_is_written_before_all_lists_are_there() -> None:
     assert all(each[0].closed for each in ran.backends.values())
 
 
+async def test_what_ends_beside_it_without_an_error_ends_nothing() -> None:
+    async def nothing_to_do() -> None:
+        """The watchdog, where no systemd asked for one."""
+
+    ran = Ran()
+    ran.fill()
+    task = asyncio.create_task(ran.proxy.run(idle(), ran.stop, nothing_to_do()))
+    await ran.until(lambda: ran.backends[Family.V4] and ran.backends[Family.V4][0].rules)
+    before = dict(ran.backends[Family.V4][0].rules)
+    ran.proxy.inputs.put(Kind.SLICE, endpoint_slice(endpoint("10.1.0.1"), endpoint("10.1.0.2")))
+    await ran.until(lambda: ran.backends[Family.V4][0].rules != before)
+    ran.stop.set()
+    await task
+
+
 async def test_changes_reach_both_families() -> None:
     ran = Ran()
     ran.fill()
