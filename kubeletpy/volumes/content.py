@@ -241,6 +241,6 @@ def plugins(context: Context) -> list[VolumePlugin]:
     return [
         ContentPlugin(CONFIG_MAP, "config_map", context, collector.config_map, memory=False),
         ContentPlugin(SECRET, "secret", context, collector.secret, memory=True),
-        ContentPlugin(DOWNWARD_API, "downward_api", context, collector.downward_api, memory=False),
+        ContentPlugin(DOWNWARD_API, "downward_api", context, collector.downward_api, memory=True),
         ContentPlugin(PROJECTED, "projected", context, collector.projected, memory=True),
     ]
