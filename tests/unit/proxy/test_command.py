@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
+import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 import yaml
 from click.testing import CliRunner, Result
 
 from proxy import daemon
-from proxy.backend import RuleOptions, SyncError
+from proxy.backend import RuleOptions, Synced, SyncError, Wanted
 from proxy.command import main
 from proxy.model.portal import Family
-from proxy.settings.flags import FIELDS, NO_EFFECT, PORTS
+from proxy.settings.flags import FIELDS, NO_EFFECT, PORTS, settings_of_flags
 from tests.unit.proxy.fakes import Remembering
+from tests.unit.proxy.health.test_servers import free_port
 
 OBJECTS = {"kind": "Service", "metadata": {"name": "web"},
            "spec": {"clusterIP": "10.0.0.1", "ports": [{"port": 80}]}}  # fmt: skip
@@ -29,6 +35,15 @@ class Machine:
         self.cleaned: list[tuple[str, Family]] = []
         self.options: list[RuleOptions] = []
         self.kernel = 0
+        self.moved: tuple[asyncio.AbstractEventLoop, asyncio.Event] | None = None
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        """Wait until something holds, looking whenever rules were written."""
+        event = asyncio.Event()
+        self.moved = (asyncio.get_running_loop(), event)
+        while not condition():
+            await event.wait()
+            event.clear()
 
     def open(self, mode: str, options: RuleOptions) -> Remembering:
         self.options.append(options)
@@ -40,6 +55,13 @@ class _Cleaned(Remembering):
         super().__init__()
         self._machine, self._name = machine, (mode, options.family)
         self.stuck = False
+
+    def sync(self, wanted: Wanted) -> Synced:
+        done = super().sync(wanted)
+        if self._machine.moved is not None:
+            loop, event = self._machine.moved
+            loop.call_soon_threadsafe(event.set)
+        return done
 
     def cleanup(self) -> None:
         if self.stuck:
@@ -119,6 +141,36 @@ def test_the_configuration_can_be_written(machine: Machine, tmp_path: Path) -> N
     assert (written["kind"], written["mode"]) == ("KubeProxyConfiguration", "nftables")
     assert run("--config", str(path), "--init-only").exit_code == 0
     assert machine.kernel == 1
+
+
+async def test_it_runs_until_it_is_told_to_stop(
+    machine: Machine, objects: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The whole daemon: objects of a file, health, metrics, a change, SIGTERM."""
+    health, metrics = free_port(), free_port()
+    settings = settings_of_flags(None, {
+        "healthz-bind-address": f"127.0.0.1:{health}",
+        "metrics-bind-address": f"127.0.0.1:{metrics}", "iptables-min-sync-period": "0s",
+    })  # fmt: skip
+    task = asyncio.create_task(daemon.Daemon(settings, Path(objects)).run())
+    async with asyncio.timeout(20), aiohttp.ClientSession() as session:
+        backend = machine.open("iptables", RuleOptions(Family.V4))
+        await machine.until(lambda: backend.rules)
+        async with session.get(f"http://127.0.0.1:{health}/healthz") as answer:
+            assert (answer.status, (await answer.json())["nodeEligible"]) == (200, True)
+        async with session.get(f"http://127.0.0.1:{metrics}/proxyMode") as answer:
+            assert await answer.text() == "iptables"
+        other = {**OBJECTS, "metadata": {"name": "other"}, "spec": {
+            "clusterIP": "10.0.0.2", "ports": [{"port": 80}]}}  # fmt: skip
+        new = Path(objects).with_name("new")
+        new.write_text(json.dumps({"kind": "List", "items": [OBJECTS, other]}))
+        new.rename(objects)
+        await machine.until(lambda: len(backend.rules) == 2)
+        assert not task.done()
+        os.kill(os.getpid(), signal.SIGTERM)
+        await task
+    assert backend.closed
+    assert len(backend.rules) == 2
 
 
 @pytest.mark.parametrize(

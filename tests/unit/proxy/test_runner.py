@@ -207,6 +207,27 @@ async def test_what_a_source_raises_ends_the_proxy(tmp_path: Path) -> None:
         await ran.proxy.run(files.follow(tmp_path / "nowhere" / "x", ran.proxy.inputs), ran.stop)
 
 
+async def test_what_runs_beside_it_may_end_or_break() -> None:
+    async def nothing() -> None:
+        pass
+
+    async def broken() -> None:
+        await gone_on.wait()
+        raise OSError("it broke")
+
+    ran, gone_on = Ran(), asyncio.Event()
+    task = asyncio.create_task(ran.proxy.run(idle(), ran.stop, nothing(), broken()))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    ran.fill()
+    await ran.until(lambda: ran.backends[Family.V6] and ran.backends[Family.V6][0].rules)
+    assert not task.done()
+    gone_on.set()
+    with pytest.raises(OSError, match="it broke"):
+        await task
+    assert ran.backends[Family.V4][0].closed
+
+
 async def test_files_are_followed(tmp_path: Path) -> None:
     path = tmp_path / "objects.json"
 
