@@ -1,10 +1,11 @@
 """Dispatch: many destinations, each with a rule of its own, as a tree of chains.
 
 The peer has one list of all Services, so a new connection to the last of 5,000 is compared with
-each. Here a chain that would grow over `LEAF` rules is divided by the next four bits of the address
-(after what all have in common), and what shares an address by protocol and bits of the port. A
-packet meets a few dozen rules at most, one that is for no Service a handful, and a sync writes the
-one short chain that changed. Up to `LEAF` destinations the list is as flat as the peer's.
+each. Here a chain that would grow over `LEAF` rules is divided by the next bits of the address (up
+to four, after what all have in common), and what shares an address by protocol and bits of the
+port. A packet meets a few dozen rules at most, one that is for no Service a handful, and a sync
+writes the one short chain that changed. Up to `LEAF` destinations the list is as flat as the
+peer's.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import socket
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from operator import attrgetter
 from typing import Final
 
 from ..model.portal import Family, Protocol
@@ -21,19 +23,23 @@ from . import names
 
 LEAF: Final = 32
 """Rules in a chain up to which it is not divided."""
-_STEP: Final = 4
+_MOST_BITS: Final = 4
+"""By which a chain is divided at once: into 16 parts."""
 _PORT_BITS: Final = 16
 _PROTOCOL_BITS: Final = 4
 _PROTOCOLS: Final = tuple(Protocol)
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class Entry:
     """One destination: ``key`` by `Space.key`, ``label`` to order equals by, and its rule."""
 
     key: int
     label: str
     rule: str
+
+
+_order = attrgetter("key", "label")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +79,7 @@ class Space:
     def tree(self, root: str, entries: Iterable[Entry]) -> dict[str, list[str]]:
         """Return rules by chain (without ``-A CHAIN``) for the root and all chains below it."""
         chains: dict[str, list[str]] = {}
-        self._divide(root, sorted(entries), 0, chains)
+        self._divide(root, sorted(entries, key=_order), 0, chains)
         return chains
 
     def _divide(
@@ -101,8 +107,14 @@ class Space:
         common = self.bits - (entries[0].key ^ entries[-1].key).bit_length()
         if common >= self.bits:
             return 0  # all the same: the first wins
-        # All parts of a key are a multiple of four bits long, so no step straddles two of them.
-        return max(common, at) // _STEP * _STEP + _STEP
+        # Parts of half a leaf on average: each chain costs time to load.
+        step = min(_MOST_BITS, max(1, (len(entries) // (LEAF // 2)).bit_length()))
+        length = max(common, at) + step
+        if common < self.address_bits:
+            return min(length, self.address_bits)
+        if common < self.address_bits + _PROTOCOL_BITS:
+            return self.address_bits + _PROTOCOL_BITS  # whole, as there is no match for its bits
+        return min(length, self.bits)
 
     def _match(self, key: int, length: int) -> tuple[str, str]:
         """Return the match of a subtree and the name of its chain."""

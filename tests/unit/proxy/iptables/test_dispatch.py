@@ -93,8 +93,8 @@ def test_up_to_a_leaf_the_list_is_flat() -> None:
 def test_chains_are_named_by_what_they_hold() -> None:
     entries = [entry(V4, (f"10.96.{n >> 6}.{n & 63}", Protocol.TCP, 80)) for n in range(256)]
     tree = V4.tree("ROOT", entries)
-    assert tree["ROOT"][0] == "-d 10.96.0.0/24 -j KUBE-SVC-10.96.0.0/24"
-    assert tree["KUBE-SVC-10.96.0.0/24"][1] == "-d 10.96.0.16/28 -j KUBE-SVC-10.96.0.16/28"
+    assert tree["ROOT"][0] == "-d 10.96.0.0/26 -j KUBE-SVC-10.96.0.0/26"
+    assert tree["KUBE-SVC-10.96.0.0/26"][1] == "-d 10.96.0.8/29 -j KUBE-SVC-10.96.0.8/29"
     ports = PORTS.tree("ROOT", [entry(PORTS, ("", Protocol.TCP, 30000 + n)) for n in range(64)])
     assert ports["ROOT"][0] == "-p tcp -m tcp --dport 30000:30015 -j KUBE-EXT-tcp-30000-30015"
 
