@@ -36,6 +36,8 @@ FULL_PERIOD = 3600.0
 """Seconds between full syncs that nothing but time asks for."""
 LOOK_PERIOD = 5.0
 """Seconds between looks at the rules where the kernel tells nobody that others changed them."""
+DOUBT_PAUSE = 1.0
+"""Seconds from a sync to one that others' changes ask for, at least."""
 FIRST_RETRY, LONGEST_RETRY = 1.0, 30.0
 """Seconds after a failed sync: the first, doubled each time, and the longest."""
 
@@ -117,6 +119,8 @@ class Syncer:
         self._failures = 0
         self._not_before = 0.0
         self._full_at = 0.0
+        self._begun = 0.0
+        self._look_at = 0.0
         self._unwatch: Any = None
         self._next: tuple[Backend, RuleOptions] | None = None
 
@@ -146,7 +150,12 @@ class Syncer:
     def doubt(self, reason: str) -> None:
         """Call `ask_full` from any thread: others changed our rules."""
         with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self.ask_full, reason)
+            self._loop.call_soon_threadsafe(self._doubted, reason)
+
+    def _doubted(self, reason: str) -> None:
+        # Who undoes again and again what we do is not to have all of a core from us.
+        self._not_before = max(self._not_before, self._begun + DOUBT_PAUSE)
+        self.ask_full(reason)
 
     async def run(self) -> None:
         """Sync whenever there is something to do; ends only by being cancelled."""
@@ -192,7 +201,7 @@ class Syncer:
         # The thread reads this one while the model goes on.
         portals = dict(self._model.portals(self.family))
         begun = time.monotonic()
-        self._not_before = begun + self._pace.shortest
+        self._begun, self._not_before = begun, begun + self._pace.shortest
         try:
             synced = await self._call(
                 self._backend.sync, Wanted(portals, frozenset(changed), bool(reason))
@@ -209,30 +218,38 @@ class Syncer:
         return True
 
     async def _wait_until_due(self) -> None:
-        now = time.monotonic()
-        if self._full or self._changed or self._model.pending(self.family):
-            if (left := self._not_before - now) > 0:
-                await asyncio.sleep(left)
-            return
-        look = self._pace.period if self._unwatch is not None else min(
-            self._pace.period, LOOK_PERIOD
-        )  # fmt: skip
-        try:
-            async with asyncio.timeout(look):
-                await self._wake.wait()
-        except TimeoutError:
+        while not self._due():
+            left = self._look_at - time.monotonic()
+            if left <= 0:
+                await self._look()
+                continue
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(left):
+                    await self._wake.wait()
+            self._wake.clear()
+        if time.monotonic() >= self._look_at:
+            # Changes that come again and again do not keep it from looking.
             await self._look()
-            return
         if (left := self._not_before - time.monotonic()) > 0:
             await asyncio.sleep(left)
 
+    def _due(self) -> bool:
+        waiting = self._full or self._changed or self._next
+        return bool(waiting) or self._model.pending(self.family)
+
     async def _look(self) -> None:
+        period = self._pace.period
+        if self._unwatch is None:
+            period = min(period, LOOK_PERIOD)
+        self._look_at = time.monotonic() + period
+        if self._full:
+            return
         if time.monotonic() - self._full_at > FULL_PERIOD:
             self.ask_full("an hour went by")
-        elif await self._call(self._backend.intact):
-            self._observer.current(self.family)
-        else:
+        elif not await self._call(self._backend.intact):
             self.ask_full("rules are not there any more")
+        elif not self._due():
+            self._observer.current(self.family)
 
     def _succeeded(self, synced: Synced, seconds: float, reason: str, begun: float) -> None:
         if reason or synced.full:

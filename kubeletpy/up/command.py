@@ -175,6 +175,10 @@ async def _stay(node: Node, progress: Progress, stop: asyncio.Event) -> Outcome:
         "`kubectl get nodes` shows this node. There is no scheduler yet: a pod made by kubectl "
         "runs if it says spec.nodeName, others stay Pending."
     )
+    progress.say(
+        f"Services: `kubeletpy proxy --kubeconfig {layout.kubeconfig}` in another terminal makes them "
+        "work here; EndpointSlices are yours to make."
+    )
     ended = asyncio.create_task(node.first_to_end())
     stopped = asyncio.create_task(stop.wait())
     try:

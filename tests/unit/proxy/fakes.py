@@ -70,7 +70,7 @@ class Remembering:
                 self.rules[name] = wanted.portals[name]
             else:
                 self.rules.pop(name, None)
-        self.there = True
+        self.there |= wanted.full
         return Synced(wanted.full, len(wanted.changed), 0, {"nat": len(self.rules)})
 
     def plan(self, wanted: Wanted) -> str:

@@ -202,14 +202,39 @@ async def test_stale_flows_are_removed_after_rules_were_written(
     assert any("stale flows could not be removed" in each.message for each in caplog.records)
 
 
-async def test_doubt_has_everything_written_anew() -> None:
+async def test_doubt_has_everything_written_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(syncing, "DOUBT_PAUSE", 0.05)
     async with running() as one:
         await one.ended(1)
+        begun = asyncio.get_running_loop().time()
         assert one.backend.watched is not None
         # The kernel's messages come in another thread.
         await asyncio.to_thread(one.backend.watched, "somebody flushed a chain")
         await one.ended(2)
         assert one.backend.wanted[1].full
+        # Who changes them again and again has this much of us and no more.
+        for count in (3, 4):
+            one.backend.watched("and again")
+            await one.ended(count)
+        assert asyncio.get_running_loop().time() - begun > 0.1
+
+
+async def test_changes_without_end_do_not_keep_it_from_looking(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(syncing, "LOOK_PERIOD", 0.02)
+    backend = Remembering()
+    monkeypatch.setattr(backend, "watch", lambda _: None)
+    async with running(backend=backend) as one:
+        await one.ended(1)
+        backend.there = False
+        for number in range(200):
+            one.model.put_service(service(f"s{number}", clusterIP=f"10.0.1.{number}"))
+            one.syncer.poke()
+            await one.ended(number + 2)
+            if one.backend.wanted[-1].full:
+                break
+        assert one.backend.wanted[-1].full
 
 
 async def test_rules_that_vanished_come_back_where_nobody_tells() -> None:
