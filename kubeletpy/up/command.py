@@ -176,8 +176,8 @@ async def _stay(node: Node, progress: Progress, stop: asyncio.Event) -> Outcome:
         "runs if it says spec.nodeName, others stay Pending."
     )
     progress.say(
-        f"Services: `kubeletpy proxy --kubeconfig {layout.kubeconfig}` in another terminal makes them "
-        "work here; EndpointSlices are yours to make."
+        f"Services: `kubeletpy proxy --kubeconfig {layout.kubeconfig}` in another terminal makes "
+        "them work here; EndpointSlices are yours to make."
     )
     ended = asyncio.create_task(node.first_to_end())
     stopped = asyncio.create_task(stop.wait())
