@@ -245,6 +245,7 @@ class Proxy:
             NotKnown: see `filled`.
         """  # fmt: skip
         tasks = [asyncio.create_task(each) for each in (source, *others)]
+        told = False
         try:
             if not await self.filled(stop, tasks):
                 return
@@ -257,24 +258,25 @@ class Proxy:
             tasks += [asyncio.create_task(each.run(), name="rules") for each in self._syncers]
             readiness.tell_ready("watching Services")
             await _first(asyncio.Event().wait(), stop, tasks)
+            told = True
         finally:
             readiness.tell_stopping()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            await self._end()
+            await self._end(0 if told else 1)
 
     def _syncer(self, options: RuleOptions) -> Syncer:
         return Syncer(self.model, self._open(options), options, self._pace, self._observer)
 
-    async def _end(self) -> None:
+    async def _end(self, code: int) -> None:
         try:
             for each in self._syncers:
                 await each.close(_FAREWELL)
         except TimeoutError:
             # The tool that writes rules does it in one step or not at all: nothing is left half.
             logs.event(_log, logging.WARNING, "ends while rules are being written")
-            os._exit(0)
+            os._exit(code)
 
     async def once(self) -> bool:
         """Write all rules once; return whether that succeeded in all families."""

@@ -36,6 +36,8 @@ FULL_PERIOD = 3600.0
 """Seconds between full syncs that nothing but time asks for."""
 LOOK_PERIOD = 5.0
 """Seconds between looks at the rules where the kernel tells nobody that others changed them."""
+MOST_TRIGGERS = 10_000
+"""Times of causes that are kept while syncs fail."""
 DOUBT_PAUSE = 1.0
 """Seconds from a sync to one that others' changes ask for, at least."""
 FIRST_RETRY, LONGEST_RETRY = 1.0, 30.0
@@ -193,7 +195,7 @@ class Syncer:
         self._wake.clear()
         taken = self._model.take(self.family)
         self._changed |= taken.changed
-        self._triggers += taken.triggers
+        self._triggers = (self._triggers + taken.triggers)[-MOST_TRIGGERS:]
         reason, self._full = self._full, ""
         if not reason and not self._changed:
             return True

@@ -166,6 +166,21 @@ async def test_trigger_times_survive_a_failure(monkeypatch: pytest.MonkeyPatch) 
         assert [outcome.triggers for outcome in one.seen.outcomes[1:]] == [(), (1767225600.0,)]
 
 
+async def test_trigger_times_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(syncing, "FIRST_RETRY", 0.01)
+    monkeypatch.setattr(syncing, "MOST_TRIGGERS", 2)
+    async with running() as one:
+        await one.ended(1)
+        one.backend.failing = 1
+        for number in range(4):
+            when = f"2026-01-01T00:00:0{number}Z"
+            about = {"annotations": {"endpoints.kubernetes.io/last-change-trigger-time": when}}
+            one.model.put_slice(endpoint_slice(endpoint(f"10.1.0.{number + 2}"), metadata=about))
+        one.syncer.poke()
+        await one.ended(3)
+        assert one.seen.outcomes[2].triggers == (1767225602.0, 1767225603.0)
+
+
 async def test_stale_flows_are_removed_after_rules_were_written(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
