@@ -10,6 +10,7 @@ with affinity, which the new table takes over.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -32,6 +33,10 @@ _PARTIAL_LIMIT = 4 << 20
 
 _CHAINS_GO = (6, 2)
 """The kernel from which on a chain goes together with the last element that names it."""
+
+
+_WITHOUT_NFTABLES = (errno.EINVAL, errno.EOPNOTSUPP)
+"""What nfnetlink says of a subsystem that it does not have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +90,7 @@ class NftablesBackend:
             raise SyncError(f"rules of {self._options.family.name}: {error}") from error
         except OSError as error:
             self._trusted = False
-            raise SyncError(
-                f"rules of {self._options.family.name}: netlink failed: {error}"
-            ) from error
+            raise SyncError(f"rules of {self._options.family.name}: {explained(error)}") from error
 
     def _alter(self, wanted: Wanted) -> Synced | None:
         """Sync what changed; None if that is so much that a new table is cheaper."""
@@ -191,10 +194,16 @@ class NftablesBackend:
             SyncError: the kernel refused.
         """
         try:
-            gone = [each for each in (*TABLES, PEER_TABLE) if each in self._tables()]
+            present = self._tables()
+            gone = [each for each in (*TABLES, PEER_TABLE) if each in present]
             self._commit([self._encoder(each).delete_table() for each in gone])
-        except (Refused, OSError) as error:
+        except Refused as error:
             raise SyncError(f"rules of {self._options.family.name} stay: {error}") from error
+        except OSError as error:
+            if error.errno not in _WITHOUT_NFTABLES:
+                raise SyncError(
+                    f"rules of {self._options.family.name} stay: {explained(error)}"
+                ) from error
         self._trusted, self._table, self._in_force = False, "", None
 
     def close(self) -> None:
@@ -246,6 +255,15 @@ class NftablesBackend:
 
     def _counts(self) -> dict[str, int]:
         return {"kubeletpy-proxy": self._rules}
+
+
+def explained(error: OSError) -> str:
+    """Return why netlink failed, and what to do about it where that is known."""
+    if error.errno in _WITHOUT_NFTABLES:
+        return f"this kernel has no nf_tables ({error}); use iptables mode"
+    if error.errno == errno.EPERM:
+        return f"netlink failed: {error}; the proxy needs CAP_NET_ADMIN"
+    return f"netlink failed: {error}"
 
 
 def _kernel() -> tuple[int, int]:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from kubeletpy_common.linux.processes import set_capabilities
 from proxy.backend import LocalDetector, LocalTraffic, RuleOptions, SyncError, Wanted
 from proxy.model.portal import Family
 from proxy.nftables.backend import NftablesBackend
@@ -254,6 +255,19 @@ def test_a_refused_change_leaves_the_old_rules() -> None:
             done = made.sync(Wanted(fewer, set(fewer), False))
             assert done.full
             assert len(tables(Family.V4)) == 1
+
+    in_new_network(run)
+
+
+def test_without_the_privilege_the_error_says_so() -> None:
+    def run() -> None:
+        with backend(options(Family.V4)) as made:
+            # Rights are looked at when a message is sent: those of this thread alone go.
+            set_capabilities(frozenset(), frozenset(), frozenset())
+            with pytest.raises(SyncError, match="needs CAP_NET_ADMIN"):
+                made.sync(everything(one_of_each(Family.V4)))
+            with pytest.raises(SyncError, match=r"rules of V4 stay: .*CAP_NET_ADMIN"):
+                made.cleanup()
 
     in_new_network(run)
 

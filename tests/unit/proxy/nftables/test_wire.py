@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import struct
 
 import pytest
 
 from proxy.model.portal import Family
 from proxy.nftables import transaction
+from proxy.nftables.backend import explained
 from proxy.nftables.layout import SERVICE_ENDPOINTS, TABLES
 from proxy.nftables.portals import bounds
 from proxy.nftables.ruleset import Element, Encoder, intervals
@@ -93,3 +95,17 @@ def test_networks_become_intervals(cidrs: list[str], expected: list[str]) -> Non
         for first, last in intervals(bounds(cidrs), 4)
     ]
     assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (errno.EINVAL, "use iptables mode"),
+        (errno.EOPNOTSUPP, "use iptables mode"),
+        (errno.EPERM, "needs CAP_NET_ADMIN"),
+        (errno.ENOBUFS, "netlink failed"),
+    ],
+)
+def test_a_failure_says_what_to_do(number: int, words: str) -> None:
+    assert words in explained(OSError(number, "reason"))
+    assert "reason" in explained(OSError(number, "reason"))
