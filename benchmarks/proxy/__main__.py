@@ -11,12 +11,14 @@ not when a proxy says that it is done. ``--services 44000 --mode nftables`` is t
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import platform
+import signal
 import statistics
+import sys
 import tempfile
 import time
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
@@ -106,14 +108,16 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS, help="directory of the JSON file")
     parser.add_argument("-o", "--output", choices=["table", "json"], default="table")
     chosen = parser.parse_args()
+    # Whoever is ended ends what it started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     effort = QUICK if chosen.quick else Effort()
     if chosen.rounds:
-        effort = Effort(chosen.rounds, effort.latencies, effort.connections)
+        effort = dataclasses.replace(effort, rounds=chosen.rounds)
     subjects = {OURS: "", **({PEER: chosen.peer} if chosen.peer else {})}
     subjects = {name: program for name, program in subjects.items() if chosen.only in (None, name)}
     report: dict[str, Any] = {
         "machine": {"kernel": platform.release(), "python": platform.python_version()},
-        "effort": asdict(effort),
+        "effort": dataclasses.asdict(effort),
         "results": [],
     }
     for mode in chosen.mode.split(","):
@@ -122,7 +126,8 @@ def main() -> None:
             for name, program in subjects.items():
                 with tempfile.TemporaryDirectory(prefix="kpb-") as directory:
                     settings = Settings(mode, chosen.tools, peer=program)
-                    figures = measure(Path(directory), settings, Cluster(size), effort)
+                    title = f"{name}, {mode}, {size} Services"
+                    figures = measure(title, Path(directory), settings, Cluster(size), effort)
                 results[name] = figures.values
             found = rows(mode, size, results, judged=not chosen.quick)
             report["results"].append({"mode": mode, "services": size, "figures": found})

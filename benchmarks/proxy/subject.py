@@ -8,6 +8,7 @@ import dataclasses
 import select
 import socket
 import statistics
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -28,31 +29,43 @@ _PEEK_SECONDS: Final = 0.1
 _REST_SECONDS: Final = 1.2
 """Between changes: as in life they are apart, so the least time between syncs delays none."""
 _ATTEMPT_SECONDS: Final = 0.08
+_AT_ONCE: Final = 50
+"""Connections of a burst of which the rate is taken; no queue on their way holds fewer."""
 _BURST: Final = 8
 """Connections tried at once, so that one of five endpoints is met soon."""
 
 
 @dataclass(frozen=True)
 class Effort:
-    """How much is done: changes of each kind, connections for latency, and for the rate."""
+    """How much is done.
+
+    Attributes:
+        rounds: changes of each kind.
+        latencies: connections, one after the other, for the latency.
+        connections: at once, for the rate.
+        rest: seconds between changes.
+    """
 
     rounds: int = 10
     latencies: int = 300
-    connections: int = 500
+    connections: int = 1000
+    rest: float = _REST_SECONDS
 
 
-QUICK: Final = Effort(1, 20, 50)
+QUICK: Final = Effort(1, 20, 50, 0.1)
 
 
 @dataclass
 class Figures:
-    """What was measured: figure -> values."""
+    """What was measured: figure -> values; ``title`` tells of whom."""
 
+    title: str
     values: dict[str, list[float]] = field(default_factory=dict)
 
     def add(self, figure: str, value: float) -> None:
-        """Note one value."""
+        """Note one value, and tell who waits for the table."""
         self.values.setdefault(figure, []).append(value)
+        print(f"{self.title}: {figure} {value:.3f}", file=sys.stderr, flush=True)
 
 
 class Memory:
@@ -88,17 +101,19 @@ class Memory:
         self._thread.join()
 
 
-def measure(directory: Path, settings: Settings, cluster: Cluster, effort: Effort) -> Figures:
+def measure(
+    title: str, directory: Path, settings: Settings, cluster: Cluster, effort: Effort
+) -> Figures:
     """Measure a proxy from its first sync to its restart."""
     # As people run it: the least time between syncs is each proxy's own.
     defaults = {"iptables": {"minSyncPeriod": "1s"}, "nftables": {"minSyncPeriod": "1s"}}
     settings = dataclasses.replace(settings, config={**defaults, **settings.config})
     with Lab.built(directory) as lab:
         lab.reset(*cluster.objects())
-        subject = _Subject(lab, cluster, Figures())
+        subject = _Subject(lab, cluster, effort, Figures(title))
         subject.first_sync(settings)
-        subject.changes(effort)
-        subject.packets(effort)
+        subject.changes()
+        subject.packets()
         subject.restart(settings)
         return subject.figures
 
@@ -107,6 +122,7 @@ def measure(directory: Path, settings: Settings, cluster: Cluster, effort: Effor
 class _Subject:
     lab: Lab
     cluster: Cluster
+    effort: Effort
     figures: Figures
     proxy: Proxy | None = None
 
@@ -116,7 +132,7 @@ class _Subject:
             self._all_answer(_FIRST_SYNC_SECONDS)
             self.figures.add("first_sync", time.monotonic() - begun)
             self.figures.add("first_sync_cpu", cpu_seconds(proxy))
-            time.sleep(_REST_SECONDS)
+            time.sleep(self.effort.rest)
             memory.peak = max(memory.peak, memory.now())
         self.figures.add("peak_memory", memory.peak)
         self.figures.add("memory", memory.now())
@@ -129,11 +145,11 @@ class _Subject:
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.proxy.tail()}") from None
 
-    def changes(self, effort: Effort) -> None:
+    def changes(self) -> None:
         """Change one endpoint, add a Service and remove it, some times each."""
         assert self.proxy is not None
         samples, api = self.cluster.samples, self.lab.api
-        for turn in range(effort.rounds):
+        for turn in range(self.effort.rounds):
             number = samples[turn % len(samples)]
             old, new = self.cluster.backends(number), self.cluster.backends(number, 1)
             fresh = answers(new) - answers(old)
@@ -141,7 +157,7 @@ class _Subject:
                 api.put(*self.cluster.slices(number, new))
                 self._until(number, lambda said, fresh=fresh: said.who in fresh)  # type: ignore[misc]
             api.put(*self.cluster.slices(number, old))
-            time.sleep(_REST_SECONDS)
+            time.sleep(self.effort.rest)
             extra = self.cluster.size + turn
             made = [
                 self.cluster.service(extra),
@@ -160,17 +176,18 @@ class _Subject:
         spent, begun = cpu_seconds(self.proxy), time.monotonic()
         yield
         self.figures.add(figure, (time.monotonic() - begun) * 1000)
-        time.sleep(_REST_SECONDS)
+        time.sleep(self.effort.rest)
         if cpu:
             self.figures.add(cpu, (cpu_seconds(self.proxy) - spent) * 1000)
 
-    def packets(self, effort: Effort) -> None:
+    def packets(self) -> None:
         """Measure what a connection pays through the first and the last Service."""
         for name, number in (("first", 0), ("last", self.cluster.size - 1)):
             address = self.cluster.address(number)
-            latencies = [self._latency(address) for _ in range(effort.latencies)]
+            latencies = [self._latency(address) for _ in range(self.effort.latencies)]
             self.figures.add(f"latency_{name}", statistics.median(latencies) * 1e6)
-            rates = [self._rate(address, effort.connections) for _ in range(5)]
+            bursts = max(1, self.effort.connections // _AT_ONCE)
+            rates = [self._rate(address, _AT_ONCE) for _ in range(bursts)]
             self.figures.add(f"rate_{name}", statistics.median(rates))
 
     def _latency(self, address: str) -> float:
@@ -229,7 +246,7 @@ class _Subject:
         address, pod = self.cluster.address(number), self.lab.hosts["pod"]
 
         async def reached() -> None:
-            end = time.monotonic() + seconds
+            begun = time.monotonic()
             while True:
                 attempts = [ask(pod, address, 80, patience=_ATTEMPT_SECONDS) for _ in range(_BURST)]
                 if any(right(answer) for answer in await asyncio.gather(*attempts)):
@@ -237,9 +254,10 @@ class _Subject:
                 assert self.proxy is not None
                 code = self.proxy.process.poll()
                 assert code is None, f"the proxy ended with {code}"
-                assert time.monotonic() < end, f"service {number} is not as it should be"
-                # The processors are the proxy's.
-                await asyncio.sleep(0.005)
+                waited = time.monotonic() - begun
+                assert waited < seconds, f"service {number} is not as it should be"
+                # The processors are the proxy's: what takes long is looked at less often.
+                await asyncio.sleep(max(0.004, min(0.25, waited / 25)))
 
         asyncio.run(reached())
 
