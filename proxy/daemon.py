@@ -11,8 +11,10 @@ import signal
 import socket
 import time
 from collections.abc import AsyncIterator, Coroutine
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from kubeletpy_common import logs, watchdog
 
@@ -28,6 +30,9 @@ from .observing import Observers
 from .runner import NotKnown, Proxy, Quiet
 from .settings import Settings
 from .syncing import Observer, Pace
+
+if TYPE_CHECKING:
+    from kubeletpy_common.apiclient.client import ApiClient
 
 _log = logging.getLogger(__name__)
 _LIST_SECONDS = 300.0
@@ -47,6 +52,7 @@ class Daemon:
         self._one = settings.configuration
         self._objects = objects
         self._families = options.families()
+        self._client: ApiClient | None = None
         self._name = self._one.hostname_override or socket.gethostname().strip().lower()
 
     def set_up_kernel(self) -> None:
@@ -204,7 +210,8 @@ class Daemon:
         if self._objects is not None:
             yield files.follow(self._objects, proxy.inputs)
             return
-        from kubeletpy_common.apiclient.client import PROXY_AGENT, ApiClient
+        from kubeletpy_common.apiclient.client import PROXY_AGENT
+        from kubeletpy_common.apiclient.client import ApiClient as Client
         from kubeletpy_common.apiclient.kubeconfig import KubeconfigError
 
         from .inputs.access import access_of
@@ -213,11 +220,10 @@ class Daemon:
         connection = self._one.client_connection
         try:
             access = access_of(connection.kubeconfig, self._settings.master, os.environ)
-            client = ApiClient(
-                access, rate=connection.qps, burst=connection.burst, agent=PROXY_AGENT
-            )
+            client = Client(access, rate=connection.qps, burst=connection.burst, agent=PROXY_AGENT)
         except KubeconfigError as error:
             raise StartError(str(error)) from None
+        self._client = client
         async with client:
             yield follow(client, proxy.inputs, self._name)
 
@@ -235,6 +241,10 @@ class Daemon:
         )
         observers.join(proxy.model, self._families, health, metrics, service_health)
         observers.after_first(Family.V4, lambda: self._localhost(proxy.inputs.node))
+
+        if self._client is not None:
+            host = urlsplit(self._client.access.server).netloc
+            self._client.on_answer.append(partial(metrics.asked, host))
 
         def eligible() -> bool:
             # Objects of files need no node.

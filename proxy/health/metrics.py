@@ -89,6 +89,11 @@ class Metrics:
             _PREFIX + f"{mode}_total", f"Total number of {mode} rules owned by kube-proxy",
             ("table", "ip_family"), registry=one,
         )  # fmt: skip
+        self._requests = Counter(
+            "rest_client_requests_total",
+            "Number of HTTP requests, partitioned by status code, method, and host.",
+            ("code", "method", "host"), registry=one,
+        )  # fmt: skip
         self.healthz = Counter(
             "kubeproxy_proxy_healthz_total", "Cumulative proxy healthz HTTP status",
             ("code",), registry=one,
@@ -145,6 +150,10 @@ class Metrics:
         """Stale flows were looked for."""
         self._flow_seconds.labels(FAMILY_NAMES[family]).observe(removed.seconds)
         self._flows.labels(FAMILY_NAMES[family]).inc(removed.removed)
+
+    def asked(self, host: str, method: str, status: int) -> None:
+        """The API server answered a request."""
+        self._requests.labels(str(status), method, host).inc()
 
     def text(self) -> bytes:
         """Return all metrics in Prometheus' text format."""

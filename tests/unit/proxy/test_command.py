@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,9 @@ from click.testing import CliRunner, Result
 from proxy import daemon
 from proxy.backend import RuleOptions, Synced, SyncError, Wanted
 from proxy.command import main
+from proxy.errors import StartError
 from proxy.model.portal import Family
+from proxy.settings.configuration import API_VERSION, KIND
 from proxy.settings.flags import FIELDS, NO_EFFECT, PORTS, settings_of_flags
 from tests.unit.proxy.fakes import Remembering
 from tests.unit.proxy.health.test_servers import free_port
@@ -171,6 +174,44 @@ async def test_it_runs_until_it_is_told_to_stop(
         await task
     assert backend.closed
     assert len(backend.rules) == 2
+
+
+async def test_it_ends_when_its_configuration_changes(
+    machine: Machine, objects: str, tmp_path: Path
+) -> None:
+    """As in the peer: it is started anew and reads the new one."""
+    directory = tmp_path / "etc"
+    directory.mkdir()
+    path = directory / "config.yaml"
+    head = f"kind: {KIND}\napiVersion: {API_VERSION}\n"
+    path.write_text(head + f"healthzBindAddress: 127.0.0.1:{free_port()}\n"
+                    f"metricsBindAddress: 127.0.0.1:{free_port()}\n")  # fmt: skip
+    task = asyncio.create_task(daemon.Daemon(settings_of_flags(path, {}), Path(objects)).run())
+    async with asyncio.timeout(20):
+        backend = machine.open("iptables", RuleOptions(Family.V4))
+        await machine.until(lambda: backend.rules)
+        path.write_text(path.read_text())
+        (directory / "other").write_text("x")
+        path.write_text(head)
+        with pytest.raises(StartError, match="configuration file was updated"):
+            await task
+    assert backend.closed
+    assert backend.rules
+
+
+async def test_an_address_that_is_taken_is_the_end_if_it_is_to_be(
+    machine: Machine, objects: str
+) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        settings = settings_of_flags(None, {
+            "healthz-bind-address": f"127.0.0.1:{taken.getsockname()[1]}",
+            "metrics-bind-address": f"127.0.0.1:{free_port()}", "bind-address-hard-fail": "true",
+        })  # fmt: skip
+        async with asyncio.timeout(20):
+            with pytest.raises(StartError, match="healthz cannot listen on"):
+                await daemon.Daemon(settings, Path(objects)).run()
 
 
 @pytest.mark.parametrize(

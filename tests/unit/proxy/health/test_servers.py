@@ -182,8 +182,10 @@ def test_metrics_of_syncs() -> None:
     metrics.ended(Family.V4, Outcome(0.5, Synced(True, 1, 1, {"nat": 7}), (1.0,), True))
     metrics.ended(Family.V4, Outcome(0.5, None, (), False))
     metrics.forgot(Family.V4, Removed(3, 7, 0.1))
+    metrics.asked("10.0.0.1:6443", "GET", 200)
     text = metrics.text().decode()
     for line in (
+        'rest_client_requests_total{code="200",host="10.0.0.1:6443",method="GET"} 1.0',
         'kubeproxy_conntrack_reconciler_deleted_entries_total{ip_family="IPv4"} 3.0',
         'kubeproxy_conntrack_reconciler_sync_duration_seconds_count{ip_family="IPv4"} 1.0',
         'kubeproxy_sync_proxy_rules_duration_seconds_count{ip_family="IPv4"} 2.0',
