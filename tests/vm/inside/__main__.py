@@ -31,7 +31,7 @@ def main() -> int:
     began = time.monotonic()
     given = _ARGUMENTS.read_text().split("\n") if _ARGUMENTS.exists() else ["-"]
     chosen = [*CHOSEN] if given == ["-"] else given
-    status = pytest.main(["-p", "no:cacheprovider", "--durations=15", "-o", "timeout=400", *chosen])
+    status = pytest.main(["-p", "no:cacheprovider", "--durations=15", "-o", "timeout=900", *chosen])
     print(f"tested for {time.monotonic() - began:.0f} s", flush=True)
     return int(status)
 

@@ -23,7 +23,7 @@ BOOTSTRAP = Path("/etc/kubernetes/bootstrap-kubelet.conf")
 KUBECONFIG = Path("/etc/kubernetes/kubelet.conf")
 TOKEN = ("abcdef", "0123456789abcdef")
 NODE = "vm"
-SECONDS = 240.0
+SECONDS = 600.0
 """Emulated, a daemon takes that long at worst."""
 GRACE, CRITICAL = 60, 20
 LOGIN = ("org.freedesktop.login1", "/org/freedesktop/login1", "org.freedesktop.login1.Manager")
@@ -110,13 +110,16 @@ def install(server: str, authority: Path) -> None:
         shutil.copy(CHECKOUT / "examples/systemd" / unit, UNITS / unit)
         (UNITS / f"{unit}.d").mkdir(exist_ok=True)
         # There is no journal here; and a test need not wait as long as a node would.
-        settings = f"StandardError=append:/var/log/{unit}.log\nRestartSec=1\n"
+        settings = f"StandardError=append:/var/log/{unit}.log\nRestartSec=1\nTimeoutStartSec=600\n"
         if unit == RUNTIME:
             settings += (
                 "ExecStart=\nExecStart=/usr/local/bin/kubeletpy runtime "
                 f"--address unix:///run/kubeletpy/runtime.sock --config {runtime}\n"
             )
-        (UNITS / f"{unit}.d" / "test.conf").write_text(f"[Service]\n{settings}")
+        (UNITS / f"{unit}.d" / "test.conf").write_text(
+            # Without what else a boot starts before services.
+            f"[Unit]\nDefaultDependencies=no\n[Service]\n{settings}"
+        )
     CONFIG.write_text(
         textwrap.dedent(f"""\
         apiVersion: kubelet.config.k8s.io/v1beta1
@@ -161,7 +164,7 @@ def serve_nfs(directory: Path) -> None:
     run("rpc.mountd", "--no-nfs-version", "3")
     run("exportfs", "-o", "rw,no_root_squash,insecure,no_subtree_check,fsid=0",
         f"127.0.0.1:{directory}")  # fmt: skip
-    run("rpc.nfsd", "--no-nfs-version", "3", "--grace-time", "1", "--lease-time", "10", "2")
+    run("rpc.nfsd", "--no-nfs-version", "3", "--grace-time", "10", "--lease-time", "10", "2")
 
 
 def wait_started(unit: str, other_than: int) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import stat
 import subprocess
 from pathlib import Path
@@ -57,7 +56,7 @@ def test_a_pod_in_slices(cluster: Cluster) -> None:
     )  # fmt: skip
     unit = slice_of(pod)
     assert host.shown(unit, "Slice", "MemoryMax", "CPUWeight", "ActiveState") == {
-        "Slice": "kubepods-burstable.slice", "MemoryMax": str(64 * MIB), "CPUWeight": "4",
+        "Slice": "kubepods-burstable.slice", "MemoryMax": str(64 * MIB), "CPUWeight": "17",
         "ActiveState": "active",
     }  # fmt: skip
     directory = directory_of(unit)
@@ -84,7 +83,7 @@ def test_huge_pages(cluster: Cluster) -> None:
     amounts = {"cpu": "100m", "memory": "32Mi", "hugepages-2Mi": "4Mi"}
     pod = cluster.run(
         "huge",
-        "fallocate -l 4194304 /huge/a; echo first $?; fallocate -l 2097152 /huge/b; "
+        "fallocate -l 4194304 /huge/a; echo first $?; fallocate -l 2097152 /huge/b 2> /dev/null; "
         "echo second $?; grep /huge /proc/mounts; sleep 3600",
         container={
             "resources": {"limits": amounts, "requests": amounts},
@@ -144,21 +143,32 @@ def test_a_kubelet_that_hangs_is_started_anew(cluster: Cluster) -> None:
     assert host.shown(host.KUBELET, "WatchdogUSec")["WatchdogUSec"] == "30s"
     before = cluster.run("steady", "sleep 3600")
     pid, restarts = host.main_pid(host.KUBELET), host.shown(host.KUBELET, "NRestarts")
-    ready = cluster.ready()["lastTransitionTime"]
     host.run("kill", "-STOP", str(pid))
     host.wait_started(host.KUBELET, pid)
     count = int(restarts["NRestarts"]) + 1
     assert host.shown(host.KUBELET, "NRestarts") == {"NRestarts": str(count)}
-    same(cluster, before)
-    assert cluster.ready()["lastTransitionTime"] == ready, "the node stayed Ready"
+    cluster.wait_ready()
+    runs_on(cluster, before)
+    cluster.remove("steady")
 
 
-def same(cluster: Cluster, before: Any) -> None:
-    """Look that the pod runs on as it was."""
-    after: Any = cluster.api.pod("steady")
-    statuses = [one["status"]["containerStatuses"][0] for one in (before, after)]
-    assert statuses[0]["containerID"] == statuses[1]["containerID"]
-    assert statuses[1]["restartCount"] == 0
+def test_services_that_are_killed_are_started_anew(cluster: Cluster) -> None:
+    before = cluster.run("steady", "sleep 3600")
+    for unit in (host.RUNTIME, host.KUBELET):
+        pid = host.main_pid(unit)
+        host.run("systemctl", "kill", "--signal=KILL", "--kill-who=main", unit)
+        host.wait_started(unit, pid)
+        cluster.wait_ready()
+    runs_on(cluster, before)
+    cluster.remove("steady")
+
+
+def runs_on(cluster: Cluster, before: Any) -> None:
+    """Look that a pod runs on as it was."""
+    after: Any = cluster.api.pod(before["metadata"]["name"])
+    first, now = (one["status"]["containerStatuses"][0] for one in (before, after))
+    assert now["containerID"] == first["containerID"]
+    assert now["restartCount"] == 0
     changes = [
         one["lastTransitionTime"]
         for pod in (before, after)
@@ -166,25 +176,10 @@ def same(cluster: Cluster, before: Any) -> None:
         if one["type"] == "Ready"
     ]
     assert changes[0] == changes[1]
-
-
-def test_services_that_are_killed_are_started_anew(cluster: Cluster) -> None:
-    before = cluster.api.pod("steady")
-    assert before is not None
-    for unit in (host.RUNTIME, host.KUBELET):
-        pid = host.main_pid(unit)
-        host.run("systemctl", "kill", "--signal=KILL", "--kill-who=main", unit)
-        host.wait_started(unit, pid)
-        cluster.wait_ready()
-    after = cluster.api.pod("steady")
-    assert after is not None
-    same(cluster, before)
     assert condition(after, "Ready") == "True"
-    cluster.remove("steady")
 
 
 def test_the_configuration_is_served(cluster: Cluster) -> None:
     path = f"/api/v1/nodes/{host.NODE}/proxy/configz"
     served = cluster.api.must("GET", path)["kubeletconfig"]
     assert (served["cgroupDriver"], served["shutdownGracePeriod"]) == ("systemd", "1m0s")
-    assert json.dumps(served)
