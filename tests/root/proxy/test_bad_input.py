@@ -79,7 +79,8 @@ BAD_SLICES: dict[str, Callable[[list[Json]], None]] = {
     "a network": _addresses("10.0.0.0/8"),
     "five numbers": _addresses("10.0.0.0.1"),
     "the other family": _other_family,
-    "leading zeros": _addresses("010.001.001.001"),
+    # 010.1.1.1 alone is 10.1.1.1, as in the peer: old objects have such addresses.
+    "leading zeros and too large": _addresses("010.001.001.256"),
     "duplicates": _twice,
     "no conditions": _endpoints(
         lambda endpoint: (endpoint.pop("conditions"), endpoint.update(addresses=["bad"]))
