@@ -62,6 +62,14 @@ def _other_family(made: list[Json]) -> None:
         each["endpoints"][1]["addresses"] = [other]
 
 
+def _leading_zeros(made: list[Json]) -> None:
+    """As old objects have it; decimal all the same, so the endpoint is a good one."""
+    for each in made:
+        if each["addressType"] == "IPv4":
+            numbers = LOCAL[1].address(4).split(".")
+            each["endpoints"][1]["addresses"] = [".".join(part.zfill(3) for part in numbers)]
+
+
 def _ports(*ports: Json) -> Callable[[list[Json]], None]:
     def apply(made: list[Json]) -> None:
         for each in made:
@@ -81,6 +89,7 @@ BAD_SLICES: dict[str, Callable[[list[Json]], None]] = {
     "the other family": _other_family,
     # 010.1.1.1 alone is 10.1.1.1, as in the peer: old objects have such addresses.
     "leading zeros and too large": _addresses("010.001.001.256"),
+    "leading zeros": _leading_zeros,
     "duplicates": _twice,
     "no conditions": _endpoints(
         lambda endpoint: (endpoint.pop("conditions"), endpoint.update(addresses=["bad"]))
