@@ -29,7 +29,8 @@ from tests.support.proxylab.topology import (
 from .cases import MASQUERADED, Scenario, Where, nodes_own
 
 BOTH = (LOCAL[0], REMOTE[0], REMOTE[1])
-HERE = (LOCAL[0], LOCAL[1])
+NOBODYS = LOCAL[20]
+"""An endpoint of Services for which there is nothing to be programmed; no rule may name it."""
 _FEATURES: list[Callable[[Scenario], None]] = []
 
 
@@ -214,6 +215,22 @@ def external_ips(s: Scenario) -> None:
     s.add("external-local", BOTH, [Port(80, node_port=30480)], externalIPs=externals(31),
           externalTrafficPolicy="Local")  # fmt: skip
     s.expect("external IP, policy Local", "outside", public(31), 80, BOTH[:1])
+
+
+@_feature
+def not_for_us(s: Scenario) -> None:
+    label = {"service.kubernetes.io/service-proxy-name": "another"}
+    where = s.add("of-another-proxy", BOTH, labels=label)
+    s.expect("a Service of another proxy", "pod", where, 80, UNREACHABLE)
+    headless = service("headless", clusterIP="None", clusterIPs=["None"])
+    named = service("named-elsewhere", type="ExternalName", externalName="example.org")
+    for key in ("clusterIP", "clusterIPs", "ipFamilies"):
+        del named["spec"][key]
+    s.objects += [headless, named]
+    marked = {"service.kubernetes.io/headless": ""}
+    s.objects += slices("headless", [NOBODYS], labels=marked)
+    s.objects += slices("headless", [NOBODYS], part="-unmarked")
+    s.objects += slices("named-elsewhere", [NOBODYS])
 
 
 @_feature

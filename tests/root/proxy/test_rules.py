@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.proxylab import proxies
 from tests.support.proxylab.clients import ask, hold
-from tests.support.proxylab.lab import Lab
+from tests.support.proxylab.lab import Lab, stripped
 from tests.support.proxylab.objects import LOCAL, REMOTE, Json, Port, service, slices
 from tests.support.proxylab.proxies import Proxy, Settings
 from tests.support.proxylab.topology import FAMILIES, wire_address
@@ -50,18 +50,6 @@ def some(name: str, number: int) -> list[Json]:
         sessionAffinity="ClientIP", sessionAffinityConfig={"clientIP": {"timeoutSeconds": 60}},
     )  # fmt: skip
     return [made, *slices(name, (*LOCAL[:2], *REMOTE[:1]), ports)]
-
-
-def stripped(rules: str) -> str:
-    """Return rules without counters, comments, and what the tools make by being used.
-
-    Those are base chains without a rule, and iptables' tables of nothing else.
-    """
-    rules = re.sub(r"\[\d+:\d+\]|counter packets \d+ bytes \d+|^#.*$", "", rules, flags=re.M)
-    rules = re.sub(r"\tchain [A-Z]+ \{\n\t\ttype .* policy accept;\n\t\}\n", "", rules)
-    rules = re.sub(r"^:[A-Z]+ ACCEPT\s*$|^\*\w+$|^COMMIT$|^\s*$", "", rules, flags=re.M)
-    rules = re.sub(r"\n+", "\n", rules)
-    return re.sub(r"table ip6? (nat|filter|mangle|raw) \{\n\}\n", "", rules)
 
 
 @pytest.mark.parametrize(

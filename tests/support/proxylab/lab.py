@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import re
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -158,6 +159,18 @@ class Lab:
     def _stop_all(self) -> None:
         for each in self._rest:
             each.stop()
+
+
+def stripped(rules: str) -> str:
+    """Return rules without counters, comments, and what the tools make by being used.
+
+    Those are base chains without a rule, and iptables' tables of nothing else.
+    """
+    rules = re.sub(r"\[\d+:\d+\]|counter packets \d+ bytes \d+|^#.*$", "", rules, flags=re.M)
+    rules = re.sub(r"\tchain [A-Z]+ \{\n\t\ttype .* policy accept;\n\t\}\n", "", rules)
+    rules = re.sub(r"^:[A-Z]+ ACCEPT\s*$|^\*\w+$|^COMMIT$|^\s*$", "", rules, flags=re.M)
+    rules = re.sub(r"\n+", "\n", rules)
+    return re.sub(r"table ip6? (nat|filter|mangle|raw) \{\n\}\n", "", rules)
 
 
 def _places(hosts: Topology) -> list[Place]:
