@@ -154,11 +154,9 @@ class IptablesBackend:
         return Synced(False, len(wanted.changed), written, rules.rules)
 
     def _write(self, changes: Changes, what: str) -> int:
-        text = changes.text()
-        if text:
-            self._ready_tools().write(text, what)
+        written = self._ready_tools().write(changes.drain(), what)
         self._signature = self._read_signature()
-        return len(text)
+        return written
 
     # The machine.
 

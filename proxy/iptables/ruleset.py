@@ -40,26 +40,30 @@ class Changes:
 
     def text(self) -> str:
         """Return what ``iptables-restore --noflush`` is to read; "" if there is nothing to do."""
-        return "".join(filter(None, map(self._table, TABLES)))
+        return "".join(piece for table in TABLES for piece in self._table(table))
 
-    def _table(self, table: str) -> str:
+    def drain(self) -> Iterator[str]:
+        """Yield the text in pieces, and forget what was yielded: it may be large."""
+        for table in TABLES:
+            yield from self._table(table, forget=True)
+
+    def _table(self, table: str, *, forget: bool = False) -> Iterator[str]:
         written, removed = self.written[table], self.removed[table]
         into = [jump for jump in self.jumps if jump.table == table]
         if not (written or removed or into):
-            return ""
+            return
         # iptables-nft inserts each chain into a list sorted by name, from its head: the greatest
         # first spares it a walk of the whole list for each (5,000 Services: 1 s).
         declared = sorted({*written, *removed}, reverse=True)
-        lines = [f"*{table}", *(f":{chain} - [0:0]" for chain in declared)]
+        yield "\n".join([f"*{table}", *(f":{chain} - [0:0]" for chain in declared), ""])
         # Each is put before what is there, so the last of them comes out first, as in the peer.
-        lines += (f"-I {jump.source} {jump.rule}" for jump in into)
+        yield from (f"-I {jump.source} {jump.rule}\n" for jump in into)
         for chain in declared:
-            if rules := written.get(chain):
-                start = f"-A {chain} "
-                lines += [start + rule for rule in rules]
-        lines += (f"-X {chain}" for chain in declared if chain in removed)
-        lines.append("COMMIT\n")
-        return "\n".join(lines)
+            start = f"-A {chain} "
+            rules = (written.pop(chain, None) if forget else written.get(chain)) or ()
+            yield "".join([f"{start}{rule}\n" for rule in rules])
+        yield from (f"-X {chain}\n" for chain in declared if chain in removed)
+        yield "COMMIT\n"
 
 
 @dataclass(frozen=True, slots=True)

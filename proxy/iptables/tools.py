@@ -10,10 +10,10 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from ..backend import SyncError
 from ..model.portal import Family
@@ -80,30 +80,41 @@ class Tools:
             SyncError: the program failed.
         """
         arguments = ["-t", table] if table else []
-        return self._run([self.save, *arguments], "", "list the rules")
+        with _in_memory(()) as nothing:
+            return self._run([self.save, *arguments], nothing, "list the rules")
 
     def listed(self, table: str, chain: str) -> list[str] | None:
         """Return the lines of a chain as ``-S`` says them; None if there is no such chain."""
         try:
             arguments = [*self._waiting, "-t", table, "-S", chain]
-            return self._run([self.command, *arguments], "", "look at a chain").splitlines()
+            with _in_memory(()) as nothing:
+                said = self._run([self.command, *arguments], nothing, "look at a chain")
+            return said.splitlines()
         except SyncError:
             return None
 
-    def write(self, text: str, what: str) -> None:
+    def write(self, text: str | Iterable[str], what: str) -> int:
         """Have ``iptables-restore`` carry out a text, each table in one transaction.
+
+        Returns:
+            How many bytes it was; with 0 nothing is run.
 
         Raises:
             SyncError: it failed; the message names the line. Tables before that one are written.
         """
-        self.counts.restores += 1
         arguments = [self.restore, *self._waiting, "--noflush"]
-        try:
-            with self._lock_watched():
-                self._run(arguments, text, what)
-        except SyncError:
-            self.counts.restore_failures += 1
-            raise
+        with _in_memory([text] if isinstance(text, str) else text) as stdin:
+            size = stdin.tell()
+            if not size:
+                return 0
+            self.counts.restores += 1
+            try:
+                with self._lock_watched():
+                    self._run(arguments, stdin, what)
+            except SyncError:
+                self.counts.restore_failures += 1
+                raise
+        return size
 
     @property
     def _waiting(self) -> list[str]:
@@ -112,23 +123,20 @@ class Tools:
     def _lock_watched(self) -> _LockWatch:
         return _LockWatch(self.counts, active=self.back_end is BackEnd.LEGACY)
 
-    def _run(self, arguments: list[str], text: str, what: str) -> str:
-        """Run a program with a text to read, which lies in memory that it can seek in."""
+    def _run(self, arguments: list[str], stdin: BinaryIO, what: str) -> str:
+        """Run a program with a text to read."""
         called = f"{Path(arguments[0]).name} could not {what}"
-        with open(os.memfd_create("rules"), "w+b") as stdin:
-            stdin.write(text.encode())
-            stdin.flush()
-            stdin.seek(0)
-            try:
-                process = subprocess.Popen(
-                    arguments,
-                    stdin=stdin,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.PIPE,
-                    env={**os.environ, "LC_ALL": "C"},
-                )
-            except OSError as error:
-                raise SyncError(f"{called}: {arguments[0]}: {error.strerror}") from error
+        stdin.seek(0)
+        try:
+            process = subprocess.Popen(
+                arguments,
+                stdin=stdin,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env={**os.environ, "LC_ALL": "C"},
+            )
+        except OSError as error:
+            raise SyncError(f"{called}: {arguments[0]}: {error.strerror}") from error
         self.started(process.pid)
         deadline = self.lock_wait + _DEADLINE
         try:
@@ -138,9 +146,23 @@ class Tools:
             process.communicate()
             raise SyncError(f"{called}: it did not end within {deadline:.0f} s") from None
         if process.returncode:
+            stdin.seek(0)
+            text = stdin.read().decode()
             reason = explain(said.decode(errors="replace"), text, process.returncode)
             raise SyncError(f"{called}: {reason}")
         return out.decode(errors="replace")
+
+
+def _in_memory(pieces: Iterable[str]) -> BinaryIO:
+    """Return a file in memory that holds a text: no copy of it is kept while a program reads it."""
+    file = os.fdopen(os.memfd_create("rules"), "w+b")
+    try:
+        file.writelines(piece.encode() for piece in pieces)
+        file.flush()
+    except BaseException:
+        file.close()
+        raise
+    return file
 
 
 def explain(said: str, text: str, status: int) -> str:
