@@ -1,4 +1,4 @@
-"""One cluster for the whole module: API server, registry, the node's two services."""
+"""One cluster for all of these tests: API server, registry, the node's two services."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class Cluster:
         self.api.wait_gone(name, host.SECONDS)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     host.set_up_network()
     host.start_logind()
