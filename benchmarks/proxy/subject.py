@@ -28,7 +28,8 @@ _CHANGE_SECONDS: Final = 120.0
 _PEEK_SECONDS: Final = 0.1
 _REST_SECONDS: Final = 1.2
 """Between changes: as in life they are apart, so the least time between syncs delays none."""
-_ATTEMPT_SECONDS: Final = 0.08
+_ATTEMPT_SECONDS, _LATER_ATTEMPT_SECONDS = 0.03, 0.3
+"""In which a connection has to get through; later, on a machine that is slow, longer."""
 _AT_ONCE: Final = 50
 """Connections of a burst of which the rate is taken; no queue on their way holds fewer."""
 _BURST: Final = 8
@@ -246,15 +247,16 @@ class _Subject:
         address, pod = self.cluster.address(number), self.lab.hosts["pod"]
 
         async def reached() -> None:
-            begun = time.monotonic()
+            begun, patience = time.monotonic(), _ATTEMPT_SECONDS
             while True:
-                attempts = [ask(pod, address, 80, patience=_ATTEMPT_SECONDS) for _ in range(_BURST)]
+                attempts = [ask(pod, address, 80, patience=patience) for _ in range(_BURST)]
                 if any(right(answer) for answer in await asyncio.gather(*attempts)):
                     return
                 assert self.proxy is not None
                 code = self.proxy.process.poll()
                 assert code is None, f"the proxy ended with {code}"
                 waited = time.monotonic() - begun
+                patience = _ATTEMPT_SECONDS if waited < 1 else _LATER_ATTEMPT_SECONDS
                 assert waited < seconds, f"service {number} is not as it should be"
                 # The processors are the proxy's: what takes long is looked at less often.
                 await asyncio.sleep(max(0.004, min(0.25, waited / 25)))
