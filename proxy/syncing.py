@@ -8,7 +8,8 @@
     +---------- timer           +------ waiting: everything anew, later and later
 ```
 
-The first change is carried out at once; those that follow are gathered for ``shortest`` seconds.
+After a quiet time two syncs may follow each other at once: a Service and its endpoints come a
+moment apart. What comes then is gathered for ``shortest`` seconds.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class Pace:
     """How often.
 
     Attributes:
-        shortest: seconds between the begins of two syncs (``minSyncPeriod``).
+        shortest: seconds between the begins of syncs (``minSyncPeriod``), see `earliest_next`.
         period: seconds between two looks at the rules in any case (``syncPeriod``).
     """
 
@@ -72,6 +73,17 @@ class Outcome:
     synced: Synced | None
     triggers: tuple[float, ...]
     full: bool
+
+
+def earliest_next(not_before: float, begun: float, shortest: float) -> float:
+    """Return when the next sync may begin, with a burst of two, as the peer's limiter has it.
+
+    Args:
+        not_before: when the sync that begins now was allowed, at the earliest.
+        begun: when it begins.
+        shortest: seconds between syncs that follow each other all the time.
+    """
+    return max(not_before, begun - shortest) + shortest
 
 
 class Observer(Protocol):
@@ -203,7 +215,8 @@ class Syncer:
         # The thread reads this one while the model goes on.
         portals = dict(self._model.portals(self.family))
         begun = time.monotonic()
-        self._begun, self._not_before = begun, begun + self._pace.shortest
+        self._begun = begun
+        self._not_before = earliest_next(self._not_before, begun, self._pace.shortest)
         try:
             synced = await self._call(
                 self._backend.sync, Wanted(portals, frozenset(changed), bool(reason))

@@ -126,6 +126,25 @@ async def test_a_burst_is_gathered(monkeypatch: pytest.MonkeyPatch) -> None:
         assert asyncio.get_running_loop().time() - begun < 2
 
 
+@pytest.mark.parametrize(
+    ("begins", "expected"),
+    [
+        ([10.0], [10.0]),
+        ([10.0, 10.1], [10.0, 11.0]),
+        ([10.0, 10.1, 11.0, 12.0], [10.0, 11.0, 12.0, 13.0]),
+        ([10.0, 10.1, 20.0], [10.0, 11.0, 20.0]),
+    ],
+)
+def test_two_syncs_may_follow_each_other_and_then_one_a_second(
+    begins: list[float], expected: list[float]
+) -> None:
+    allowed, found = 0.0, []
+    for begun in begins:
+        allowed = syncing.earliest_next(allowed, begun, 1.0)
+        found.append(allowed)
+    assert found == pytest.approx(expected)
+
+
 async def test_after_a_failure_everything_is_written_anew(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
