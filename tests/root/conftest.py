@@ -46,12 +46,31 @@ def machine(
 
     Being the first fixture of a test's own, it starts after all longer-lived ones and ends last.
     """
-    before = MachineState.capture(machine_scope)
+    # What was seen after the last test is what there is before this one, unless a fixture that
+    # lives longer than a test came between: a look takes as long as many a test.
+    before = _seen.pop("state", None) or MachineState.capture(machine_scope)
     yield before
-    _check(before, machine_allowances, request.node.name)
+    _seen["state"] = _check(before, machine_allowances, request.node.name)
 
 
-def _check(before: MachineState, allowances: Allowances | None, where: str) -> None:
-    leaks = before.leaks(allowances)
+_seen: dict[str, MachineState] = {}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_fixture_setup(fixturedef: pytest.FixtureDef[object]) -> None:
+    """Forget what was seen of the machine when something is made that stays."""
+    if fixturedef.scope != "function":
+        _seen.clear()
+
+
+def pytest_fixture_post_finalizer(fixturedef: pytest.FixtureDef[object]) -> None:
+    """Forget it, too, when something like that is taken away."""
+    if fixturedef.scope != "function":
+        _seen.clear()
+
+
+def _check(before: MachineState, allowances: Allowances | None, where: str) -> MachineState:
+    leaks, now = before.settled(allowances)
     if leaks:
         pytest.fail(report(leaks, where), pytrace=False)
+    return now

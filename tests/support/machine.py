@@ -168,13 +168,19 @@ class MachineState:
         links of a dead namespace), and has no event for all of that: so a difference is looked at
         again for ``settle`` seconds (by default the scope's) before it counts.
         """
+        return self.settled(allowances, settle)[0]
+
+    def settled(
+        self, allowances: Allowances | None = None, settle: float | None = None
+    ) -> tuple[list[Change], MachineState]:
+        """Return what `leaks` returns, and the machine as it was seen last."""
         allowances = allowances or Allowances()
         deadline = time.monotonic() + (self.scope.settle if settle is None else settle)
         while True:
-            changes = self.changes(MachineState.capture(self.scope))
-            bad = [change for change in changes if not allowances.covers(change)]
+            now = MachineState.capture(self.scope)
+            bad = [change for change in self.changes(now) if not allowances.covers(change)]
             if not bad or time.monotonic() > deadline:
-                return bad
+                return bad, now
             time.sleep(_POLL_SECONDS)
 
 

@@ -24,6 +24,12 @@ from tests.support import preflight
 CHECKOUT = bootstrap.CHECKOUT
 OTHER_PYTHON = "3.13"
 _EXTRAS = ("dev",)
+_BRIEF = {
+    "KUBELETPY_KILL_ROUNDS": "100",
+    "KUBELETPY_RESTART_ROUNDS": "10",
+    "KUBELETPY_STORE_KILL_ROUNDS": "100",
+}
+"""Rounds of the tests that kill daemons; half of what they do with ``--long`` or alone."""
 _STOP_SECONDS = 60.0  # what a test run gets to take down its fixtures, when its time is over
 
 
@@ -80,7 +86,9 @@ def main(arguments: Sequence[str]) -> int:
     """
     parsed = _parsed(arguments)
     try:
-        steps: Iterable[Step] = _prepare_machine() if parsed.vm else _prepare(parsed.fast)
+        steps: Iterable[Step] = (
+            _prepare_machine() if parsed.vm else _prepare(parsed.fast, parsed.long)
+        )
         failed = [step.title for step in steps if not step.run()]
     except bootstrap.BootstrapError as error:
         say(f"tests/run: {error}")
@@ -103,12 +111,15 @@ def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
         "--fast", action="store_true", help="linters and unit tests only; needs no root"
     )
     parser.add_argument(
+        "--long", action="store_true", help="daemons are killed twice as often; minutes more"
+    )
+    parser.add_argument(
         "--vm", action="store_true", help="only the tests in a virtual machine (cgroup v2, systemd)"
     )
     return parser.parse_args(arguments)
 
 
-def _prepare(fast: bool) -> Iterator[Step]:
+def _prepare(fast: bool, long: bool) -> Iterator[Step]:
     """Get the machine ready and give the steps, each when what it needs is there.
 
     Raises:
@@ -135,8 +146,9 @@ def _prepare(fast: bool) -> Iterator[Step]:
         title = f"unit tests on Python {OTHER_PYTHON}"
         yield _pytest(title, other.python, "tests/unit", 300)
     if not fast:
-        alone = {"KUBELETPY_TESTS_ALONE": "1"}
-        yield _pytest("root tests", python, "tests/root", 1800, alone)
+        rounds = {} if long else {key: os.environ.get(key, text) for key, text in _BRIEF.items()}
+        environment = {"KUBELETPY_TESTS_ALONE": "1", **rounds}
+        yield _pytest("root tests", python, "tests/root", 1800, environment)
 
 
 def _prepare_machine() -> list[Step]:
