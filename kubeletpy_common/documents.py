@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Iterator
@@ -101,7 +102,7 @@ def parse_all(data: bytes, *, largest: int) -> Iterator[object]:
         loader = _Loader(data.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise DocumentError(f"not UTF-8: {error}") from None
-    try:
+    with _told(loader):
         while loader.check_node():
             root = loader.get_node()
             if root is None:
@@ -110,13 +111,20 @@ def parse_all(data: bytes, *, largest: int) -> Iterator[object]:
             document = _string_keys(loader.construct_document(root))
             if document is not None:
                 yield document
+
+
+@contextlib.contextmanager
+def _told(loader: _Loader) -> Iterator[None]:
+    """Give back the loader in the end, and tell what it could not read as a `DocumentError`."""
+    try:
+        yield
     except yaml.YAMLError as error:
         raise DocumentError(f"malformed YAML: {_one_line(error)}") from None
     except RecursionError:
         raise DocumentError(f"nested deeper than {_DEEPEST} levels") from None
+    except DocumentError:
+        raise
     except ValueError as error:
-        if isinstance(error, DocumentError):
-            raise
         raise DocumentError(f"malformed YAML: {error}") from None
     finally:
         loader.dispose()
@@ -147,7 +155,7 @@ def _unique_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _parse_yaml(text: str) -> object:
     loader = _Loader(text)
-    try:
+    with _told(loader):
         root = loader.get_node() if loader.check_node() else None
         if root is None:
             raise DocumentError("no document in it")
@@ -155,14 +163,6 @@ def _parse_yaml(text: str) -> object:
             raise DocumentError("a second document in it: write one pod to a file")
         _check_size(root)
         return _string_keys(loader.construct_document(root))
-    except yaml.YAMLError as error:
-        raise DocumentError(f"malformed YAML: {_one_line(error)}") from None
-    except ValueError as error:
-        if isinstance(error, DocumentError):
-            raise
-        raise DocumentError(f"malformed YAML: {error}") from None
-    finally:
-        loader.dispose()
 
 
 def _check_size(root: yaml.Node, most: int = _MOST_NODES) -> None:

@@ -14,7 +14,7 @@ from . import kernel, names
 from .removal import removal
 from .rules import Host, answers_on_localhost, hairpin_match, jumps
 from .ruleset import TABLES, Changes, Found, RuleSet, find, same_rule, split_rule
-from .tools import BackEnd, Counts, Tools, detect, tools_for
+from .tools import BackEnd, Tools, detect, tools_for
 
 log = logging.getLogger(__name__)
 
@@ -46,11 +46,6 @@ class IptablesBackend:
         self._looking = threading.Lock()
         self._comparing = False
 
-    @property
-    def counts(self) -> Counts:
-        """How often programs ran, failed and waited; for metrics."""
-        return self._tools.counts if self._tools else Counts()
-
     def sync(self, wanted: Wanted) -> Synced:
         """See `proxy.backend.Backend.sync`."""
         rules = None if wanted.full else self._rules
@@ -59,11 +54,7 @@ class IptablesBackend:
         if rules is None:
             self._rules, synced = self._sync_all(wanted)
             return synced
-        try:
-            synced = self._sync_changed(wanted, rules)
-        except SyncError:
-            self.counts.partial_restore_failures += 1
-            raise
+        synced = self._sync_changed(wanted, rules)
         self._rules = rules
         return synced
 

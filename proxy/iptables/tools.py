@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -38,17 +38,6 @@ class BackEnd(enum.Enum):
 
 
 @dataclass(slots=True)
-class Counts:
-    """For metrics: how often programs ran and failed, and how long they waited for the lock."""
-
-    restores: int = 0
-    restore_failures: int = 0
-    partial_restore_failures: int = 0
-    lock_waits: int = 0
-    lock_wait_seconds: float = 0.0
-
-
-@dataclass(slots=True)
 class Tools:
     """The programs of one family and back end.
 
@@ -65,7 +54,6 @@ class Tools:
     restore: str
     version: tuple[int, int, int]
     lock_wait: int = 30
-    counts: Counts = field(default_factory=Counts)
     started: Callable[[int], None] = lambda pid: None
 
     @property
@@ -107,21 +95,13 @@ class Tools:
             size = stdin.tell()
             if not size:
                 return 0
-            self.counts.restores += 1
-            try:
-                with self._lock_watched():
-                    self._run(arguments, stdin, what)
-            except SyncError:
-                self.counts.restore_failures += 1
-                raise
+            with _LockWatch(active=self.back_end is BackEnd.LEGACY):
+                self._run(arguments, stdin, what)
         return size
 
     @property
     def _waiting(self) -> list[str]:
         return ["-w", str(self.lock_wait)]
-
-    def _lock_watched(self) -> _LockWatch:
-        return _LockWatch(self.counts, active=self.back_end is BackEnd.LEGACY)
 
     def _run(self, arguments: list[str], stdin: BinaryIO, what: str) -> str:
         """Run a program with a text to read."""
@@ -207,10 +187,9 @@ def lock_holder(path: str) -> str:
 
 
 class _LockWatch:
-    """Says so when a program will have to wait for the lock, and counts how long it did."""
+    """Says so when a program will have to wait for the lock, and how long that took."""
 
-    def __init__(self, counts: Counts, *, active: bool) -> None:
-        self._counts = counts
+    def __init__(self, *, active: bool) -> None:
         self._active = active
         self._since = 0.0
 
@@ -218,12 +197,12 @@ class _LockWatch:
         if self._active and self._taken():
             path = lock_file()
             log.warning("waiting for the lock %s, held by %s", path, lock_holder(path))
-            self._counts.lock_waits += 1
             self._since = time.monotonic()
 
     def __exit__(self, *_: object) -> None:
         if self._since:
-            self._counts.lock_wait_seconds += time.monotonic() - self._since
+            waited = time.monotonic() - self._since
+            log.warning("no longer waiting for the lock %s, after %.1f s", lock_file(), waited)
 
     @staticmethod
     def _taken() -> bool:

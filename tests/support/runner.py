@@ -159,7 +159,7 @@ def _prepare_machine() -> list[Step]:
 
 def _virtual_machine(python: Path) -> Step:
     return Step(
-        "cgroup v2 and systemd, in a virtual machine", (str(python), "-m", "tests.vm"), 1500
+        "cgroup v2 and systemd, in a virtual machine", (str(python), "-m", "tests.vm"), 2400
     )
 
 

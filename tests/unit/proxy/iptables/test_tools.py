@@ -121,8 +121,6 @@ def test_a_program_that_dies_halfway_fails_the_sync_and_the_next_is_full(tmp_pat
         with pytest.raises(SyncError, match=r"write all rules: .*killed by signal 11"):
             backend.sync(Wanted({}, frozenset(), False))
     assert not backend.intact()
-    # Each sync tried the match for hairpins, too.
-    assert (backend.counts.restores, backend.counts.restore_failures) == (4, 4)
 
 
 def test_a_program_that_is_gone_fails_the_sync(tmp_path: Path) -> None:
@@ -149,5 +147,4 @@ def test_who_waits_for_the_lock_says_for_whom(
         with pytest.raises(SyncError, match=rf"{lock} is held by process {os.getpid()} "):
             tools.write(TEXT, "write all rules")
     assert f"held by process {os.getpid()}" in caplog.text
-    assert tools.counts.lock_waits == 1
-    assert tools.counts.lock_wait_seconds > 0
+    assert caplog.text.count("no longer waiting for the lock") == 1
