@@ -37,7 +37,8 @@ class RuleOptions:
         local: how local traffic is told.
         masquerade_all: source NAT for everything that goes through a cluster IP.
         masquerade_bit: of the packet mark (0 to 31).
-        localhost_node_ports: node ports answer on 127.0.0.1 (IPv4 and iptables mode only).
+        localhost_node_ports: node ports answer on 127.0.0.1 too, where that is one of their
+            addresses; in iptables mode, for IPv4.
         node_port_addresses: CIDRs; node ports answer on the node's addresses in them; empty: on
             all. "primary" was turned into the node's addresses before.
         service_cidrs: networks of cluster IPs, where they are known; what goes to an address in

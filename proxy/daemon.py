@@ -115,7 +115,6 @@ class Daemon:
             await asyncio.to_thread(self._clean_other_modes)
             if not await proxy.once():
                 raise StartError("rules could not be written; the log says which and why")
-            self._localhost(proxy.inputs.node)
 
     async def run(self) -> None:
         """Run until SIGTERM or SIGINT.
@@ -168,13 +167,6 @@ class Daemon:
         # What files do not say of the node will not come later.
         late = self._objects is not None and found is not None and not found.vital
         return None if late else found
-
-    def _localhost(self, node: Node | None) -> None:
-        """Let node ports answer on 127.0.0.1, if they are to; rules guard it already."""
-        if self._rule_options(node, Family.V4).localhost_node_ports:
-            from .host import kernel
-
-            kernel.allow_localhost_node_ports()
 
     def _rule_options(self, node: Node | None, family: Family) -> RuleOptions:
         return options.rule_options(self._one, node, family)
@@ -240,7 +232,6 @@ class Daemon:
             lambda: health.healthy, lambda: self._health_addresses(proxy.inputs.node)
         )
         observers.join(proxy.model, self._families, health, metrics, service_health)
-        observers.after_first(Family.V4, lambda: self._localhost(proxy.inputs.node))
 
         if self._client is not None:
             host = urlsplit(self._client.access.server).netloc
@@ -286,6 +277,7 @@ class Daemon:
             return
         before: bytes | None = None
         async for _ in changes(path):
+            # An editor may have it away for a moment; it comes back with another event.
             with contextlib.suppress(OSError):
                 now = path.read_bytes()
                 before = before if before is not None else now

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from .model.portal import Family
@@ -24,7 +23,6 @@ class Observers:
         self._told: tuple[Health, Metrics, ServiceHealth] | None = None
         self._model: Model | None = None
         self._families: tuple[Family, ...] = ()
-        self._first: dict[Family, Callable[[], None]] = {}
         self._update: asyncio.Task[None] | None = None
         self._again = False
 
@@ -39,10 +37,6 @@ class Observers:
         """Set who is told from now on."""
         self._model, self._families = model, families
         self._told = (health, metrics, services)
-
-    def after_first(self, family: Family, what: Callable[[], None]) -> None:
-        """Have something done once, after the first sync of a family that succeeds."""
-        self._first[family] = what
 
     def queued(self, family: Family) -> None:
         """Something is to be synced."""
@@ -59,8 +53,6 @@ class Observers:
         if outcome.synced is None:
             return
         health.updated(family)
-        if (first := self._first.pop(family, None)) is not None:
-            first()
         if not any(self._model.pending(each) for each in self._families):
             self._model.service_changes.clear()
             self._model.endpoint_changes.clear()

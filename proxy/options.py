@@ -92,18 +92,12 @@ def rule_options(one: KubeProxyConfiguration, node: Node | None, family: Family)
         addresses = _of_family(one.node_port_addresses, family)
     if any(each.endswith("/0") for each in addresses):
         addresses = ()
-    localhost = (
-        family is Family.V4
-        and one.mode == "iptables"
-        and one.iptables.localhost_node_ports
-        and (not addresses or any(each.startswith("127.") for each in addresses))
-    )
     return RuleOptions(
         family=family,
         local=_detector(one, node, family),
         masquerade_all=one.pace.masquerade_all,
         masquerade_bit=one.pace.masquerade_bit,
-        localhost_node_ports=localhost,
+        localhost_node_ports=one.iptables.localhost_node_ports,
         node_port_addresses=addresses,
         node_ip=node_ips(node, one.bind_address).get(family, ""),
     )

@@ -1,4 +1,4 @@
-"""Sysctls of connection tracking, localhost node ports, and our own standing when memory ends.
+"""Sysctls of connection tracking, and our own standing when memory ends.
 
 Deciding (`conntrack_sysctls`) is apart from doing (`apply`). What cannot be set is told and the
 proxy goes on: in a network namespace of its own some of these belong to the machine alone.
@@ -19,7 +19,6 @@ from ..settings.configuration import Conntrack
 _log = logging.getLogger(__name__)
 SYSCTLS: Final = Path("/proc/sys")
 HASH_SIZE: Final = Path("/sys/module/nf_conntrack/parameters/hashsize")
-ROUTE_LOCALNET: Final = "net/ipv4/conf/all/route_localnet"
 _NETFILTER: Final = "net/netfilter/nf_conntrack_"
 _LARGEST: Final = 1024 * 1024
 """Entries that ``maxPerCore`` gives at most, on machines with many cores."""
@@ -81,15 +80,6 @@ def set_up(one: Conntrack) -> None:
         logs.event(
             _log, logging.ERROR, "a setting of connection tracking is not as configured",
             reason=each, remedy="set it on the host, or conntrack.* to 0 to leave it as it is",
-        )  # fmt: skip
-
-
-def allow_localhost_node_ports() -> None:
-    """Let the kernel route 127.0.0.0/8, for node ports on localhost; only once rules guard it."""
-    for each in apply({ROUTE_LOCALNET: 1}):
-        logs.event(
-            _log, logging.ERROR, "node ports do not answer on 127.0.0.1", reason=each,
-            remedy="set it on the host, or iptables.localhostNodePorts to false",
         )  # fmt: skip
 
 

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from kubeletpy_common import logs
+
 from ..backend import RuleOptions, Synced, SyncError, Wanted
 from . import kernel, names
 from .removal import removal
@@ -16,7 +18,7 @@ from .rules import Host, answers_on_localhost, hairpin_match, jumps
 from .ruleset import TABLES, Changes, Found, RuleSet, find, same_rule, split_rule
 from .tools import BackEnd, Tools, detect, tools_for
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 _ROUTE_LOCALNET: Final = "net/ipv4/conf/all/route_localnet"
 _TCP_LIBERAL: Final = "net/netfilter/nf_conntrack_tcp_be_liberal"
@@ -92,7 +94,10 @@ class IptablesBackend:
         try:
             watch = kernel.Watch(self._options.family, self._processes.__contains__, doubt, lost)
         except OSError as error:
-            log.warning("changes of nftables by others cannot be watched: %s", error)
+            logs.event(
+                _log, logging.WARNING, "changes of nftables by others cannot be watched; the rules "
+                "are looked at now and then", reason=str(error),
+            )  # fmt: skip
             return None
         self._watch = watch
 
@@ -154,7 +159,10 @@ class IptablesBackend:
     def _ready_tools(self) -> Tools:
         if self._tools is None:
             self._tools = detect(self._options.family, self._directories)
-            log.info("%s (%s)", self._tools.restore, self._tools.back_end.value)
+            logs.event(
+                _log, logging.INFO, "programs of iptables", family=self._options.family.name,
+                program=self._tools.restore, back_end=self._tools.back_end.value,
+            )  # fmt: skip
         self._tools.started = self._processes.append
         return self._tools
 
@@ -174,7 +182,10 @@ class IptablesBackend:
         except SyncError as error:
             if "xtables lock" in str(error):
                 raise
-            log.warning("each endpoint gets a chain, which is slower: %s", error)
+            logs.event(
+                _log, logging.WARNING, "each endpoint gets a chain, which is slower: the match bpf "
+                "is missing", reason=str(error),
+            )  # fmt: skip
             return False
         self._comparing = True
         return True
@@ -186,7 +197,7 @@ class IptablesBackend:
                 return kernel.generation()
             return kernel.table_sizes(self._options.family, TABLES)
         except OSError as error:
-            log.debug("no signature of the rules: %s", error)
+            logs.event(_log, logging.DEBUG, "no signature of the rules", reason=str(error))
             return None
 
     def _look(self) -> bool:
@@ -239,6 +250,9 @@ def _set_sysctl(name: str, value: str, otherwise: str) -> bool:
     try:
         (Path("/proc/sys") / name).write_text(value)
     except OSError as error:
-        log.error("%s: %s cannot be set to %s: %s", otherwise, name, value, error.strerror)
+        logs.event(
+            _log, logging.ERROR, otherwise, reason=f"{name} cannot be set to {value}: {error}",
+            remedy="set it on the host",
+        )  # fmt: skip
         return False
     return True

@@ -18,12 +18,13 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from kubeletpy_common import logs
 from kubeletpy_common.linux.libc import check, libc
 
 from ..model.portal import Family
 from . import names
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 _NETLINK_NETFILTER: Final = 12
 _NFTABLES_GROUP: Final = 7
@@ -153,7 +154,10 @@ class Watch:
                 data = self._socket.recv(1 << 20)
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
-                    log.error("watching nftables ended: %s", error)
+                    logs.event(
+                        _log, logging.ERROR, "changes of nftables by others are no longer watched",
+                        reason=str(error),
+                    )  # fmt: skip
                     return
                 self._harm = ""
                 self._lost()

@@ -15,11 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from kubeletpy_common import logs
+
 from ..backend import SyncError
 from ..model.portal import Family
 from . import names
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 _DIRECTORIES: Final = "/usr/sbin:/sbin:/usr/local/sbin:/usr/bin:/bin"
 _DEADLINE: Final = 300.0
@@ -196,13 +198,18 @@ class _LockWatch:
     def __enter__(self) -> None:
         if self._active and self._taken():
             path = lock_file()
-            log.warning("waiting for the lock %s, held by %s", path, lock_holder(path))
+            logs.event(
+                _log, logging.WARNING, "waiting for the lock of iptables", path=path,
+                holder=lock_holder(path),
+            )  # fmt: skip
             self._since = time.monotonic()
 
     def __exit__(self, *_: object) -> None:
         if self._since:
-            waited = time.monotonic() - self._since
-            log.warning("no longer waiting for the lock %s, after %.1f s", lock_file(), waited)
+            logs.event(
+                _log, logging.WARNING, "no longer waiting for the lock of iptables",
+                path=lock_file(), seconds=round(time.monotonic() - self._since, 1),
+            )  # fmt: skip
 
     @staticmethod
     def _taken() -> bool:
@@ -275,7 +282,7 @@ def _saved_or_nothing(tools: Tools) -> str:
     try:
         return tools.saved()
     except SyncError as error:
-        log.debug("%s", error)
+        logs.event(_log, logging.DEBUG, "rules of this back end cannot be seen", reason=str(error))
         return ""
 
 
@@ -290,6 +297,6 @@ def _say_version(program: str) -> str:
             [program, "--version"], capture_output=True, text=True, timeout=10, check=False
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        log.debug("%s --version: %s", program, error)
+        logs.event(_log, logging.DEBUG, "no version", program=program, reason=str(error))
         return ""
     return done.stdout

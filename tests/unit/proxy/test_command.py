@@ -82,7 +82,6 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
         one.kernel += 1
 
     monkeypatch.setattr(daemon.Daemon, "set_up_kernel", set_up)
-    monkeypatch.setattr(daemon.Daemon, "_localhost", lambda *_: None)
     return one
 
 

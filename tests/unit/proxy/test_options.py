@@ -8,6 +8,7 @@ import pytest
 
 from proxy import options
 from proxy.backend import LocalDetector, LocalTraffic, RuleOptions
+from proxy.iptables.rules import answers_on_localhost
 from proxy.model.objects import Node
 from proxy.model.portal import Family
 from proxy.settings.configuration import KubeProxyConfiguration
@@ -64,26 +65,26 @@ def test_how_local_traffic_is_told(
         ({"nodePortAddresses": ["10.0.0.0/8", "0.0.0.0/0"]}, (), (), True),
         ({"nodePortAddresses": ["127.0.0.0/8", "fd00::/8"]}, ("127.0.0.0/8",), ("fd00::/8",), True),
         ({"iptables": {"localhostNodePorts": False}}, (), (), False),
-        ({"mode": "nftables"}, ("10.0.0.5/32",), ("2001:db8::1/128",), False),
-        ({"mode": "nftables", "nodePortAddresses": ["0.0.0.0/0"]}, (), (), False),
+        # nftables mode has no rules for it.
+        ({"mode": "nftables"}, ("10.0.0.5/32",), ("2001:db8::1/128",), None),
+        ({"mode": "nftables", "nodePortAddresses": ["0.0.0.0/0"]}, (), (), None),
     ],
 )
 def test_where_node_ports_answer(
-    fields: dict[str, Any], four: tuple[str, ...], six: tuple[str, ...], localhost: bool
+    fields: dict[str, Any], four: tuple[str, ...], six: tuple[str, ...], localhost: bool | None
 ) -> None:
     one = configured(**fields)
     found = [options.rule_options(one, node(ADDRESSES), family) for family in (V4, V6)]
     assert [each.node_port_addresses for each in found] == [four, six]
-    assert [each.localhost_node_ports for each in found] == [localhost, False]
+    if localhost is not None:
+        assert [answers_on_localhost(each) for each in found] == [localhost, False]
 
 
 def test_marks_are_those_of_the_mode() -> None:
     fields: dict[str, Any] = {
         "iptables": {"masqueradeBit": 1}, "nftables": {"masqueradeBit": 2, "masqueradeAll": True},
     }  # fmt: skip
-    assert options.rule_options(configured(**fields), None, V6) == RuleOptions(
-        V6, masquerade_bit=1, localhost_node_ports=False
-    )
+    assert options.rule_options(configured(**fields), None, V6) == RuleOptions(V6, masquerade_bit=1)
     found = options.rule_options(configured(mode="nftables", **fields), None, V6)
     assert (found.masquerade_bit, found.masquerade_all) == (2, True)
 
