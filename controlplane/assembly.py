@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from controlplane import admission, controllers, operation, pods, scaling, services
+from controlplane import admission, builtin, operation, pods, scaling, services
 from controlplane.api import codec
 from controlplane.api.fieldsets import FieldSets
 from controlplane.api.registry import Registry
@@ -60,7 +60,7 @@ def install(plane: Plane) -> None:
     operation.install(plane)
     auth.install(plane)
     admission.install(plane)
-    controllers.install(plane)
+    builtin.install(plane)
     auth.install_defaults(plane)
     customresources.install(plane, openapi.install(plane))
     proxying.install(plane)

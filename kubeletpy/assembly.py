@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from kubeletpy import event_sink
 from kubeletpy.admission import admission
 from kubeletpy.certificates import renewal as certificates
 from kubeletpy.container_logs import links
-from kubeletpy.event_sink import sink
 from kubeletpy.server import serving
 from kubeletpy.sources import apiserver, url
 from kubeletpy.volumes import assembly as volumes
@@ -28,7 +28,7 @@ def install(core: Core) -> None:
     apiserver.install(core)
     url.install(core)
     install_resources(core)
-    sink.install(core)
+    event_sink.install(core)
     serving.install(core)
     links.install(core)
     install_pods(core)

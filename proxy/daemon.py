@@ -202,11 +202,11 @@ class Daemon:
         if self._objects is not None:
             yield files.follow(self._objects, proxy.inputs)
             return
+        from kubeletpy_common.apiclient.access import access_of
         from kubeletpy_common.apiclient.client import PROXY_AGENT
         from kubeletpy_common.apiclient.client import ApiClient as Client
         from kubeletpy_common.apiclient.kubeconfig import KubeconfigError
 
-        from .inputs.access import access_of
         from .inputs.cluster import follow
 
         connection = self._one.client_connection

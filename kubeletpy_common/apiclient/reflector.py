@@ -39,9 +39,14 @@ _CHANGES = frozenset({"ADDED", "MODIFIED", "DELETED"})
 
 @dataclass(frozen=True, slots=True)
 class Synced:
-    """All objects as of now, each as ``read`` gave it; what is not among them is gone."""
+    """All objects as of now, each as ``read`` gave it; what is not among them is gone.
+
+    Attributes:
+        version: resource version of the list.
+    """
 
     items: list[Any]
+    version: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +162,7 @@ class Reflector:
                 break
             params["continue"] = found.metadata.more
         self._version, self._fresh = found.metadata.resource_version, False
-        return Synced(items)
+        return Synced(items, self._version)
 
     def _items(self, found: _List) -> list[Any]:
         if self._read is not None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from controlplane import admission, controllers
+from controlplane import admission, builtin
 from controlplane.admission.pod_security.plugin import label_problems, policy_of
 from controlplane.admission.pod_security.standards import problems
 from controlplane.kinds.strategies.namespaces import NAMESPACES
@@ -154,7 +154,7 @@ def test_what_labels_ask_for() -> None:
 
 @pytest.fixture
 async def api(tmp_path: Path) -> AsyncIterator[Api]:
-    parts = [admission.install, controllers.install]
+    parts = [admission.install, builtin.install]
     async with running_api(tmp_path, strategies=NAMESPACES, parts=parts) as running:
         yield running
 

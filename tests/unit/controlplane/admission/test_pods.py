@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from controlplane import admission, controllers
+from controlplane import admission, builtin
 from controlplane.admission.classes import ClaimResize, default_class
 from controlplane.admission.priorities import add_priority
 from controlplane.admission.runtime_classes import add_runtime
@@ -23,7 +23,7 @@ from controlplane.admission.tolerations import add_tolerations, merge
 from controlplane.api.errors import ApiError
 from controlplane.api.resource import Context
 from controlplane.kinds.strategies import STRATEGIES
-from tests.unit.controlplane.controllers.test_garbage import until
+from tests.unit.controlplane.builtin.test_garbage import until
 from tests.unit.controlplane.server.client import Api, running_api
 
 PATH = "/var/run/secrets/kubernetes.io/serviceaccount"
@@ -235,7 +235,7 @@ def test_default_class_is_the_newest() -> None:
 async def api(tmp_path: Path) -> AsyncIterator[Api]:
     (tmp_path / "pki").mkdir()
     (tmp_path / "pki/ca.crt").write_text("CERTIFICATE")
-    parts = [admission.install, controllers.install]
+    parts = [admission.install, builtin.install]
     async with running_api(tmp_path, strategies=STRATEGIES, parts=parts) as running:
         yield running
 

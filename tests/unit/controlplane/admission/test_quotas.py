@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from controlplane import admission, controllers
+from controlplane import admission, builtin
 from controlplane.admission.quotas.plugin import exceeded, increase
 from controlplane.admission.quotas.usage import (
     add,
@@ -21,7 +21,7 @@ from controlplane.admission.quotas.usage import (
 )
 from controlplane.kinds.quantity import parse
 from controlplane.kinds.strategies.podspec.totals import Amounts, shown
-from tests.unit.controlplane.controllers.test_garbage import until
+from tests.unit.controlplane.builtin.test_garbage import until
 from tests.unit.controlplane.server.client import MAPS, Api, running_api
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -204,7 +204,7 @@ def test_what_is_exceeded() -> None:
 
 @pytest.fixture
 async def api(tmp_path: Path) -> AsyncIterator[Api]:
-    parts = [admission.install, controllers.install]
+    parts = [admission.install, builtin.install]
     async with running_api(tmp_path, strategies={}, parts=parts) as running:
         yield running
 

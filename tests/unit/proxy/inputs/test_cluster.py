@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from kubeletpy_common.apiclient.access import access_of
 from kubeletpy_common.apiclient.client import ApiClient
 from kubeletpy_common.apiclient.kubeconfig import Access, KubeconfigError, in_cluster
-from proxy.inputs.access import access_of
 from proxy.inputs.cluster import PAGE, follow
 from proxy.model.portal import Family, PortalName
 from proxy.model.portals import Model

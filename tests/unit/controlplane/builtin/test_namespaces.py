@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from controlplane import admission, controllers
-from controlplane.controllers.namespaces.conditions import Progress, with_progress
-from controlplane.controllers.namespaces.initial import make_namespaces
+from controlplane import admission, builtin
+from controlplane.builtin.namespaces.conditions import Progress, with_progress
+from controlplane.builtin.namespaces.initial import make_namespaces
 from controlplane.kinds.strategies.namespaces import NAMESPACES
-from tests.unit.controlplane.controllers.test_garbage import until
+from tests.unit.controlplane.builtin.test_garbage import until
 from tests.unit.controlplane.server.client import MAPS, Api, Graceful, running_api
 
 NOW = "2026-01-01T00:00:00Z"
@@ -21,7 +21,7 @@ NOW = "2026-01-01T00:00:00Z"
 @pytest.fixture
 async def api(tmp_path: Path) -> AsyncIterator[Api]:
     strategies = {**NAMESPACES, "/pods": Graceful()}
-    parts = [admission.install, controllers.install]
+    parts = [admission.install, builtin.install]
     async with running_api(tmp_path, strategies=strategies, parts=parts) as running:
         yield running
 
@@ -180,7 +180,7 @@ async def test_what_a_stopped_server_has_begun_is_ended_by_the_next(tmp_path: Pa
         await api.make("kept", metadata={"ownerReferences": [up]})
         await api.call("DELETE", "/api/v1/namespaces/one")
         await api.call("DELETE", f"{MAPS}/top", {"propagationPolicy": "Orphan"})
-    parts = [admission.install, controllers.install]
+    parts = [admission.install, builtin.install]
     async with running_api(tmp_path, strategies=NAMESPACES, parts=parts) as api:
         gone = (
             "/core/namespaces/one",

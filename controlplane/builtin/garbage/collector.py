@@ -10,10 +10,11 @@ import msgspec
 from controlplane.api.deletion import DeleteOptions
 from controlplane.api.errors import ApiError
 from controlplane.api.resource import Object, Resource
-from controlplane.controllers.garbage.decisions import Decision, State, decide
-from controlplane.controllers.garbage.graph import Graph, Node, Owner
-from controlplane.controllers.queue import WorkQueue, context
-from controlplane.controllers.selection import GARBAGE
+from controlplane.builtin.following import context
+from controlplane.builtin.garbage.decisions import Decision, State, decide
+from controlplane.builtin.garbage.graph import Graph, Node, Owner
+from controlplane.builtin.selection import GARBAGE
+from controlplane.engine.queue import WorkQueue
 from controlplane.plane import Plane
 from controlplane.store.model import Item
 from controlplane.store.watch import Watch

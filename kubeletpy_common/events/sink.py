@@ -10,25 +10,34 @@ import asyncio
 import logging
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-from kubeletpy.api.codec import deep_copy, to_builtins
-from kubeletpy.api.events import Event
-from kubeletpy.status.manager import Client
 from kubeletpy_common import logs
 from kubeletpy_common.apiclient.client import STRATEGIC_PATCH, Throttle, object_path
 from kubeletpy_common.apiclient.errors import ApiError
 
-from .correlation import Correlator, Write
-
-if TYPE_CHECKING:
-    from kubeletpy.core import Core
+from .correlation import Correlator, Event, Write
 
 _log = logging.getLogger(__name__)
 WAITING = 1000
 """Events that wait at most."""
 ATTEMPTS, FIRST_PAUSE, LONGEST_PAUSE = 12, 0.5, 10.0
 """How often one is tried, and the seconds between: at first, doubled each time, and at most."""
+
+
+class Client(Protocol):
+    """What is needed of the API server; `kubeletpy_common.apiclient.client.ApiClient` has it."""
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        body: object | None = None,
+        *,
+        content_type: str = "application/json",
+        urgent: bool = False,
+    ) -> dict[str, Any]:
+        """Send a request."""
 
 
 class EventSink:
@@ -48,10 +57,10 @@ class EventSink:
         self._dropped = 0
 
     def take(self, event: Event) -> None:
-        """Send an event when there is time."""
+        """Send an event when there is time; it is not changed by its giver any more."""
         if len(self._waiting) == WAITING:
             self._dropped += 1
-        self._waiting.append(deep_copy(event))
+        self._waiting.append(event)
         self._bell.set()
 
     async def run(self) -> None:
@@ -88,15 +97,15 @@ class EventSink:
                 pause = min(pause * 2, LONGEST_PAUSE)
         self._correlator.missing(write.key)
         logs.event(
-            _log, logging.WARNING, "event dropped", event=write.event.reason, reason=reason
+            _log, logging.WARNING, "event dropped", event=write.event["reason"], reason=reason
         )  # fmt: skip
 
     async def _send_once(self, write: Write) -> None:
         event = write.event
-        namespace = event.metadata.namespace
+        namespace = event["metadata"]["namespace"]
         if write.again:
-            changes = _changes(event)
-            path = object_path("v1", "events", namespace, event.metadata.name)
+            changes = {name: event[name] for name in ("count", "lastTimestamp", "message")}
+            path = object_path("v1", "events", namespace, event["metadata"]["name"])
             try:
                 await self._client.request(
                     "PATCH", path, changes, content_type=STRATEGIC_PATCH, urgent=True
@@ -108,27 +117,8 @@ class EventSink:
                     raise
         try:
             path = object_path("v1", "events", namespace)
-            await self._client.request("POST", path, to_builtins(event), urgent=True)
+            await self._client.request("POST", path, event, urgent=True)
         except ApiError as error:
             # An attempt whose answer was lost did write it.
             if error.reason != "AlreadyExists":
                 raise
-
-
-def _changes(event: Event) -> dict[str, Any]:
-    plain = to_builtins(event)
-    return {name: plain[name] for name in ("count", "lastTimestamp", "message")}
-
-
-def install(core: Core) -> None:
-    """Send the events of the kubelet to the API server, if there is one."""
-    if core.api is None:
-        return
-    configuration = core.settings.configuration
-    sink = EventSink(
-        core.api, float(configuration.event_record_qps), configuration.event_burst
-    )  # fmt: skip
-    for event in core.recorder.events():
-        sink.take(event)
-    core.recorder.listeners.append(sink.take)
-    core.background.append(("events", sink.run))

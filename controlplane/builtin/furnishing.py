@@ -13,8 +13,9 @@ from typing import Any, Final
 from controlplane.api import codec
 from controlplane.api.errors import ApiError
 from controlplane.api.resource import Object, Resource
-from controlplane.controllers.queue import WorkQueue, context, follow
-from controlplane.controllers.selection import ACCOUNTS, ROOT_CA
+from controlplane.builtin.following import context, follow
+from controlplane.builtin.selection import ACCOUNTS, ROOT_CA
+from controlplane.engine.queue import WorkQueue
 from controlplane.plane import Background, Plane
 from controlplane.store.model import Change
 

@@ -9,24 +9,24 @@ from typing import Any
 
 import pytest
 
-from kubeletpy.api.events import NORMAL, Event, new_event
-from kubeletpy.api.meta import ObjectReference
-from kubeletpy.event_sink import sink as sinks
-from kubeletpy.event_sink.sink import EventSink
 from kubeletpy_common.apiclient.errors import ApiError
+from kubeletpy_common.events import sink as sinks
+from kubeletpy_common.events.sink import EventSink
 
 
-def event(reason: str = "Started") -> Event:
-    about = ObjectReference(kind="Pod", namespace="x", name="web", uid="u1")
-    return new_event(about, NORMAL, reason, "done", host="n1")
+def event(reason: str = "Started") -> dict[str, Any]:
+    return {
+        "metadata": {"name": f"web.{reason}", "namespace": "x"},
+        "involvedObject": {"kind": "Pod", "namespace": "x", "name": "web", "uid": "u1"},
+        "type": "Normal", "reason": reason, "message": "done", "count": 1,
+        "firstTimestamp": "2026-01-01T00:00:00Z", "lastTimestamp": "2026-01-01T00:00:00Z",
+    }  # fmt: skip
 
 
 class Server:
     def __init__(self) -> None:
         self.calls: list[tuple[str, str, Any]] = []
         self.faults: list[ApiError | None] = []
-
-    async def turn(self) -> None: ...
 
     async def request(
         self, method: str, path: str, body: Any = None, **more: Any

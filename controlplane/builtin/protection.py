@@ -12,8 +12,9 @@ from controlplane.admission.classes import CLAIM_FINALIZER, VOLUME_FINALIZER
 from controlplane.api import codec
 from controlplane.api.errors import ApiError
 from controlplane.api.resource import Object, Resource
-from controlplane.controllers.queue import WorkQueue, context, follow
-from controlplane.controllers.selection import CLAIM_PROTECTION, VOLUME_PROTECTION
+from controlplane.builtin.following import context, follow
+from controlplane.builtin.selection import CLAIM_PROTECTION, VOLUME_PROTECTION
+from controlplane.engine.queue import WorkQueue
 from controlplane.plane import Background, Plane
 from controlplane.store.model import Change
 

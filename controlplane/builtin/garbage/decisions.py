@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from controlplane.api.deletion import FOREGROUND, ORPHAN
-from controlplane.controllers.garbage.graph import Node
+from controlplane.builtin.garbage.graph import Node
 
 
 class State(enum.Enum):

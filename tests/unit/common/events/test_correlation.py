@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from kubeletpy.api.events import WARNING, Event, new_event
-from kubeletpy.api.meta import ObjectReference
-from kubeletpy.event_sink.correlation import BURST, COMBINED, Correlator
+from typing import Any
+
+from kubeletpy_common.events.correlation import BURST, COMBINED, Correlator
 
 
-def event(reason: str = "Failed", message: str = "no", name: str = "web") -> Event:
-    about = ObjectReference(kind="Pod", namespace="default", name=name, uid=f"uid-{name}")
-    return new_event(about, WARNING, reason, message, host="n1")
+def event(reason: str = "Failed", message: str = "no", name: str = "web") -> dict[str, Any]:
+    return {
+        "metadata": {"name": f"{name}.{reason}.{message}", "namespace": "default"},
+        "involvedObject": {"kind": "Pod", "namespace": "default", "name": name, "uid": name},
+        "type": "Warning", "reason": reason, "message": message, "count": 1,
+        "firstTimestamp": "2026-01-01T00:00:00Z", "source": {"component": "kubelet"},
+    }  # fmt: skip
 
 
 def test_the_same_again_counts_up_the_one_that_is_there() -> None:
@@ -19,9 +23,9 @@ def test_the_same_again_counts_up_the_one_that_is_there() -> None:
     assert second is not None
     assert third is not None
     assert [one.again for one in (first, second, third)] == [False, True, True]
-    assert [one.event.count for one in (first, second, third)] == [1, 2, 3]
-    assert len({one.event.metadata.name for one in (first, second, third)}) == 1
-    assert third.event.first_timestamp == first.event.first_timestamp
+    assert [one.event["count"] for one in (first, second, third)] == [1, 2, 3]
+    assert len({one.event["metadata"]["name"] for one in (first, second, third)}) == 1
+    assert third.event["firstTimestamp"] == first.event["firstTimestamp"]
 
 
 def test_an_event_that_vanished_is_made_anew() -> None:
@@ -31,16 +35,16 @@ def test_an_event_that_vanished_is_made_anew() -> None:
     correlator.missing(first.key)
     again = correlator.observe(event(), 1.0)
     assert again is not None
-    assert (again.again, again.event.count) == (False, 1)
+    assert (again.again, again.event["count"]) == (False, 1)
 
 
 def test_many_similar_ones_are_combined() -> None:
     correlator = Correlator()
     writes = [correlator.observe(event(message=str(number)), number) for number in range(12)]
-    texts = [write.event.message for write in writes if write]
+    texts = [write.event["message"] for write in writes if write]
     assert texts[:9] == [str(number) for number in range(9)]
     assert texts[9:] == [f"{COMBINED}{number}" for number in (9, 10, 11)]
-    assert [write.event.count for write in writes[9:] if write] == [1, 2, 3]
+    assert [write.event["count"] for write in writes[9:] if write] == [1, 2, 3]
     assert [write.again for write in writes[9:] if write] == [False, True, True]
 
 
@@ -50,7 +54,7 @@ def test_similar_ones_long_ago_do_not_count() -> None:
         correlator.observe(event(message=str(number)), number)
     late = correlator.observe(event(message="late"), 700.0)
     assert late is not None
-    assert late.event.message == "late"
+    assert late.event["message"] == "late"
 
 
 def test_a_storm_of_one_object_is_held_and_others_pass() -> None:

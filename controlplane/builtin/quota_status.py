@@ -13,8 +13,9 @@ from controlplane.admission.quotas.ledger import Ledger
 from controlplane.api import codec
 from controlplane.api.errors import ApiError
 from controlplane.api.resource import Object
-from controlplane.controllers.queue import WorkQueue, context, follow
-from controlplane.controllers.selection import QUOTAS
+from controlplane.builtin.following import context, follow
+from controlplane.builtin.selection import QUOTAS
+from controlplane.engine.queue import WorkQueue
 from controlplane.kinds.strategies.podspec.totals import shown
 from controlplane.plane import Plane
 

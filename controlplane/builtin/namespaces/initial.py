@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from controlplane.api.errors import ApiError
-from controlplane.controllers.queue import context
+from controlplane.builtin.following import context
 from controlplane.plane import Plane
 
 DEFAULT: Final = "default"

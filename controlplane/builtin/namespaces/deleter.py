@@ -20,10 +20,11 @@ from controlplane.api import codec, metadata
 from controlplane.api.deletion import DeleteOptions
 from controlplane.api.errors import ApiError
 from controlplane.api.resource import Object, Resource
-from controlplane.controllers.garbage.collector import node_of
-from controlplane.controllers.namespaces.conditions import Progress, with_progress
-from controlplane.controllers.queue import WorkQueue, context, follow
-from controlplane.controllers.selection import NAMESPACES
+from controlplane.builtin.following import context, follow
+from controlplane.builtin.garbage.collector import node_of
+from controlplane.builtin.namespaces.conditions import Progress, with_progress
+from controlplane.builtin.selection import NAMESPACES
+from controlplane.engine.queue import WorkQueue
 from controlplane.plane import Plane
 from controlplane.store.model import Change, Item
 

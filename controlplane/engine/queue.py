@@ -1,17 +1,17 @@
-"""A queue of things to look at, and how controllers follow the store."""
+"""A queue of things to look at."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+import time
+import traceback
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Final
 
-from controlplane.api import metadata
-from controlplane.api.resource import Context
-from controlplane.store.model import Change
-from controlplane.store.store import Store
 from kubeletpy_common import logs
+from kubeletpy_common.apiclient.errors import ApiError
 
 _log = logging.getLogger(__name__)
 
@@ -22,25 +22,15 @@ Handle = Callable[[str], Awaitable[float | None]]
 """Looks at a thing by its key; returns None, or the seconds after which to look again."""
 
 
-def context(name: str) -> Context:
-    """Return a context for writes of the controller ``name``."""
-    return Context(now=metadata.now(), manager=name)
+@dataclass(slots=True)
+class Counts:
+    """What a queue did so far; times in seconds, of all keys together."""
 
-
-async def follow(store: Store, prefix: str) -> AsyncIterator[Change]:
-    """Tell everything below ``prefix``, as if it were made just now, and then every change.
-
-    Raises:
-        CompactedError: the follower fell too far behind; it has to begin anew.
-    """
-    watch = store.watch(prefix, store.revision)
-    try:
-        for item in store.read(prefix).items:
-            yield Change(item.modified, item.key, item, None)
-        async for change in watch:
-            yield change
-    finally:
-        watch.close()
+    added: int = 0
+    done: int = 0
+    retried: int = 0
+    waited: float = 0.0
+    worked: float = 0.0
 
 
 class WorkQueue:
@@ -62,6 +52,18 @@ class WorkQueue:
         self._again: set[str] = set()
         self._failures: dict[str, int] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._since: dict[str, float] = {}
+        self.counts = Counts()
+
+    @property
+    def name(self) -> str:
+        """Of the controller."""
+        return self._name
+
+    @property
+    def depth(self) -> int:
+        """How many keys wait."""
+        return len(self._waiting)
 
     def add(self, key: str) -> None:
         """Have a key looked at; once more, if that is under way."""
@@ -72,6 +74,8 @@ class WorkQueue:
             self._again.add(key)
         elif key not in self._waiting:
             self._waiting.add(key)
+            self._since[key] = time.monotonic()
+            self.counts.added += 1
             self._ready.put_nowait(key)
 
     def add_after(self, key: str, seconds: float) -> None:
@@ -104,8 +108,14 @@ class WorkQueue:
             key = await self._ready.get()
             self._waiting.discard(key)
             self._busy.add(key)
-            pause = await self._look(key)
-            self._busy.discard(key)
+            begun = time.monotonic()
+            self.counts.waited += begun - self._since.pop(key, begun)
+            try:
+                pause = await self._look(key)
+            finally:
+                self._busy.discard(key)
+            self.counts.done += 1
+            self.counts.worked += time.monotonic() - begun
             if key in self._again:
                 self._again.discard(key)
                 self.add(key)
@@ -117,16 +127,29 @@ class WorkQueue:
             pause: float | None = await self._handle(key)
         except Exception as error:
             failures = self._failures[key] = self._failures.get(key, 0) + 1
+            self.counts.retried += 1
             pause = min(FIRST_PAUSE * 2 ** min(failures - 1, 20), LONGEST_PAUSE)
+            if isinstance(error, ApiError) and error.retry_after:
+                pause = max(pause, error.retry_after)
+            # Someone else wrote meanwhile: that is how it works, and no fault.
+            usual = isinstance(error, ApiError) and error.reason == "Conflict"
             logs.event(
                 _log,
-                logging.WARNING,
+                logging.DEBUG if usual else logging.WARNING,
                 "a controller failed and tries again",
                 controller=self._name,
                 key=key,
                 error=f"{type(error).__name__}: {error}",
                 seconds=pause,
+                **_where(error),
             )
             return pause
         self._failures.pop(key, None)
         return pause
+
+
+def _where(error: Exception) -> dict[str, str]:
+    """Return where an error came from, unless the server said all that there is to say."""
+    if isinstance(error, ApiError):
+        return {}
+    return {"traceback": "".join(traceback.format_exception(error)[-3:])}

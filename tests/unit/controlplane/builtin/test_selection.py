@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from controlplane.controllers.selection import ALL, GARBAGE, NAMESPACES, selected
+from controlplane.builtin.selection import ALL, GARBAGE, NAMESPACES, selected
 from controlplane.options import OptionsError
 
 

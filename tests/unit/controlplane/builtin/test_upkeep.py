@@ -6,11 +6,11 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from controlplane import admission, controllers
-from controlplane.controllers.event_ttl import last_seen
-from controlplane.controllers.protection import claims_of
+from controlplane import admission, builtin
+from controlplane.builtin.event_ttl import last_seen
+from controlplane.builtin.protection import claims_of
 from controlplane.plane import Plane
-from tests.unit.controlplane.controllers.test_garbage import until
+from tests.unit.controlplane.builtin.test_garbage import until
 from tests.unit.controlplane.server.client import Graceful, running_api
 
 CLAIMS = "/api/v1/namespaces/default/persistentvolumeclaims"
@@ -39,7 +39,7 @@ async def test_events_go_after_their_time(tmp_path: Path) -> None:
     def quick(plane: Plane) -> None:
         plane.options = dataclasses.replace(plane.options, event_ttl=1)
 
-    parts = [quick, admission.install, controllers.install]
+    parts = [quick, admission.install, builtin.install]
     async with running_api(tmp_path, strategies={}, parts=parts) as api:
         path = "/api/v1/namespaces/default/events"
         await api.make("old", path, involvedObject={"namespace": "default"})
@@ -52,7 +52,7 @@ async def test_events_go_after_their_time(tmp_path: Path) -> None:
 
 
 async def test_claims_and_volumes_that_are_used_stay(tmp_path: Path) -> None:
-    parts = [admission.install, controllers.install]
+    parts = [admission.install, builtin.install]
     async with running_api(tmp_path, strategies={"/pods": Graceful()}, parts=parts) as api:
         await api.make("claim", CLAIMS, spec={})
         volumes = [{"name": "v", "persistentVolumeClaim": {"claimName": "claim"}}]

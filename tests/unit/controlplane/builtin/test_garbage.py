@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from controlplane import controllers
-from controlplane.controllers.garbage.decisions import Decision, State, decide
-from controlplane.controllers.garbage.graph import Graph, Node, Owner
+from controlplane import builtin
+from controlplane.builtin.garbage.decisions import Decision, State, decide
+from controlplane.builtin.garbage.graph import Graph, Node, Owner
 from controlplane.kinds.strategies import STRATEGIES
 from tests.unit.controlplane.server.client import JSON, Api, running_api
 
@@ -132,7 +132,7 @@ def test_what_becomes_of_dependents_by_default(kind: str, expected: str) -> None
 
 @pytest.fixture
 async def api(tmp_path: Path) -> AsyncIterator[Api]:
-    async with running_api(tmp_path, strategies={}, parts=[controllers.install]) as running:
+    async with running_api(tmp_path, strategies={}, parts=[builtin.install]) as running:
         yield running
 
 

@@ -10,9 +10,7 @@ from __future__ import annotations
 import copy
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
-
-from kubeletpy.api.events import Event
+from typing import Any, Generic, TypeVar
 
 SIMILAR, INTERVAL = 10, 600.0
 """Different messages of similar events within so many seconds, beyond which they are combined."""
@@ -22,6 +20,8 @@ REMEMBERED = 4096
 """Entries of each memory; who was not seen for the longest time is forgotten."""
 COMBINED = "(combined from similar events): "
 
+Event = dict[str, Any]
+"""An event of core/v1, as plain data."""
 Key = tuple[str, ...]
 _V = TypeVar("_V")
 
@@ -32,7 +32,7 @@ class Write:
 
     Attributes:
         key: of the event; what is about one key must be sent in order.
-        event: to create, or with the count to give to the one called ``event.metadata.name``.
+        event: to create, or with the count to give to the one of its name.
         again: whether it is there already.
     """
 
@@ -87,11 +87,11 @@ class Correlator:
         event = copy.deepcopy(event)
         key = self._aggregate(event, now)
         before = self._written.recall(key)
-        event.count = 1
+        event["count"] = 1
         if before is not None:
-            event.count = before.count + 1
-            event.first_timestamp = before.first_timestamp
-            event.metadata = before.metadata
+            event["count"] = before["count"] + 1
+            event["firstTimestamp"] = before["firstTimestamp"]
+            event["metadata"] = before["metadata"]
         self._written.keep(key, event)
         if not self._passes(event, now):
             return None
@@ -114,15 +114,11 @@ class Correlator:
             return own
         # The set need not grow beyond what tells that there are too many.
         known.messages.pop()
-        event.message = COMBINED + event.message
+        event["message"] = COMBINED + event["message"]
         return similar
 
     def _passes(self, event: Event, now: float) -> bool:
-        about = event.involved_object
-        key = (
-            event.source.component, event.source.host, about.kind, about.namespace, about.name,
-            about.uid, about.api_version,
-        )  # fmt: skip
+        key = (*_source_key(event), *_about_key(event))
         bucket = self._buckets.recall(key) or _Bucket(float(BURST), now)
         bucket.tokens = min(bucket.tokens + (now - bucket.at) * REFILL, BURST)
         bucket.at = now
@@ -133,14 +129,24 @@ class Correlator:
         return True
 
 
+def _source_key(event: Event) -> Key:
+    source = event.get("source") or {}
+    return source.get("component", ""), source.get("host", "")
+
+
+def _about_key(event: Event) -> Key:
+    about = event["involvedObject"]
+    return tuple(about.get(name, "") for name in ("kind", "namespace", "name", "uid", "apiVersion"))
+
+
 def _similar_key(event: Event) -> Key:
-    about = event.involved_object
-    return (
-        event.source.component, event.source.host, about.kind, about.namespace, about.name,
-        about.uid, about.api_version, event.type, event.reason,
-        event.reporting_component, event.reporting_instance,
-    )  # fmt: skip
+    last = ("type", "reason", "reportingComponent", "reportingInstance")
+    own = (event.get(name, "") for name in last)
+    return (*_source_key(event), *_about_key(event), *own)
 
 
 def _own_key(event: Event) -> Key:
-    return (*_similar_key(event), event.involved_object.field_path, event.message)
+    return (
+        *_similar_key(event), event["involvedObject"].get("fieldPath", ""),
+        event.get("message", ""),
+    )  # fmt: skip

@@ -1,0 +1,47 @@
+"""``kubeletpy controllers``: the command line of the controllers."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import Any
+
+import click
+
+from controlplane.controllers import catalog
+from controlplane.engine.election import LeadershipLostError
+from controlplane.engine.flags import host_flags, settings_of
+from controlplane.engine.host import serve
+from kubeletpy_common.apiclient.kubeconfig import KubeconfigError
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--controllers",
+    default="*",
+    show_default=True,
+    help="Which run, as of kube-controller-manager: *, foo, -foo.",
+)
+@host_flags(10252)
+def main(controllers: str, **given: Any) -> None:
+    """Run the controllers of a cluster: Deployments become pods, Services get endpoints ...
+
+    \b
+    All:    kubeletpy controllers --kubeconfig admin.kubeconfig
+    Some:   kubeletpy controllers --kubeconfig admin.kubeconfig --controllers=deployment,replicaset
+
+    They need nothing but an API server, this one's or any other. Stops on SIGTERM or SIGINT; what
+    was begun is taken up by the next start.
+    """
+    settings = settings_of("kube-controller-manager", given)
+    words = [word.strip() for word in controllers.split(",") if word.strip()]
+    try:
+        makes = [catalog.make(name) for name in catalog.selected(words)]
+        asyncio.run(serve(settings, makes))
+    except (catalog.UnknownControllerError, KubeconfigError, LeadershipLostError, OSError) as error:
+        click.echo(f"controllers: {error}", err=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main(prog_name="kubeletpy controllers")

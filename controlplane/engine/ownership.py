@@ -1,0 +1,130 @@
+"""Controller references: which object made which, and who takes over what lost its owner.
+
+Source: Kubernetes documentation, "Owners and Dependents"; design proposal "ControllerRef".
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from controlplane.api.selectors import LabelSelector
+from kubeletpy_common.apiclient.errors import ApiError
+
+from .resources import Object, Resource, is_deleting
+from .writes import Writer
+
+
+def controller_of(value: Object) -> dict[str, Any] | None:
+    """Return the owner reference of an object's controller, None if it has none (pure)."""
+    for one in value["metadata"].get("ownerReferences") or ():
+        if one.get("controller"):
+            found: dict[str, Any] = one
+            return found
+    return None
+
+
+def is_controlled_by(value: Object, owner: Object) -> bool:
+    """Whether ``owner`` is the controller of ``value`` (pure)."""
+    found = controller_of(value)
+    return found is not None and found["uid"] == owner["metadata"]["uid"]
+
+
+def reference_to(owner: Object, resource: Resource) -> dict[str, Any]:
+    """Return the reference by which ``owner`` controls what it makes (pure)."""
+    return {
+        "apiVersion": resource.group_version,
+        "kind": resource.kind,
+        "name": owner["metadata"]["name"],
+        "uid": owner["metadata"]["uid"],
+        "controller": True,
+        "blockOwnerDeletion": True,
+    }
+
+
+class Claims:
+    """Makes what an owner controls fit its selector.
+
+    Args:
+        writer: of the process.
+        resource: of the owner.
+        owned: resource of what is claimed.
+    """
+
+    def __init__(self, writer: Writer, resource: Resource, owned: Resource) -> None:
+        self._writer = writer
+        self._resource = resource
+        self._owned = owned
+
+    async def claim(
+        self, owner: Object, selector: LabelSelector | None, found: list[Object]
+    ) -> list[Object]:
+        """Adopt those of ``found`` that fit and have no controller, release ours that do not fit.
+
+        An owner that is being deleted adopts nothing: the server is asked first.
+
+        Args:
+            owner: as it is known.
+            selector: of it; None fits nothing.
+            found: objects of the owner's namespace.
+
+        Returns:
+            Those that it controls now.
+
+        Raises:
+            ApiError: the server refused, or did not answer.
+        """
+        ours: list[Object] = []
+        alive: bool | None = None
+        for value in found:
+            controller = controller_of(value)
+            fits = selector is not None and selector.matches(value["metadata"].get("labels") or {})
+            if controller is not None:
+                if controller["uid"] != owner["metadata"]["uid"]:
+                    continue
+                if fits:
+                    ours.append(value)
+                elif not is_deleting(owner):
+                    await self._release(owner, value)
+                continue
+            if not fits or is_deleting(value) or is_deleting(owner):
+                continue
+            if alive is None:
+                alive = await self._is_alive(owner)
+            if alive and (adopted := await self._adopt(owner, value)) is not None:
+                ours.append(adopted)
+        return ours
+
+    async def _is_alive(self, owner: Object) -> bool:
+        """Ask the server: memory may not know yet that the owner is to go."""
+        try:
+            fresh = await self._writer.read(self._resource, owner)
+        except ApiError as error:
+            if error.not_found:
+                return False
+            raise
+        same: bool = fresh["metadata"]["uid"] == owner["metadata"]["uid"]
+        return same and not is_deleting(fresh)
+
+    async def _adopt(self, owner: Object, value: Object) -> Object | None:
+        mine = [*(value["metadata"].get("ownerReferences") or ()),
+                reference_to(owner, self._resource)]  # fmt: skip
+        return await self._rewrite(value, mine)
+
+    async def _release(self, owner: Object, value: Object) -> None:
+        uid = owner["metadata"]["uid"]
+        others = [one for one in value["metadata"]["ownerReferences"] if one["uid"] != uid]
+        await self._rewrite(value, others)
+
+    async def _rewrite(self, value: Object, references: list[dict[str, Any]]) -> Object | None:
+        meta = value["metadata"]
+        changes = {"metadata": {
+            "uid": meta["uid"], "resourceVersion": meta["resourceVersion"],
+            "ownerReferences": references or None,
+        }}  # fmt: skip
+        try:
+            return await self._writer.patch(self._owned, value, changes)
+        except ApiError as error:
+            # Gone, or another of this name: there is nothing to own any more.
+            if error.not_found or error.reason == "Invalid":
+                return None
+            raise
