@@ -55,6 +55,8 @@ def processes(root_pid: int, token: str, *, of_others: bool) -> Entries:
     ours = {pid for pid in table if any(up in seeds for up in _line_of(pid, table))}
     # What ended after its parent is init's to reap, whenever it comes to it.
     ours -= {pid for pid, (parent, _, state, _) in table.items() if (parent, state) == (1, "Z")}
+    # What is about to end, its memory given back already, is not there to the next one who looks.
+    ours -= {pid for pid in ours if table[pid][2] == "R" and not _command_line(pid)}
     return {
         f"{pid}:{table[pid][1]}": f"pid {pid} {_command(pid)} (state {table[pid][2]})"
         for pid in ours - {root_pid}
@@ -227,13 +229,22 @@ def _namespace(pid: int, kind: str) -> str:
 
 
 def _command(pid: int) -> str:
+    line = _command_line(pid)
+    if line:
+        return repr(line[:200])
     try:
-        arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        name = Path(f"/proc/{pid}/comm").read_text().strip()
+        return f"[{Path(f'/proc/{pid}/comm').read_text().strip()}]"
     except OSError:
         return "(gone)"
-    line = b" ".join(arguments).decode(errors="replace").strip()
-    return repr(line[:200]) if line else f"[{name}]"
+
+
+def _command_line(pid: int) -> str:
+    """Return the arguments; "" of a process that is gone, or about to end."""
+    try:
+        arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return ""
+    return b" ".join(arguments).decode(errors="replace").strip()
 
 
 def _mountinfo() -> Iterator[tuple[str, str, str, str]]:
