@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from typing import Final
 
@@ -129,7 +130,8 @@ def make(name: str) -> Make:
     module, _, attribute = _CLASSES[name].partition(":")
 
     def made(context: Context) -> Part:
-        part: Part = getattr(importlib.import_module(f"{_HERE}.{module}"), attribute)(context)
+        found = getattr(importlib.import_module(f"{_HERE}.{module}"), attribute)
+        part: Part = found(replace(context, recorder=context.recorder.of(name)))
         return part
 
     return made

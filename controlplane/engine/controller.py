@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from kubeletpy_common.apiclient.client import ApiClient
 
-from .informer import Informers
+from .informer import View
 from .queue import WorkQueue
 from .recorder import Recorder
 from .resources import Object, key_of
@@ -29,7 +29,7 @@ class Context:
 
     Attributes:
         client: of the API server.
-        informers: shared by all controllers of the process.
+        informers: of this controller; each is shared by all of the process that use it.
         recorder: of events.
         writer: creates, changes and deletes objects; informers learn of it.
         options: flags of the process, by name with underscores; see ``engine.host``.
@@ -37,7 +37,7 @@ class Context:
     """
 
     client: ApiClient
-    informers: Informers
+    informers: View
     recorder: Recorder
     writer: Writer
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -80,7 +80,7 @@ class Controller(abc.ABC):
         return await self.sync(key)
 
     async def run(self) -> None:
-        """Work, until cancelled; not before all informers are filled."""
+        """Work, until cancelled; not before its informers are filled."""
         await self.context.informers.synced()
         await self.queue.run()
 

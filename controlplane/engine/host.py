@@ -10,7 +10,7 @@ import secrets
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
 
 from kubeletpy_common import logs, watchdog
@@ -29,6 +29,8 @@ from .writes import Writer
 _log = logging.getLogger(__name__)
 FIRST_PAUSE: Final = 1.0
 LONGEST_PAUSE: Final = 60.0
+FIRST_LISTS: Final = 10.0
+"""Seconds after which the process counts as started even if a resource cannot be listed."""
 
 
 class Part(Protocol):
@@ -85,7 +87,8 @@ class Host:
         makes: make the parts; called once this process leads.
 
     Attributes:
-        context: that parts are given.
+        context: that parts are given, each with its own view of the informers.
+        informers: of all parts.
         parts: that run; empty until this process leads.
     """
 
@@ -93,12 +96,12 @@ class Host:
         self._settings = settings
         self._makes = makes
         self._sink = EventSink(client)
-        informers = Informers(client, settings.namespace)
+        self.informers = Informers(client, settings.namespace)
         self.context = Context(
             client,
-            informers,
+            self.informers.view(),
             Recorder(settings.component, self._sink),
-            Writer(client, informers),
+            Writer(client, self.informers),
             settings.options,
         )
         self.parts: list[Part] = []
@@ -130,13 +133,20 @@ class Host:
                 yield queue
 
     async def _work(self) -> None:
-        self.parts = [make(self.context) for make in self._makes]
+        self.parts = [
+            make(replace(self.context, informers=self.informers.view())) for make in self._makes
+        ]
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._sink.run(), name="events")
-            tasks.create_task(self.context.informers.run(), name="informers")
+            tasks.create_task(self.informers.run(), name="informers")
             for part in self.parts:
                 tasks.create_task(_keep(part), name=part.name)
-            await self.context.informers.synced()
+            try:
+                async with asyncio.timeout(FIRST_LISTS):
+                    await self.informers.synced()
+            except TimeoutError:
+                logs.event(_log, logging.WARNING, "not all resources can be followed; controllers "
+                           "that need them wait", errors=self.informers.errors())  # fmt: skip
             self.started.set()
 
 

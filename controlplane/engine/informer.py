@@ -30,6 +30,9 @@ Trim = Callable[[Object], None]
 """Takes away from an object what nobody here needs."""
 
 
+_Key = tuple[Resource, str, str]
+
+
 class _Meta(msgspec.Struct):
     name: str = ""
     namespace: str = ""
@@ -159,6 +162,8 @@ class Informer:
         Raises:
             ApiError: the server does not answer now either.
         """
+        if not self._doubted:
+            return
         async with self._asking:
             if self._doubted:
                 self._doubted = False
@@ -286,9 +291,9 @@ class Informers:
     """
 
     def __init__(self, client: ApiClient, namespace: str = "") -> None:
-        self.client = client
+        self._client = client
         self._namespace = namespace
-        self._made: dict[tuple[Resource, str, str], Informer] = {}
+        self._made: dict[_Key, Informer] = {}
         self._tasks: asyncio.TaskGroup | None = None
 
     def of(
@@ -298,7 +303,7 @@ class Informers:
         key = (resource, field_selector, label_selector)
         if key not in self._made:
             made = self._made[key] = Informer(
-                self.client, resource, field_selector=field_selector,
+                self._client, resource, field_selector=field_selector,
                 label_selector=label_selector,
                 namespace=self._namespace if resource.namespaced else "",
             )  # fmt: skip
@@ -306,19 +311,18 @@ class Informers:
                 self._start(made)
         return self._made[key]
 
+    def followed(self, resource: Resource) -> Informer | None:
+        """Return the informer of all objects of a resource, None if nobody asked for one."""
+        return self._made.get((resource, "", ""))
+
+    def view(self) -> View:
+        """Return the same informers for one controller, which waits for no others than its own."""
+        return View(self)
+
     async def synced(self) -> None:
         """Wait until all that were made have their first list."""
         for each in list(self._made.values()):
             await each.synced.wait()
-
-    async def certain(self) -> None:
-        """Ask the server about each resource whose last write got no answer.
-
-        Raises:
-            ApiError: it does not answer now either.
-        """
-        for each in list(self._made.values()):
-            await each.certain()
 
     def errors(self) -> list[str]:
         """Return what cannot be followed at the moment, and why."""
@@ -340,6 +344,43 @@ class Informers:
     def _start(self, informer: Informer) -> None:
         assert self._tasks is not None
         self._tasks.create_task(informer.run(), name=f"follow {informer.resource.plural}")
+
+
+class View:
+    """The informers of one controller: a resource that it does not use cannot hold it up.
+
+    Args:
+        shared: of the process.
+    """
+
+    def __init__(self, shared: Informers) -> None:
+        self._shared = shared
+        self._used: dict[_Key, Informer] = {}
+
+    def of(
+        self, resource: Resource, *, field_selector: str = "", label_selector: str = ""
+    ) -> Informer:
+        """Return the informer of a resource."""
+        key = (resource, field_selector, label_selector)
+        if key not in self._used:
+            self._used[key] = self._shared.of(
+                resource, field_selector=field_selector, label_selector=label_selector
+            )
+        return self._used[key]
+
+    async def synced(self) -> None:
+        """Wait until all of them have their first list."""
+        for each in list(self._used.values()):
+            await each.synced.wait()
+
+    async def certain(self) -> None:
+        """Ask the server about each resource whose last write got no answer.
+
+        Raises:
+            ApiError: it does not answer now either.
+        """
+        for each in list(self._used.values()):
+            await each.certain()
 
 
 def of_owner(value: Object) -> list[str]:

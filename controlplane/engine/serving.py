@@ -42,7 +42,7 @@ class _Queues(Collector):
             worked.add_metric([queue.name], queue.counts.worked)
         yield from (depth, added, retried, waited, worked)
         objects = GaugeMetricFamily("informer_objects", "Objects in memory.", labels=["resource"])
-        for plural, count in self._host.context.informers.sizes().items():
+        for plural, count in self._host.informers.sizes().items():
             objects.add_metric([plural], count)
         yield objects
         leads = GaugeMetricFamily("leader_election_master_status", "1: this process works.")
@@ -70,7 +70,7 @@ async def serving(host: Host, address: str, port: int) -> AsyncIterator[int]:
         return web.Response(text="ok")
 
     async def ready(_: web.Request) -> web.Response:
-        errors = host.context.informers.errors()
+        errors = host.informers.errors()
         return web.Response(text="\n".join(errors) or "ok", status=503 if errors else 200)
 
     app = web.Application()

@@ -30,7 +30,7 @@ class Writer:
 
     Args:
         client: of the API server.
-        informers: that learn.
+        informers: that learn; a resource that nobody follows is written all the same.
     """
 
     def __init__(self, client: ApiClient, informers: Informers) -> None:
@@ -132,32 +132,33 @@ class Writer:
             body["propagationPolicy"] = policy
         if grace is not None:
             body["gracePeriodSeconds"] = grace
-        informer = self._informers.of(resource)
         try:
             answer = await self._client.delete(resource.path_of(value), body)
         except ApiError as error:
-            if error.not_found:
-                informer.forget(value)
-                return
-            if error.reason == "Conflict" and not versioned:
-                # Another object has the name now.
-                informer.forget(value)
-                return
-            raise
+            # With a conflict another object has the name now.
+            if not error.not_found and (error.reason != "Conflict" or versioned):
+                raise
+            answer = {"kind": "Status"}
+        informer = self._informers.followed(resource)
+        if informer is None:
+            return
         if _is_gone(answer):
             informer.forget(value)
         elif answer.get("kind") == resource.kind:
             informer.learn(answer)
 
     async def _learned(self, resource: Resource, call: Any) -> Object:
+        informer = self._informers.followed(resource)
         try:
             answer: Object = await call
         except ApiError as error:
             if error.code != 0:
                 raise
-            self._informers.of(resource).doubt()
+            if informer is not None:
+                informer.doubt()
             raise UncertainError(0, error.reason, str(error)) from error
-        self._informers.of(resource).learn(answer)
+        if informer is not None:
+            informer.learn(answer)
         return answer
 
 

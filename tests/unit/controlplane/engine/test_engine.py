@@ -9,9 +9,10 @@ from typing import ClassVar
 
 import pytest
 
+from controlplane.engine import host
 from controlplane.engine.controller import Context, Controller
 from controlplane.engine.election import Election, LeadershipLostError, Times
-from controlplane.engine.resources import CONFIG_MAPS, LEASES, key_of, version_of
+from controlplane.engine.resources import CONFIG_MAPS, LEASES, Resource, key_of, version_of
 from kubeletpy_common.apiclient.errors import ApiError
 from tests.support.cluster import Cluster, cluster
 
@@ -48,17 +49,17 @@ class Twins(Controller):
 
 
 async def test_a_controller_sees_its_own_writes_at_once(server: Cluster) -> None:
-    host = await server.start_parts([Twins])
-    part = host.parts[0]
+    running = await server.start_parts([Twins])
+    part = running.parts[0]
     assert isinstance(part, Twins)
     one = await server.create(CONFIG_MAPS, {"metadata": {"name": "a"}, "data": {"twin": "x"}})
     await server.until(CONFIG_MAPS, lambda found: any(
         value["metadata"]["name"] == "a-twin" for value in found))  # fmt: skip
     for number in range(20):
         one["data"]["number"] = str(number)
-        one = await host.context.writer.update(CONFIG_MAPS, one)
+        one = await running.context.writer.update(CONFIG_MAPS, one)
         part.queue.add("default/a")
-    informer = host.context.informers.of(CONFIG_MAPS)
+    informer = running.context.informers.of(CONFIG_MAPS)
     known = informer.get("default/a")
     assert known is not None
     assert known["data"]["number"] == "19"
@@ -66,10 +67,10 @@ async def test_a_controller_sees_its_own_writes_at_once(server: Cluster) -> None
 
 
 async def test_what_was_deleted_does_not_come_back_from_an_older_watch(server: Cluster) -> None:
-    host = await server.start_parts([])
-    informer = host.context.informers.of(CONFIG_MAPS)
+    running = await server.start_parts([])
+    informer = running.context.informers.of(CONFIG_MAPS)
     await informer.synced.wait()
-    writer = host.context.writer
+    writer = running.context.writer
     for number in range(50):
         made = await writer.create(
             CONFIG_MAPS, {"metadata": {"namespace": "default", "name": "x"}, "data": {"n": "0"}}
@@ -91,8 +92,8 @@ async def test_what_was_deleted_does_not_come_back_from_an_older_watch(server: C
 async def test_a_write_without_an_answer_is_looked_into_before_the_next_decision(
     server: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    host = await server.start_parts([Twins])
-    client = host.context.client
+    running = await server.start_parts([Twins])
+    client = running.context.client
     real = client.create
     lost: list[str] = []
 
@@ -105,7 +106,7 @@ async def test_a_write_without_an_answer_is_looked_into_before_the_next_decision
 
     await server.create(CONFIG_MAPS, {"metadata": {"name": "before"}})
     monkeypatch.setattr(client, "create", create)
-    part = host.parts[0]
+    part = running.parts[0]
     assert isinstance(part, Twins)
     monkeypatch.setattr(part.maps, "_take", lambda change: None)  # the watch tells nothing
     part.maps.learn(await server.create(
@@ -115,6 +116,34 @@ async def test_a_write_without_an_answer_is_looked_into_before_the_next_decision
             await asyncio.sleep(0.01)
     assert lost
     assert part.made == ["default/a"]
+
+
+class Waits(Controller):
+    """Uses a resource that is not served."""
+
+    name: ClassVar[str] = "waits"
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        context.informers.of(Resource("example.test/v1", "things", "Thing"))
+
+    async def sync(self, key: str) -> float | None:
+        raise AssertionError("it must not begin")
+
+
+async def test_a_resource_that_is_not_served_holds_up_only_who_needs_it(
+    server: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(host, "FIRST_LISTS", 0.1)
+    running = await server.start_parts([Waits, Twins])
+    waits = running.parts[0]
+    assert isinstance(waits, Waits)
+    waits.queue.add("x")
+    await server.create(CONFIG_MAPS, {"metadata": {"name": "a"}, "data": {"twin": "x"}})
+    await server.until(CONFIG_MAPS, lambda found: any(
+        value["metadata"]["name"] == "a-twin" for value in found))  # fmt: skip
+    assert waits.queue.depth == 1
+    assert any("things" in text for text in running.informers.errors())
 
 
 async def test_one_of_two_leads_and_the_other_takes_over(server: Cluster) -> None:
