@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 from collections.abc import Callable
 from typing import Any, Final
@@ -16,10 +17,12 @@ BACKGROUND: Final = "Background"
 FOREGROUND: Final = "Foreground"
 ORPHAN: Final = "Orphan"
 _ATTEMPTS: Final = 5
+_UNSURE: Final = (0, 500, 502, 504)
+"""Status of answers that do not say whether a write was done; 0: none came."""
 
 
 class UncertainError(ApiError):
-    """No answer came to a write: it may have been done.
+    """No answer came to a write, or one that does not say what became of it.
 
     Before the next key is looked at the server is asked (`Informers.certain`).
     """
@@ -111,7 +114,7 @@ class Writer:
     async def delete(
         self, resource: Resource, value: Object, *, policy: str = "", grace: int | None = None,
         versioned: bool = False,
-    ) -> None:  # fmt: skip
+    ) -> bool:  # fmt: skip
         """Delete this very object, not another of its name; one that is gone is no fault.
 
         Args:
@@ -119,7 +122,11 @@ class Writer:
             grace: seconds that a pod has; None: what it says itself.
             versioned: only if it is still what is known.
 
+        Returns:
+            Whether it was there.
+
         Raises:
+            UncertainError: no answer came; it may be gone.
             ApiError: it was refused.
         """
         meta = value["metadata"]
@@ -132,34 +139,59 @@ class Writer:
             body["propagationPolicy"] = policy
         if grace is not None:
             body["gracePeriodSeconds"] = grace
+        was_there = True
         try:
             answer = await self._client.delete(resource.path_of(value), body)
         except ApiError as error:
             # With a conflict another object has the name now.
             if not error.not_found and (error.reason != "Conflict" or versioned):
+                self._doubt(resource, error)
                 raise
-            answer = {"kind": "Status"}
+            answer, was_there = {"kind": "Status"}, False
+        except asyncio.CancelledError:
+            self._doubt(resource)
+            raise
         informer = self._informers.followed(resource)
-        if informer is None:
-            return
-        if _is_gone(answer):
-            informer.forget(value)
-        elif answer.get("kind") == resource.kind:
-            informer.learn(answer)
+        if informer is not None:
+            if _is_gone(answer):
+                informer.forget(value)
+            elif answer.get("kind") == resource.kind:
+                informer.learn(answer)
+        return was_there
 
     async def _learned(self, resource: Resource, call: Any) -> Object:
-        informer = self._informers.followed(resource)
         try:
             answer: Object = await call
         except ApiError as error:
-            if error.code != 0:
-                raise
-            if informer is not None:
-                informer.doubt()
-            raise UncertainError(0, error.reason, str(error)) from error
+            self._doubt(resource, error)
+            raise
+        except asyncio.CancelledError:
+            self._doubt(resource)
+            raise
+        informer = self._informers.followed(resource)
         if informer is not None:
             informer.learn(answer)
         return answer
+
+    def _doubt(self, resource: Resource, error: ApiError | None = None) -> None:
+        """Have the server asked what is there, if a write may have been done.
+
+        Args:
+            error: that was answered; None: the write was broken off.
+
+        Raises:
+            UncertainError: of an error that leaves it open.
+        """
+        if error is not None and error.code not in _UNSURE:
+            return
+        informer = self._informers.followed(resource)
+        if informer is not None:
+            informer.doubt()
+        if error is not None:
+            raise UncertainError(
+                error.code, error.reason, str(error), retry_after=error.retry_after,
+                details=error.details,
+            ) from error  # fmt: skip
 
 
 def _is_gone(answer: Object) -> bool:
