@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from controlplane import admission, builtin, operation, pods, scaling, services
+from controlplane.aggregation import part as aggregation
 from controlplane.api import codec
 from controlplane.api.fieldsets import FieldSets
 from controlplane.api.registry import Registry
@@ -67,3 +68,4 @@ def install(plane: Plane) -> None:
     pods.install(plane)
     services.install(plane)
     scaling.install(plane)
+    aggregation.install(plane)

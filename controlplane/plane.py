@@ -24,6 +24,9 @@ Handler = Callable[["Call"], Awaitable[web.StreamResponse]]
 PlainHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 """Answers requests for a path that is no resource's."""
 
+Delegate = Callable[[web.Request], PlainHandler | None]
+"""Says who else answers a request; None: this server itself."""
+
 Listener = Callable[[web.Request, web.StreamResponse], Awaitable[None]]
 """Hears of an answer."""
 
@@ -67,6 +70,7 @@ class Plane:
             One that is here is served by it, for all of its verbs.
         paths: handlers of paths that are no resource's, by path (``/metrics``).
         trees: handlers of all paths below one, for which ``paths`` has none (``/openapi/v3``).
+        delegates: are asked for each request, once it is allowed, who else answers it.
         middlewares: stand before every request (authentication, audit, metrics ...), the first
             one outermost. What they raise as an ApiError becomes the answer. See server/keys.py.
         prepared: hear of every answer whose head is about to go out (aiohttp,
@@ -88,6 +92,7 @@ class Plane:
     handlers: dict[tuple[str, str, str], Handler] = field(default_factory=dict)
     paths: dict[str, PlainHandler] = field(default_factory=dict)
     trees: dict[str, PlainHandler] = field(default_factory=dict)
+    delegates: list[Delegate] = field(default_factory=list)
     middlewares: list[Middleware] = field(default_factory=list)
     prepared: list[Listener] = field(default_factory=list)
     starters: list[Background] = field(default_factory=list)

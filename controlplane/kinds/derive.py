@@ -27,7 +27,7 @@ GROUP_VERSIONS = (
 LEFT_OUT = {"componentstatuses"}
 # Controllers want to list these kinds; nothing would enforce what is made of them, so nothing is.
 READING = ("get", "list", "watch")
-EMPTY = ("admissionregistration.k8s.io/v1", "apiregistration.k8s.io/v1")
+EMPTY = ("admissionregistration.k8s.io/v1",)
 PREFIXES = (
     ("io.k8s.apimachinery.pkg.apis.meta.", "meta."),
     ("io.k8s.apimachinery.pkg.util.intstr.", "util."),

@@ -104,8 +104,9 @@ class Backends:
         try:
             async with asyncio.timeout(_CONNECT_SECONDS):
                 reader, writer = await asyncio.open_connection(
-                    target.host, target.tcp_port, ssl=context, limit=CHUNK
-                )
+                    target.host, target.tcp_port, ssl=context, limit=CHUNK,
+                    server_hostname=(target.server_name or None) if context else None,
+                )  # fmt: skip
         except (OSError, TimeoutError, UnicodeError) as error:
             why = str(error) or f"no answer within {_CONNECT_SECONDS:g} s"
             text = f"error dialing backend: {target.authority}: {why}"

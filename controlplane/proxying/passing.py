@@ -13,10 +13,16 @@ from yarl import URL
 
 from controlplane.api.errors import ApiError
 from controlplane.proxying.backends import Backends
-from controlplane.proxying.headers import answer_headers, request_headers, rewrite_location
+from controlplane.proxying.headers import (
+    Headers,
+    answer_headers,
+    request_headers,
+    rewrite_location,
+)
 from controlplane.proxying.targets import Target
 from kubeletpy_common.upgrades import CHUNK
 
+_REDIRECTED: Final = "the backend attempted to redirect this request, which is not permitted"
 _WITHOUT_BODY: Final = ("GET", "HEAD", "OPTIONS")
 
 
@@ -34,15 +40,30 @@ class Place:
 
 
 async def pass_on(
-    request: web.Request, backends: Backends, target: Target, place: Place
+    request: web.Request,
+    backends: Backends,
+    target: Target,
+    place: Place,
+    *,
+    more: Headers = [],  # noqa: B006 - it is only read
+    redirects: bool = True,
 ) -> web.StreamResponse:
     """Answer with what the backend answers.
+
+    Args:
+        request: that is passed on.
+        backends: to connect by.
+        target: to connect to.
+        place: paths here and there.
+        more: headers for the backend.
+        redirects: it may answer by one.
 
     Raises:
         ApiError: the backend cannot be reached.
     """
     headers = request_headers(request.headers.items(), request.remote or "")
     headers += [
+        *more,
         ("X-Forwarded-Uri", f"{place.prefix}{place.path}"),
         ("X-Forwarded-Host", request.host),
         ("X-Forwarded-Proto", request.scheme),
@@ -53,6 +74,8 @@ async def pass_on(
     body = None if request.method in _WITHOUT_BODY else request.content
     async with _asked(backends, target, request.method, url, headers, body) as answer:
         passed = answer_headers(answer.headers.items())
+        if not redirects and 300 <= answer.status < 400 and "Location" in answer.headers:
+            return web.Response(status=502, text=_REDIRECTED)
         hosts = (target.authority, request.host)
         passed = [
             (name, rewrite_location(value, place.prefix, hosts) if name == "Location" else value)
@@ -103,6 +126,7 @@ async def _asked(
             data=body,
             allow_redirects=False,
             ssl=context if context is not None else True,
+            server_hostname=target.server_name or None,
             skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
         )
     except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:

@@ -28,12 +28,14 @@ class Target:
         host: name or IP address, without brackets.
         port: TCP port; 0: that of the scheme.
         kubelet: it is one, to which we show who we are.
+        server_name: that its certificate must hold; "": the host.
     """
 
     scheme: str
     host: str
     port: int
     kubelet: bool = False
+    server_name: str = ""
 
     @property
     def authority(self) -> str:

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from controlplane.api.errors import ApiError
 from controlplane.proxying.backends import Backends
-from controlplane.proxying.headers import request_headers
+from controlplane.proxying.headers import Headers, request_headers
 from controlplane.proxying.targets import Target
 from kubeletpy_common.relaying import (
     NoUpgradeError,
@@ -22,7 +22,11 @@ from kubeletpy_common.upgrades import Upgraded, take_over
 
 
 async def serve_upgrade(
-    request: web.Request, backends: Backends, target: Target, path: str
+    request: web.Request,
+    backends: Backends,
+    target: Target,
+    path: str,
+    more: Headers = [],  # noqa: B006 - it is only read
 ) -> web.StreamResponse:
     """Pass an upgrade on and, once it is agreed, everything until one side ends.
 
@@ -31,13 +35,14 @@ async def serve_upgrade(
         backends: to connect by.
         target: to connect to.
         path: with the query, encoded.
+        more: headers for the backend.
 
     Raises:
         ApiError: the backend cannot be reached, or does not speak HTTP.
     """
     backend = await backends.connect(target)
     try:
-        await backend.write(_head(request, target, path))
+        await backend.write(_head(request, target, path, more))
         head, status = await read_head(backend)
         if status != 101:
             refusal = await read_refusal(backend, head, status)
@@ -57,7 +62,7 @@ async def serve_upgrade(
         backend.abort()
 
 
-def _head(request: web.Request, target: Target, path: str) -> bytes:
+def _head(request: web.Request, target: Target, path: str, more: Headers) -> bytes:
     peer = (request.remote or "").partition("%")[0]
     headers = request_headers(request.headers.items(), peer, upgrade=True)
-    return request_head(request.method, path, target.authority, headers)
+    return request_head(request.method, path, target.authority, [*headers, *more])

@@ -6,10 +6,11 @@ Source: Kubernetes documentation, "Kubernetes API Concepts": "Receiving resource
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import yaml
 from aiohttp import web
@@ -20,6 +21,8 @@ from controlplane.api.resource import Object, Resource
 from controlplane.server.tables import make_table
 
 _META = "meta.k8s.io/v1"
+AGGREGATED_MEDIA: Final = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
+"""Of the answer that tells all groups with their resources."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,15 @@ def respond_bytes(
         text = yaml.dump(yaml.load(content, Loader=yaml.CSafeLoader), Dumper=yaml.CSafeDumper)
         content = text.encode()
     return web.Response(body=content, status=status, content_type=media)
+
+
+def tagged(request: web.Request, content: bytes, media: str) -> web.Response:
+    """Answer with a document that clients keep until its tag changes (RFC 9110, section 8.8.3)."""
+    tag = f'"{hashlib.sha256(content).hexdigest().upper()}"'
+    headers = {"ETag": tag, "Vary": "Accept", "Cache-Control": "public"}
+    if tag in request.headers.get("If-None-Match", ""):
+        return web.Response(status=304, headers=headers)
+    return web.Response(body=content, headers={**headers, "Content-Type": media})
 
 
 def respond_error(error: ApiError) -> web.Response:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from typing import Any, Final
 
@@ -13,7 +12,13 @@ from controlplane.api import codec
 from controlplane.api.errors import ApiError
 from controlplane.plane import Plane
 from controlplane.server import discovery
-from controlplane.server.answers import negotiate, respond, respond_error
+from controlplane.server.answers import (
+    AGGREGATED_MEDIA,
+    negotiate,
+    respond,
+    respond_error,
+    tagged,
+)
 from controlplane.server.body import MAX_BODY
 from controlplane.server.keys import INFO
 from controlplane.server.request import parse_request
@@ -30,9 +35,6 @@ VERSION: Final = {
     "gitVersion": "v1.36.0+kubeletpy",
     "platform": "linux/amd64",
 }
-
-
-_AGGREGATED_MEDIA: Final = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
 
 
 class Server:
@@ -56,6 +58,10 @@ class Server:
         return app
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
+        for delegate in self._plane.delegates:
+            other = delegate(request)
+            if other is not None:
+                return await other(request)
         info = request[INFO]
         if info is not None:
             return await self._resources.serve(request, info)
@@ -97,19 +103,10 @@ class Server:
         if form.shape:
             groups = [""] if core else self._catalog.groups()
             content = codec.encode(discovery.aggregated(self._catalog, groups))
-            return _tagged(request, content, _AGGREGATED_MEDIA)
+            return tagged(request, content, AGGREGATED_MEDIA)
         if core:
             return respond(discovery.core_versions(request.host))
         return respond(discovery.group_list(self._catalog))
-
-
-def _tagged(request: web.Request, content: bytes, media: str) -> web.Response:
-    """Answer with a document that clients keep until its tag changes (RFC 9110, section 8.8.3)."""
-    tag = f'"{hashlib.sha256(content).hexdigest().upper()}"'
-    headers = {"ETag": tag, "Vary": "Accept", "Cache-Control": "public"}
-    if tag in request.headers.get("If-None-Match", ""):
-        return web.Response(status=304, headers=headers)
-    return web.Response(body=content, headers={**headers, "Content-Type": media})
 
 
 async def _as_status(request: web.Request, handler: HttpHandler) -> web.StreamResponse:

@@ -39,6 +39,7 @@ ADMINISTRATORS: Final = "kubeadm:cluster-admins"
 _ADMIN: Final = Subject("kubernetes-admin", (ADMINISTRATORS,))
 _SERVER: Final = Subject("kube-apiserver")
 _TO_KUBELETS: Final = Subject("kube-apiserver-kubelet-client", (ADMINISTRATORS,))
+_FRONT_PROXY: Final = Subject("front-proxy-client")
 _IDENTITIES: Final = {
     "controller-manager": Subject("system:kube-controller-manager"),
     "scheduler": Subject("system:kube-scheduler"),
@@ -51,7 +52,8 @@ class Keyring:
     """The files, opened.
 
     In ``data_dir/pki``, named as kubeadm's: ``ca``, ``apiserver`` (serving),
-    ``apiserver-kubelet-client`` (towards kubelets), each ``.crt`` and ``.key``; ``sa.key`` and
+    ``apiserver-kubelet-client`` (towards kubelets), ``front-proxy-ca`` and ``front-proxy-client``
+    (towards extension servers), each ``.crt`` and ``.key``; ``sa.key`` and
     ``sa.pub`` (service-account tokens). In ``data_dir``: ``admin.kubeconfig``,
     ``controller-manager.kubeconfig``, ``scheduler.kubeconfig``, ``proxy.kubeconfig`` and
     ``kubelet.kubeconfig``, for this machine's node.
@@ -59,12 +61,14 @@ class Keyring:
     Attributes:
         options: of the server, with the port that it has.
         authority: of the cluster.
+        front_proxy: authority of who may say in whose name a request is.
         token_key: signs tokens of service accounts.
         tls: of the secure port.
     """
 
     options: Options
     authority: Authority
+    front_proxy: Authority
     token_key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
     tls: ssl.SSLContext
 
@@ -81,6 +85,7 @@ class Keyring:
             logs.event(_log, logging.INFO, "new serving certificate", names=names)
         self.tls.load_cert_chain(directory / "apiserver.crt", directory / "apiserver.key")
         keep_pair(directory, "apiserver-kubelet-client", self.authority, _TO_KUBELETS, CLIENT_AUTH)
+        keep_pair(directory, "front-proxy-client", self.front_proxy, _FRONT_PROXY, CLIENT_AUTH)
         server = addresses.local_url(self.options)
         for stem, subject in _IDENTITIES.items():
             path = self.options.data_dir / f"{stem}.kubeconfig"
@@ -110,7 +115,8 @@ def open_keyring(options: Options) -> Keyring:
     tls.set_alpn_protocols(["http/1.1"])
     tls.verify_mode = ssl.CERT_OPTIONAL
     tls.load_verify_locations(cadata=authority.pem.decode())
-    keyring = Keyring(options, authority, _token_key(directory), tls)
+    front_proxy = open_authority(directory, "front-proxy-ca", "front-proxy-ca")
+    keyring = Keyring(options, authority, front_proxy, _token_key(directory), tls)
     keyring.renew()
     return keyring
 

@@ -7,6 +7,7 @@ from typing import Final
 
 from controlplane.api.resource import Strategy
 from controlplane.kinds.strategies.apiextensions import APIEXTENSIONS
+from controlplane.kinds.strategies.apiregistration import APIREGISTRATION
 from controlplane.kinds.strategies.apps import APPS
 from controlplane.kinds.strategies.autoscaling import AUTOSCALING
 from controlplane.kinds.strategies.batch import BATCH
@@ -21,6 +22,7 @@ from controlplane.kinds.strategies.storage import STORAGE
 
 STRATEGIES: Final[Mapping[str, Strategy]] = {
     **APIEXTENSIONS,
+    **APIREGISTRATION,
     **APPS,
     **AUTOSCALING,
     **BATCH,

@@ -32,7 +32,8 @@ def test_files_are_made_once_and_kept_good(tmp_path: Path) -> None:
         "ca.crt", "ca.key", "apiserver.crt", "apiserver.key", "apiserver-kubelet-client.crt",
         "apiserver-kubelet-client.key", "sa.key", "sa.pub", "admin.kubeconfig",
         "controller-manager.kubeconfig", "scheduler.kubeconfig", "proxy.kubeconfig",
-        "kubelet.kubeconfig",
+        "kubelet.kubeconfig", "front-proxy-ca.crt", "front-proxy-ca.key",
+        "front-proxy-client.crt", "front-proxy-client.key",
     }  # fmt: skip
     assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
     assert stat.S_IMODE((tmp_path / "pki").stat().st_mode) == 0o700
