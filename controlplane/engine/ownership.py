@@ -48,12 +48,16 @@ class Claims:
         writer: of the process.
         resource: of the owner.
         owned: resource of what is claimed.
+        finalizer: that what is adopted gets, and what is released loses; "": none.
     """
 
-    def __init__(self, writer: Writer, resource: Resource, owned: Resource) -> None:
+    def __init__(
+        self, writer: Writer, resource: Resource, owned: Resource, *, finalizer: str = ""
+    ) -> None:
         self._writer = writer
         self._resource = resource
         self._owned = owned
+        self._finalizer = finalizer
 
     async def claim(
         self, owner: Object, selector: LabelSelector | None, found: list[Object]
@@ -106,23 +110,31 @@ class Claims:
         return same and not is_deleting(fresh)
 
     async def _adopt(self, owner: Object, value: Object) -> Object | None:
-        mine = [*(value["metadata"].get("ownerReferences") or ()),
-                reference_to(owner, self._resource)]  # fmt: skip
-        return await self._rewrite(value, mine)
+        meta = value["metadata"]
+        mine = [*(meta.get("ownerReferences") or ()), reference_to(owner, self._resource)]
+        return await self._rewrite(value, mine, [*self._other_finalizers(value), self._finalizer])
 
     async def _release(self, owner: Object, value: Object) -> None:
         uid = owner["metadata"]["uid"]
         others = [one for one in value["metadata"]["ownerReferences"] if one["uid"] != uid]
-        await self._rewrite(value, others)
+        await self._rewrite(value, others, self._other_finalizers(value))
 
-    async def _rewrite(self, value: Object, references: list[dict[str, Any]]) -> Object | None:
+    def _other_finalizers(self, value: Object) -> list[str]:
+        found = value["metadata"].get("finalizers") or ()
+        return [one for one in found if one != self._finalizer]
+
+    async def _rewrite(
+        self, value: Object, references: list[dict[str, Any]], finalizers: list[str]
+    ) -> Object | None:
         meta = value["metadata"]
-        changes = {"metadata": {
+        wanted: dict[str, Any] = {
             "uid": meta["uid"], "resourceVersion": meta["resourceVersion"],
             "ownerReferences": references or None,
-        }}  # fmt: skip
+        }  # fmt: skip
+        if self._finalizer:
+            wanted["finalizers"] = finalizers or None
         try:
-            return await self._writer.patch(self._owned, value, changes)
+            return await self._writer.patch(self._owned, value, {"metadata": wanted})
         except ApiError as error:
             # Gone, or another of this name: there is nothing to own any more.
             if error.not_found or error.reason == "Invalid":
