@@ -112,6 +112,7 @@ main.add_command(_Daemon("proxy", "proxy", "Run the service proxy."))
 main.add_command(
     _Daemon("controllers", "controlplane.controllers", "Run the controllers of a cluster.")
 )
+main.add_command(_Daemon("scheduler", "controlplane.scheduler", "Run the scheduler of a cluster."))
 
 
 @main.command()

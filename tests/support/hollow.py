@@ -14,7 +14,7 @@ from typing import Any
 from controlplane.engine.controller import now, timestamp
 from controlplane.engine.informer import Informer
 from controlplane.engine.resources import NODES, PODS, Object, is_deleting, key_of
-from kubeletpy_common.apiclient.client import STRATEGIC_PATCH, ApiClient
+from kubeletpy_common.apiclient.client import MERGE_PATCH, STRATEGIC_PATCH, ApiClient
 from kubeletpy_common.apiclient.errors import ApiError
 
 CAPACITY = {"cpu": "8", "memory": "16Gi", "pods": "110", "ephemeral-storage": "100Gi"}
@@ -105,11 +105,15 @@ class HollowNodes:
         """Make nodes."""
         for name in names:
             made = await self._client.create(NODES.path(), node(name, **more))
-            status = node(name, **more)["status"]
+            wanted = node(name, **more)
             await self._client.patch(
                 NODES.path(name=made["metadata"]["name"], subresource="status"),
-                {"status": status}, kind=STRATEGIC_PATCH,
+                {"status": wanted["status"]}, kind=STRATEGIC_PATCH,
             )  # fmt: skip
+            # The server marks new nodes as not ready; a controller of nodes takes that away.
+            if made["spec"].get("taints", []) != wanted["spec"]["taints"]:
+                taints = {"spec": {"taints": wanted["spec"]["taints"]}}
+                await self._client.patch(NODES.path(name=name), taints, kind=MERGE_PATCH)
 
     async def set_status(self, pod: Object, status: Object) -> None:
         """Write the status of a pod."""

@@ -1,0 +1,1 @@
+"""The plugins of the scheduler, named as those of the Go peer."""
