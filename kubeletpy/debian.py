@@ -60,6 +60,7 @@ TESTS = (
         "containerd",
         service="containerd",
     ),
+    Package("nginx-light", "serves Ingresses", "nginx", service="nginx", any_origin=True),
     Package("umoci", "unpacks our images with a tool that is not ours", "umoci"),
     Package("kubernetes-client", "tries our API server", "kubectl", any_origin=True),
 )
