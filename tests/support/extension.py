@@ -46,12 +46,14 @@ class Extension:
 
     Attributes:
         healthy: it answers; otherwise by 500.
+        answers: by path; they go before all others.
     """
 
     port: int
     bundle: bytes
     asked: list[tuple[str, list[tuple[str, str]], str]] = field(default_factory=list)
     healthy: bool = True
+    answers: dict[str, Any] = field(default_factory=dict)
     gate: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
@@ -62,6 +64,8 @@ class Extension:
         self.asked.append((request.path_qs, list(request.headers.items()), ",".join(names)))
         if not self.healthy:
             return web.Response(status=500)
+        if request.path in self.answers:
+            return web.json_response(self.answers[request.path])
         if request.path == f"/apis/{GROUP}/v1":
             return web.json_response(RESOURCES)
         if request.path.endswith("/moved"):

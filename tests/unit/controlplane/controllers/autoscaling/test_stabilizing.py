@@ -1,0 +1,148 @@
+"""How fast a number of replicas may change."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from controlplane.controllers.autoscaling.stabilizing import (
+    Bounds,
+    Memory,
+    decide,
+    decide_by_rules,
+    down_limit,
+    up_limit,
+)
+
+
+def rules(*policies: tuple[str, int, int], select: str = "Max", window: int | None = 0) -> Any:
+    listed = [{"type": kind, "value": value, "periodSeconds": period}
+              for kind, value, period in policies]  # fmt: skip
+    found = {"selectPolicy": select, "policies": listed}
+    return found if window is None else {**found, "stabilizationWindowSeconds": window}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "bounds", "replicas", "reason", "limited"),
+    [
+        (5, Bounds(1, 10, 3), 5, "DesiredWithinRange", False),
+        (7, Bounds(1, 10, 3), 6, "ScaleUpLimit", True),
+        (9, Bounds(1, 10, 1), 4, "ScaleUpLimit", True),
+        (12, Bounds(1, 10, 8), 10, "TooManyReplicas", True),
+        (0, Bounds(2, 10, 8), 2, "TooFewReplicas", True),
+    ],
+)
+def test_without_rules(
+    wanted: int, bounds: Bounds, replicas: int, reason: str, limited: bool
+) -> None:
+    found = decide(Memory(), wanted, bounds, 300, 1000)
+    assert (found.replicas, found.limit[0], found.limited) == (replicas, reason, limited)
+    assert found.able[0] == "ReadyForNewScale"
+
+
+def test_the_highest_of_the_window_counts() -> None:
+    memory, bounds = Memory(), Bounds(1, 10, 5)
+    memory.begin(5, 0)
+    memory.begin(9, 1)
+    found = decide(memory, 2, bounds, 300, 100)
+    assert (found.replicas, found.able[0]) == (5, "ScaleDownStabilized")
+    assert decide(memory, 3, bounds, 300, 300).replicas == 5
+    found = decide(memory, 2, bounds, 300, 301)
+    assert (found.replicas, found.able[0]) == (3, "ScaleDownStabilized")
+    assert decide(memory, 1, bounds, 300, 602).replicas == 1
+    assert len(memory.recommendations) == 1
+
+
+@pytest.mark.parametrize(
+    ("current", "policies", "select", "up", "down", "wanted"),
+    [
+        (10, [("Pods", 4, 60), ("Percent", 100, 60)], "Max", [], [], 20),
+        (10, [("Pods", 4, 60), ("Percent", 100, 60)], "Min", [], [], 14),
+        (1, [("Pods", 4, 60), ("Percent", 100, 60)], "Max", [], [], 5),
+        (10, [("Pods", 4, 60)], "Disabled", [], [], 10),
+        (11, [("Percent", 10, 60)], "Max", [], [], 13),
+        # What was done in the period is taken off.
+        (14, [("Pods", 4, 60)], "Max", [(4, 980)], [], 14),
+        (14, [("Pods", 4, 60)], "Max", [(4, 940)], [], 18),
+        (12, [("Pods", 4, 60)], "Max", [(4, 980)], [(2, 990)], 14),
+    ],
+)
+def test_scaling_up(
+    current: int, policies: Any, select: str, up: Any, down: Any, wanted: int
+) -> None:
+    memory = Memory(up=up, down=down)
+    assert up_limit(memory, current, rules(*policies, select=select), 1000) == wanted
+
+
+@pytest.mark.parametrize(
+    ("current", "policies", "select", "up", "down", "wanted"),
+    [
+        (10, [("Percent", 100, 15)], "Max", [], [], 0),
+        (10, [("Pods", 4, 60), ("Percent", 10, 60)], "Max", [], [], 6),
+        (10, [("Pods", 4, 60), ("Percent", 10, 60)], "Min", [], [], 9),
+        (10, [("Pods", 4, 60)], "Disabled", [], [], 10),
+        (7, [("Percent", 50, 60)], "Max", [], [], 3),
+        (6, [("Pods", 4, 60)], "Max", [], [(4, 980)], 6),
+        (8, [("Pods", 4, 60)], "Max", [(2, 990)], [(4, 980)], 6),
+    ],
+)
+def test_scaling_down(
+    current: int, policies: Any, select: str, up: Any, down: Any, wanted: int
+) -> None:
+    memory = Memory(up=up, down=down)
+    assert down_limit(memory, current, rules(*policies, select=select), 1000) == wanted
+
+
+@pytest.mark.parametrize(
+    ("wanted", "current", "up", "down", "events", "expected"),
+    [
+        (9, 3, rules(("Pods", 4, 60)), rules(("Percent", 100, 15)), Memory(),
+         (7, "ReadyForNewScale", "ScaleUpLimit")),
+        (9, 7, rules(("Pods", 4, 60)), rules(("Percent", 100, 15)), Memory(up=[(4, 990)]),
+         (7, "ReadyForNewScale", "ScaleUpLimit")),
+        (30, 15, rules(("Percent", 100, 15)), rules(("Percent", 100, 15)), Memory(),
+         (20, "ReadyForNewScale", "TooManyReplicas")),
+        (1, 9, rules(("Pods", 4, 60)), rules(("Pods", 2, 60)), Memory(),
+         (7, "ReadyForNewScale", "ScaleDownLimit")),
+        (0, 3, rules(("Pods", 4, 60)), rules(("Percent", 100, 15)), Memory(),
+         (2, "ReadyForNewScale", "TooFewReplicas")),
+        (5, 5, rules(("Pods", 4, 60)), rules(("Percent", 100, 15)), Memory(),
+         (5, "ReadyForNewScale", "DesiredWithinRange")),
+        # Windows of both directions.
+        (9, 5, rules(("Percent", 100, 15), window=60), rules(("Percent", 100, 15)),
+         Memory([(6, 950)]), (6, "ScaleUpStabilized", "DesiredWithinRange")),
+        (9, 5, rules(("Percent", 100, 15), window=60), rules(("Percent", 100, 15)),
+         Memory([(6, 930)]), (9, "ReadyForNewScale", "DesiredWithinRange")),
+        (2, 5, rules(("Percent", 100, 15)), rules(("Percent", 100, 15), window=60),
+         Memory([(4, 950)]), (4, "ScaleDownStabilized", "DesiredWithinRange")),
+        # The flag counts where the rules do not say.
+        (2, 5, rules(("Percent", 100, 15)), rules(("Percent", 100, 15), window=None),
+         Memory([(4, 750)]), (4, "ScaleDownStabilized", "DesiredWithinRange")),
+        (2, 5, rules(("Percent", 100, 15)), rules(("Percent", 100, 15), window=None),
+         Memory([(4, 650)]), (2, "ReadyForNewScale", "DesiredWithinRange")),
+        # With both, what is between stays as it is.
+        (5, 5, rules(("Percent", 100, 15), window=60), rules(("Percent", 100, 15), window=60),
+         Memory([(4, 950), (6, 960)]), (5, "ReadyForNewScale", "DesiredWithinRange")),
+    ],
+)  # fmt: skip
+def test_by_rules(
+    wanted: int, current: int, up: Any, down: Any, events: Memory, expected: tuple[int, str, str]
+) -> None:
+    behavior = {"scaleUp": up, "scaleDown": down}
+    found = decide_by_rules(events, wanted, Bounds(2, 20, current), behavior, 300, 1000)
+    assert (found.replicas, found.able[0], found.limit[0]) == expected
+    assert found.limited == (found.limit[0] != "DesiredWithinRange")
+    assert events.recommendations[-1] == (wanted, 1000)
+
+
+def test_what_was_done_is_forgotten_after_the_longest_period() -> None:
+    memory = Memory()
+    behavior = {"scaleUp": rules(("Pods", 1, 60), ("Pods", 1, 10)),
+                "scaleDown": rules(("Pods", 1, 10))}  # fmt: skip
+    memory.scaled(1, 3, behavior, 100)
+    memory.scaled(3, 4, behavior, 150)
+    memory.scaled(4, 1, behavior, 155)
+    assert (memory.up, memory.down) == ([(2, 100), (1, 150)], [(3, 155)])
+    memory.scaled(1, 2, behavior, 170)
+    assert memory.up == [(1, 150), (1, 170)]
