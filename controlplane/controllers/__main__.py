@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from controlplane.controllers import catalog
+from controlplane.controllers.autoscaling.flags import autoscaler_flags
 from controlplane.controllers.serviceendpoints.flags import endpoint_flags
 from controlplane.engine.election import LeadershipLostError
 from controlplane.engine.flags import host_flags, settings_of
@@ -24,6 +25,7 @@ from kubeletpy_common.apiclient.kubeconfig import KubeconfigError
     help="Which run, as of kube-controller-manager: *, foo, -foo.",
 )
 @endpoint_flags
+@autoscaler_flags
 @host_flags(10252)
 def main(controllers: str, **given: Any) -> None:
     """Run the controllers of a cluster: Deployments become pods, Services get endpoints ...
