@@ -17,6 +17,7 @@ from kubeletpy_common import logs, watchdog
 from kubeletpy_common.apiclient.access import access_of
 from kubeletpy_common.apiclient.client import ApiClient
 from kubeletpy_common.events.sink import EventSink
+from kubeletpy_common.linux.clocks import ClockChanges
 from kubeletpy_common.readiness import tell_ready, tell_stopping
 
 from .controller import Context
@@ -132,6 +133,25 @@ class Host:
             if isinstance(queue, WorkQueue):
                 yield queue
 
+    def clock_changed(self) -> None:
+        """Have everything looked at that waits for a time: the clock of the machine was set."""
+        for queue in self.queues():
+            queue.wake()
+
+    async def _follow_clock(self) -> None:
+        loop, bell = asyncio.get_running_loop(), asyncio.Event()
+        with contextlib.closing(ClockChanges()) as changes:
+            loop.add_reader(changes.fileno(), bell.set)
+            try:
+                while True:
+                    await bell.wait()
+                    bell.clear()
+                    if changes.took_place():
+                        logs.event(_log, logging.INFO, "the clock of the machine was set")
+                        self.clock_changed()
+            finally:
+                loop.remove_reader(changes.fileno())
+
     async def _work(self) -> None:
         self.parts = [
             make(replace(self.context, informers=self.informers.view())) for make in self._makes
@@ -139,6 +159,7 @@ class Host:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._sink.run(), name="events")
             tasks.create_task(self.informers.run(), name="informers")
+            tasks.create_task(self._follow_clock(), name="clock")
             for part in self.parts:
                 tasks.create_task(_keep(part), name=part.name)
             try:

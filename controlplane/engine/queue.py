@@ -88,6 +88,11 @@ class WorkQueue:
             timer.cancel()
         self._timers[key] = loop.call_later(seconds, self._due, key)
 
+    def wake(self) -> None:
+        """Have all keys that wait for a time looked at now: the time is another than it was."""
+        for key in list(self._timers):
+            self.add(key)
+
     async def run(self) -> None:
         """Work, until cancelled."""
         try:

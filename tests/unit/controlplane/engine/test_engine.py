@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import ClassVar
@@ -12,8 +14,10 @@ import pytest
 from controlplane.engine import host
 from controlplane.engine.controller import Context, Controller
 from controlplane.engine.election import Election, LeadershipLostError, Times
+from controlplane.engine.queue import WorkQueue
 from controlplane.engine.resources import CONFIG_MAPS, LEASES, Resource, key_of, version_of
 from kubeletpy_common.apiclient.errors import ApiError
+from kubeletpy_common.linux.clocks import ClockChanges
 from tests.support.cluster import Cluster, cluster
 
 QUICK = Times(lease=1.0, renew=0.6, retry=0.1)
@@ -201,3 +205,33 @@ async def test_who_cannot_renew_stops_working(server: Cluster) -> None:
         with pytest.raises(LeadershipLostError):
             await task
     assert ended.is_set()
+
+
+async def test_what_waits_for_a_time_is_looked_at_when_the_clock_is_set() -> None:
+    looked: asyncio.Queue[str] = asyncio.Queue()
+
+    async def look(key: str) -> float | None:
+        looked.put_nowait(key)
+        return 3600.0
+
+    queue = WorkQueue("test", look)
+    running = asyncio.create_task(queue.run())
+    async with asyncio.timeout(10):
+        queue.add("a")
+        assert await looked.get() == "a"
+        queue.add_after("b", 3600.0)
+        await asyncio.sleep(0)
+        queue.wake()
+        assert {await looked.get(), await looked.get()} == {"a", "b"}
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+def test_the_clock_is_watched() -> None:
+    with contextlib.closing(ClockChanges()) as changes:
+        assert not changes.took_place()
+        assert not os.get_inheritable(changes.fileno())
+        text = Path(f"/proc/self/fdinfo/{changes.fileno()}").read_text()
+    # TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET, of CLOCK_REALTIME.
+    assert "settime flags: 03" in text
+    assert "clockid: 0" in text

@@ -1,0 +1,1 @@
+"""Jobs that ended go after ``ttlSecondsAfterFinished``."""
