@@ -5,6 +5,7 @@ Source: Kubernetes documentation, "Owners and Dependents"; design proposal "Cont
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from controlplane.api.selectors import LabelSelector
@@ -60,8 +61,9 @@ class Claims:
         self._finalizer = finalizer
 
     async def claim(
-        self, owner: Object, selector: LabelSelector | None, found: list[Object]
-    ) -> list[Object]:
+        self, owner: Object, selector: LabelSelector | None, found: list[Object],
+        may_belong: Callable[[Object], bool] | None = None,
+    ) -> list[Object]:  # fmt: skip
         """Adopt those of ``found`` that fit and have no controller, release ours that do not fit.
 
         An owner that is being deleted adopts nothing: the server is asked first.
@@ -70,6 +72,7 @@ class Claims:
             owner: as it is known.
             selector: of it; None fits nothing.
             found: objects of the owner's namespace.
+            may_belong: says what else must be so for one to be the owner's, besides its labels.
 
         Returns:
             Those that it controls now.
@@ -82,6 +85,7 @@ class Claims:
         for value in found:
             controller = controller_of(value)
             fits = selector is not None and selector.matches(value["metadata"].get("labels") or {})
+            fits = fits and (may_belong is None or may_belong(value))
             if controller is not None:
                 if controller["uid"] != owner["metadata"]["uid"]:
                     continue

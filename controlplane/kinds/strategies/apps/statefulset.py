@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Final
 
 from controlplane.api.errors import Cause
 from controlplane.api.metadata import forbidden, wrong
-from controlplane.api.resource import Column, Context, Object
+from controlplane.api.resource import Column, Object
 from controlplane.kinds import cells
 from controlplane.kinds.checks import (
     amount,
@@ -67,16 +67,6 @@ class StatefulSet(WithStatus):
             claim.setdefault("kind", "PersistentVolumeClaim")
             claim.setdefault("metadata", {})
             default_claim(claim)
-
-    def prepare_create(self, value: Object, context: Context) -> None:
-        """Drop what is not yet to be had (feature gate MaxUnavailableStatefulSet)."""
-        super().prepare_create(value, context)
-        value["spec"]["updateStrategy"].get("rollingUpdate", {}).pop("maxUnavailable", None)
-
-    def prepare_update(self, value: Object, old: Object, context: Context) -> None:
-        """Likewise."""
-        if "maxUnavailable" not in old["spec"]["updateStrategy"].get("rollingUpdate", {}):
-            value["spec"]["updateStrategy"].get("rollingUpdate", {}).pop("maxUnavailable", None)
 
     def validate(self, value: Object, old: Object | None) -> list[Cause]:
         """Return what is wrong with the spec, or what of it may not be changed."""
