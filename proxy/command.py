@@ -103,6 +103,10 @@ def _help_all(ctx: click.Context, _: click.Parameter, value: bool) -> None:
 @click.option("--once", is_flag=True, help="Write the rules once and end.")
 @click.option("--dry-run", is_flag=True, help="Print the rules that would be written, and end.")
 @click.option("--cleanup", is_flag=True, help="Remove all rules of all modes and end.")
+@click.option(
+    "--enforce-network-policies", is_flag=True,
+    help="Enforce NetworkPolicies too, as `kubeletpy policy` does.",
+)  # fmt: skip
 @click.option("--init-only", is_flag=True, help="Set the sysctls that need root, and end.")
 @click.option("--write-config-to", type=Path, help="Write the configuration to a file and end.")
 @click.option("--log-level", type=click.Choice(_LEVELS), default=None, help="Default: info.")
@@ -121,6 +125,7 @@ def main(
     once: bool,
     dry_run: bool,
     cleanup: bool,
+    enforce_network_policies: bool,
     init_only: bool,
     write_config_to: Path | None,
     log_level: str | None,
@@ -152,8 +157,10 @@ def main(
         if write_config_to is not None:
             _write_config(settings, write_config_to)
             return
+        if enforce_network_policies and objects is not None:
+            raise StartError("--enforce-network-policies needs an API server, not --objects")
         _tell(settings, given)
-        daemon = Daemon(settings, objects)
+        daemon = Daemon(settings, objects, policies=enforce_network_policies)
         if cleanup:
             daemon.clean_up()
         elif init_only:

@@ -45,10 +45,12 @@ class Daemon:
     Args:
         settings: all of them.
         objects: file or directory to take objects of; None: of the API server.
+        policies: NetworkPolicies of the API server are enforced as well.
     """
 
-    def __init__(self, settings: Settings, objects: Path | None) -> None:
+    def __init__(self, settings: Settings, objects: Path | None, *, policies: bool = False) -> None:
         self._settings = settings
+        self._policies = policies
         self._one = settings.configuration
         self._objects = objects
         self._families = options.families()
@@ -69,6 +71,13 @@ class Daemon:
             StartError: some could not be removed.
         """
         failed = [text for mode in MODES for text in self._cleaned(mode)]
+        if self._policies:
+            from .policy.enforcer import clean_up
+
+            try:
+                clean_up()
+            except SyncError as error:
+                failed.append(str(error))
         if failed:
             raise StartError("--cleanup: " + "; ".join(failed))
 
@@ -136,6 +145,7 @@ class Daemon:
                     *self._servers(proxy, observers),
                     self._stay_configured(),
                     watchdog.run(_turning),
+                    *self._enforcing(),
                 ]
                 for text in options.warnings(self._one):
                     logs.event(_log, logging.WARNING, text)
@@ -218,6 +228,14 @@ class Daemon:
         self._client = client
         async with client:
             yield follow(client, proxy.inputs, self._name)
+
+    def _enforcing(self) -> list[Coroutine[Any, Any, None]]:
+        """Return what enforces policies, if that is wanted."""
+        if not self._policies or self._client is None:
+            return []
+        from .policy.running import enforce
+
+        return [enforce(self._client, self._name, self._families)]
 
     def _servers(self, proxy: Proxy, observers: Observers) -> list[Coroutine[Any, Any, None]]:
         """Return what serves health and metrics, and let it be told of syncs."""

@@ -18,13 +18,17 @@ class Complaints:
     def __init__(self) -> None:
         self._told: dict[tuple[str, Any], tuple[str, ...]] = {}
 
-    def tell(self, kind: str, key: Any, problems: tuple[str, ...]) -> None:
-        """Log what is wrong with an object, unless exactly that was told before."""
+    def tell(self, kind: str, key: Any, problems: tuple[str, ...]) -> bool:
+        """Log what is wrong with an object, unless exactly that was told before.
+
+        Returns:
+            Whether it was logged now.
+        """
         if not problems:
             self.forget(kind, key)
-            return
+            return False
         if self._told.get((kind, key)) == problems:
-            return
+            return False
         if len(self._told) >= _MOST:
             self._told.clear()
         self._told[kind, key] = problems
@@ -33,6 +37,7 @@ class Complaints:
             logs.event(
                 _log, logging.WARNING, f"part of a {kind} is left out", object=name, problem=problem
             )
+        return True
 
     def forget(self, kind: str, key: Any) -> None:
         """Forget an object that is gone, or fine."""

@@ -12,6 +12,8 @@
     Messages, and their way to the kernel.
 ``nftables.watch``, ``nftables.affinity``
     What others do to the table; what a new table takes over.
+``nftables.tables``
+    One of two tables is in force: filling, changing and swapping them.
 ``nftables.backend``
     The rule set that the proxy uses.
 """

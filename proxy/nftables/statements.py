@@ -25,12 +25,16 @@ _ACCUMULATOR = 1
 _VERDICT_REGISTER = 0
 _EQUAL = 0
 _DIFFERENT = 1
+_AT_MOST = 3
+_AT_LEAST = 5
 _META_MARK = 3
 _META_INTERFACE_NAME = 6
 _META_L4PROTO = 16
 _INTERFACE_NAME_SIZE = 16
 _CT_STATE = 0
 _CT_STATUS = 2
+_STATE_ESTABLISHED = 1 << 1
+_STATE_RELATED = 1 << 2
 _STATE_NEW = 1 << 3
 _STATUS_DESTINATION_NAT = 1 << 5
 _FIB_SOURCE = 1
@@ -39,6 +43,7 @@ _FIB_ADDRESS_TYPE = 3
 _LOCAL = 2
 _DESTINATION_NAT = 1
 _RANDOM_FULLY = 1 << 4
+_ICMPV6 = 58
 _UPDATE = 1
 _ALL = 0xFFFFFFFF
 
@@ -240,6 +245,72 @@ class NewFlow:
     def encode(self, family: Family) -> bytes:
         """Return the expressions for it."""
         return _flow_has(_CT_STATE, _STATE_NEW)
+
+
+@dataclass(frozen=True, slots=True)
+class KnownFlow:
+    """A packet of a flow that was let pass before, or an error about one."""
+
+    def text(self, family: Family) -> str:
+        """Return it as the rule language writes it."""
+        return "ct state established,related"
+
+    def encode(self, family: Family) -> bytes:
+        """Return the expressions for it."""
+        return _flow_has(_CT_STATE, _STATE_ESTABLISHED | _STATE_RELATED)
+
+
+@dataclass(frozen=True, slots=True)
+class OfProtocol:
+    """A transport protocol, and ports of it: from ``first`` to ``last``; all if both are 0."""
+
+    protocol: str
+    first: int = 0
+    last: int = 0
+
+    def text(self, family: Family) -> str:
+        """Return it as the rule language writes it."""
+        if not self.last:
+            return f"meta l4proto {self.protocol}"
+        ports = str(self.first) if self.first == self.last else f"{self.first}-{self.last}"
+        return f"meta l4proto {self.protocol} th dport {ports}"
+
+    def encode(self, family: Family) -> bytes:
+        """Return the expressions for it."""
+        found = _load_meta(_META_L4PROTO) + _compare(_EQUAL, bytes((PROTOCOLS[self.protocol],)))
+        if not self.last:
+            return found
+        found += Field.PORT.load(family, _ACCUMULATOR)
+        if self.first == self.last:
+            return found + _compare(_EQUAL, struct.pack(">H", self.first))
+        return (
+            found
+            + _compare(_AT_LEAST, struct.pack(">H", self.first))
+            + _compare(_AT_MOST, struct.pack(">H", self.last))
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class MessageType:
+    """An ICMPv6 message whose type is from ``first`` to ``last``."""
+
+    first: int
+    last: int
+
+    def text(self, family: Family) -> str:
+        """Return it as the rule language writes it."""
+        kinds = str(self.first) if self.first == self.last else f"{self.first}-{self.last}"
+        return f"meta l4proto ipv6-icmp icmpv6 type {kinds}"
+
+    def encode(self, family: Family) -> bytes:
+        """Return the expressions for it."""
+        return (
+            _load_meta(_META_L4PROTO)
+            + _compare(_EQUAL, bytes((_ICMPV6,)))
+            + payload(_ACCUMULATOR, 2, 0, 1)
+            + _compare(_AT_LEAST, bytes((self.first,)))
+            + _compare(_AT_MOST, bytes((self.last,)))
+        )
 
 
 @dataclass(frozen=True, slots=True)

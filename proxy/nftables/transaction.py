@@ -8,16 +8,16 @@ from ..backend import RuleOptions
 from . import layout
 from .layout import SHARED_SETS
 from .ledger import Changes, Contents
-from .ruleset import Chain, Element, Encoder, Table
+from .ruleset import Chain, Element, Encoder, SetSpec, Table
 from .wire import Message
 
 _OVERHEAD = 64
 """Bytes that headers add to a message, and a batch's own, rounded up."""
 
 
-def filling(encoder: Encoder, contents: Contents) -> Iterator[Message]:
+def filling(encoder: Encoder, contents: Contents, comment: str) -> Iterator[Message]:
     """Yield what makes a table that is not in force: all but its base chains."""
-    yield encoder.new_table(layout.TABLE_COMMENT)
+    yield encoder.new_table(comment)
     for spec in contents.sets.values():
         yield encoder.new_set(spec)
     for chain in contents.chains.values():
@@ -28,16 +28,24 @@ def filling(encoder: Encoder, contents: Contents) -> Iterator[Message]:
         yield from _rules(encoder, chain)
 
 
-def activation(encoder: Encoder, old: Iterable[Encoder]) -> Iterator[Message]:
+def activation(
+    encoder: Encoder, old: Iterable[Encoder], base_chains: Iterable[Chain]
+) -> Iterator[Message]:
     """Yield what puts a filled table in force and removes ``old`` ones, in one transaction."""
-    for chain in layout.base_chains():
+    for chain in base_chains:
         yield encoder.new_chain(chain)
         yield from _rules(encoder, chain)
     for each in old:
         yield each.delete_table()
 
 
-def altering(encoder: Encoder, changes: Changes, *, chains_go: bool) -> Iterator[Message]:
+def altering(
+    encoder: Encoder,
+    changes: Changes,
+    *,
+    chains_go: bool,
+    shared: Mapping[str, SetSpec] | None = None,
+) -> Iterator[Message]:
     """Yield what changes a table, as one transaction.
 
     Elements that name a chain go before it; rules and elements come after what they name.
@@ -45,8 +53,9 @@ def altering(encoder: Encoder, changes: Changes, *, chains_go: bool) -> Iterator
     Args:
         chains_go: whether a chain can be removed together with the last element that names it:
             Linux before 6.2 still counts the element then. If not, the chain stays, empty.
+        shared: sets that ``changes`` need not describe.
     """
-    specs = SHARED_SETS | changes.own_sets
+    specs = {**(SHARED_SETS if shared is None else shared), **changes.own_sets}
     for name, elements in changes.removed.items():
         yield from encoder.delete_elements(specs[name], elements)
     emptied = [*changes.gone_chains, *(each.name for each in changes.other_chains)]

@@ -7,7 +7,7 @@ import os
 import select
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from .layout import TABLES
 from .socket import enlarge
@@ -30,8 +30,15 @@ class Watch:
         OSError: the kernel does not announce changes here.
     """
 
-    def __init__(self, family: int, port: int, doubt: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        family: int,
+        port: int,
+        doubt: Callable[[str], None],
+        tables: Collection[str] = TABLES,
+    ) -> None:
         self._family = family
+        self._tables = tables
         self._port = port
         self._doubt = doubt
         self._socket = socket.socket(
@@ -87,18 +94,19 @@ class Watch:
             if error.errno == errno.ENOBUFS:
                 self._doubt("so many rules changed that not all changes were seen")
             return
-        reason = foreign_change(data, self._family, self._port)
+        reason = foreign_change(data, self._family, self._port, self._tables)
         if reason:
             self._doubt(reason)
 
 
-def foreign_change(data: bytes, family: int, port: int) -> str:
+def foreign_change(data: bytes, family: int, port: int, tables: Collection[str] = TABLES) -> str:
     """Return how others changed our tables; "" if they did not.
 
     Args:
         data: what the kernel announced.
         family: of the tables.
         port: whose changes are our own.
+        tables: the names of ours.
     """
     for each in messages(data):
         if each.kind >> 8 != SUBSYSTEM or each.port == port or len(each.payload) < 4:
@@ -108,7 +116,7 @@ def foreign_change(data: bytes, family: int, port: int) -> str:
             continue
         # The first attribute of every object is the name of its table.
         table = text_of(each.attributes.get(1, b""))
-        if table in TABLES:
+        if table in tables:
             try:
                 what = Kind(kind).name.lower().replace("_", " ")
             except ValueError:

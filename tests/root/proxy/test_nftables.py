@@ -178,7 +178,7 @@ def test_where_chains_stay_behind_they_are_empty_and_used_again() -> None:
     def run() -> None:
         history = states(Family.V4)
         with backend(options(Family.V4)) as made, backend(options(Family.V4)) as fresh:
-            made._chains_go = False
+            made._tables._chains_go = False
             made.sync(everything(history[0]))
             for before, after in itertools.pairwise(history):
                 changed = {name for name in before | after if before.get(name) != after.get(name)}

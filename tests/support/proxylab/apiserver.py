@@ -58,6 +58,11 @@ def _collections() -> dict[str, Collection]:
         "/apis/networking.k8s.io/v1/servicecidrs": Collection(
             "ServiceCIDR", "networking.k8s.io/v1"
         ),
+        "/api/v1/pods": Collection("Pod", "v1"),
+        "/api/v1/namespaces": Collection("Namespace", "v1"),
+        "/apis/networking.k8s.io/v1/networkpolicies": Collection(
+            "NetworkPolicy", "networking.k8s.io/v1"
+        ),
     }
 
 
@@ -72,6 +77,8 @@ class ApiServer:
         self.address = ""
         """Where it is reached, as ``http://127.0.0.1:8001``."""
         self.requests: list[str] = []
+        self.events: list[Json] = []
+        """What clients told."""
 
     def put(self, *objects: Json) -> None:
         """Create or change objects, in this order, at once."""
@@ -125,8 +132,7 @@ class ApiServer:
         self.requests.append(f"{request.method} {request.path_qs}")
         path = request.path
         if request.method != "GET":
-            # Events: taken, and forgotten.
-            await request.read()
+            self.events.append(json.loads(await request.read()))
             return web.json_response(
                 {"kind": "Event", "apiVersion": "events.k8s.io/v1"}, status=201
             )

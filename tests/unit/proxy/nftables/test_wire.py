@@ -9,10 +9,10 @@ import pytest
 
 from proxy.model.portal import Family
 from proxy.nftables import transaction
-from proxy.nftables.backend import explained
 from proxy.nftables.layout import SERVICE_ENDPOINTS, TABLES
 from proxy.nftables.portals import bounds
 from proxy.nftables.ruleset import Element, Encoder, intervals
+from proxy.nftables.tables import explained
 from proxy.nftables.watch import foreign_change
 from proxy.nftables.wire import HEADER, Kind, Message, attributes, generic, messages, string
 
