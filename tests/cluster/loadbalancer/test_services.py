@@ -1,0 +1,100 @@
+"""Services get addresses, each its own, and give them back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from controlplane.controllers.loadbalancer.controller import FINALIZER
+from controlplane.engine.resources import SERVICES, Object
+from kubeletpy_common.apiclient.client import MERGE_PATCH
+from tests.support.cluster import Cluster, cluster
+
+NAME = "service-lb-controller"
+POOL = "192.0.2.1-192.0.2.3"
+
+
+@pytest.fixture
+async def server(tmp_path: Path) -> AsyncIterator[Cluster]:
+    async with cluster(tmp_path) as made:
+        yield made
+
+
+def balanced(name: str, **spec: Any) -> Object:
+    return {"metadata": {"name": name},
+            "spec": {"type": "LoadBalancer", "ports": [{"port": 80}], **spec}}  # fmt: skip
+
+
+def given(services: list[Object]) -> dict[str, list[str]]:
+    return {
+        one["metadata"]["name"]: [
+            each["ip"] for each in (one["status"].get("loadBalancer") or {}).get("ingress") or ()
+        ]
+        for one in services
+        if one["metadata"]["name"] != "kubernetes"
+    }
+
+
+async def events(server: Cluster, name: str) -> set[str]:
+    found = (await server.client.get("/api/v1/namespaces/default/events"))["items"]
+    return {one["reason"] for one in found if one["involvedObject"]["name"] == name}
+
+
+async def test_services_come_and_go(server: Cluster) -> None:
+    host = await server.start(NAME, load_balancer_pool=POOL)
+    for name in "abcd":
+        await server.create(SERVICES, balanced(name))
+
+    def three(found: list[Object]) -> bool:
+        return sorted(map(len, given(found).values())) == [0, 1, 1, 1]
+
+    found = given(await server.until(SERVICES, three))
+    assert len({address for held in found.values() for address in held}) == 3
+    late = next(name for name, held in found.items() if not held)
+    async with asyncio.timeout(10):
+        while "SyncLoadBalancerFailed" not in await events(server, late):  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    # Killed and begun again: each keeps what it has.
+    await server.stop(host)
+    await server.start(NAME, load_balancer_pool=POOL)
+    leaver, other = [name for name in found if name != late][:2]
+    await server.client.delete(SERVICES.path("default", leaver))
+    await server.client.patch(
+        SERVICES.path("default", other), {"spec": {"type": "ClusterIP"}}, kind=MERGE_PATCH
+    )
+    path = SERVICES.path("default", late)
+    await server.client.patch(path, {"metadata": {"labels": {"x": "y"}}}, kind=MERGE_PATCH)
+
+    def settled(services: list[Object]) -> bool:
+        held = given(services)
+        return leaver not in held and not held[other] and len(held[late]) == 1
+
+    services = await server.until(SERVICES, settled)
+    kept = next(name for name in found if name not in (late, leaver, other))
+    assert given(services)[kept] == found[kept]
+    finalizers = {
+        one["metadata"]["name"]: one["metadata"].get("finalizers") for one in services
+    }  # fmt: skip
+    assert FINALIZER in finalizers[late]
+    await server.until(SERVICES, lambda all_: not any(
+        one["metadata"].get("finalizers") for one in all_ if one["metadata"]["name"] == other
+    ))  # fmt: skip
+    assert {"EnsuringLoadBalancer", "EnsuredLoadBalancer"} <= await events(server, kept)
+
+
+async def test_an_address_that_two_have_stays_with_the_older_one(server: Cluster) -> None:
+    for name in "ab":
+        await server.create(SERVICES, balanced(name))
+        await server.client.patch(
+            SERVICES.path("default", name, "status"),
+            {"status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.2", "ipMode": "VIP"}]}}},
+            kind=MERGE_PATCH,
+        )
+    await server.start(NAME, load_balancer_pool=POOL)
+    found = given(await server.until(
+        SERVICES, lambda all_: len({str(held) for held in given(all_).values()}) == 2))  # fmt: skip
+    assert found == {"a": ["192.0.2.2"], "b": ["192.0.2.1"]}
