@@ -12,6 +12,7 @@ from controlplane.controllers import catalog
 from controlplane.controllers.autoscaling.flags import autoscaler_flags
 from controlplane.controllers.loadbalancer.flags import balancer_flags
 from controlplane.controllers.serviceendpoints.flags import endpoint_flags
+from controlplane.controllers.volumes.flags import volume_flags
 from controlplane.engine.election import LeadershipLostError
 from controlplane.engine.flags import host_flags, settings_of
 from controlplane.engine.host import serve
@@ -28,6 +29,7 @@ from kubeletpy_common.apiclient.kubeconfig import KubeconfigError
 @endpoint_flags
 @autoscaler_flags
 @balancer_flags
+@volume_flags
 @host_flags(10252)
 def main(controllers: str, **given: Any) -> None:
     """Run the controllers of a cluster: Deployments become pods, Services get endpoints ...

@@ -82,19 +82,24 @@ class _Dying(Writer):
         self.dead, self.done = asyncio.Event(), asyncio.Event()
 
     async def _learned(self, resource: Resource, call: Any) -> Object:
-        return await self._last(call)
+        await self._last(call)
+        raise AssertionError("it is dead")
 
-    async def delete(self, resource: Resource, value: Object, **more: Any) -> None:
+    async def read(self, resource: Resource, value: Object) -> Object:
+        return await super()._learned(resource, self._client.get(resource.path_of(value)))
+
+    async def delete(self, resource: Resource, value: Object, **more: Any) -> bool:
         await self._last(super().delete(resource, value, **more))
+        raise AssertionError("it is dead")
 
-    async def _last(self, call: Any) -> Any:
+    async def _last(self, call: Any) -> None:
         if self.dead.is_set():
             call.close()
             await asyncio.Event().wait()
         self.dead.set()
         await call
         self.done.set()
-        return await asyncio.Event().wait()
+        await asyncio.Event().wait()
 
 
 async def one_write_each(cluster: Cluster, *names: str, **options: Any) -> int:
@@ -102,18 +107,17 @@ async def one_write_each(cluster: Cluster, *names: str, **options: Any) -> int:
 
     Returns when a life was without any write for a while; says how many ended early.
     """
-    lives = 0
-    while True:
+    for lives in range(100):
         settings = Settings("test", elect=False, options=options)
         host = Host(cluster.client, settings, [catalog.make(name) for name in names])
-        host.context.writer = dying = _Dying(cluster.client, host.context.informers)
+        host.context.writer = dying = _Dying(cluster.client, host.informers)
         task = asyncio.create_task(host.run())
         try:
             async with asyncio.timeout(0.7):
                 await dying.done.wait()
-            lives += 1
         except TimeoutError:
             return lives
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+    raise AssertionError("the same is written again and again")

@@ -60,9 +60,7 @@ MORE = ["ReadWriteOnce", "ReadOnlyMany"]
         (claim(volumeAttributesClassName="gold"), [volume("a")], None),
     ],
 )  # fmt: skip
-def test_the_volume_of_a_claim(
-    wanted: Object, volumes: list[Object], expected: str | None
-) -> None:
+def test_the_volume_of_a_claim(wanted: Object, volumes: list[Object], expected: str | None) -> None:
     reserved = [one for one in volumes if "claimRef" in one["spec"]]
     free = [one for one in volumes if "claimRef" not in one["spec"]]
     found = best_volume(wanted, reserved, free)
