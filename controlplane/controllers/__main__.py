@@ -16,6 +16,7 @@ from controlplane.controllers.volumes.flags import volume_flags
 from controlplane.engine.election import LeadershipLostError
 from controlplane.engine.flags import host_flags, settings_of
 from controlplane.engine.host import serve
+from controlplane.ingress.flags import ingress_flags
 from kubeletpy_common.apiclient.kubeconfig import KubeconfigError
 
 
@@ -24,11 +25,13 @@ from kubeletpy_common.apiclient.kubeconfig import KubeconfigError
     "--controllers",
     default="*",
     show_default=True,
-    help="Which run, as of kube-controller-manager: *, foo, -foo.",
+    help="Which run, as of kube-controller-manager: *, foo, -foo; scheduler and "
+    "ingress-controller only where they are named.",
 )
 @endpoint_flags
 @autoscaler_flags
 @balancer_flags
+@ingress_flags
 @volume_flags
 @host_flags(10252)
 def main(controllers: str, **given: Any) -> None:

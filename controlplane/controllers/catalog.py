@@ -1,6 +1,7 @@
 """Which controllers there are, and which of them run.
 
-Source: kube-controller-manager's flag ``--controllers``: ``*`` is all that run by default, ``foo``
+Source: kube-controller-manager's flag ``--controllers``: ``*`` is all that run by default (not what
+is a process of its own elsewhere), ``foo``
 is one, ``-foo`` is not that one, the first that fits a name decides. Names of earlier versions
 are understood, too.
 """
@@ -11,7 +12,7 @@ import importlib
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib.util import find_spec
-from typing import Final
+from typing import Any, Final
 
 from controlplane.engine.controller import Context
 from controlplane.engine.host import Make, Part
@@ -55,8 +56,11 @@ _CLASSES: Final = {
 }
 """By name: module, below this package, and class."""
 
-_OFF: Final[frozenset[str]] = frozenset()
-"""Those that run only when they are named."""
+_OTHERS: Final = {
+    "ingress-controller": "controlplane.ingress.controller:IngressController",
+    "scheduler": "controlplane.scheduler.scheduler:Scheduler",
+}
+"""Processes of their own elsewhere, which one that is to be small can have in it: by name."""
 
 _ALIASES: Final = {
     "csrapproving": "certificatesigningrequest-approving-controller",
@@ -99,7 +103,7 @@ class UnknownControllerError(ValueError):
 
 def names() -> list[str]:
     """Return the names of all controllers, sorted."""
-    return sorted(name for name in _CLASSES if _is_there(name))
+    return sorted(name for name in _CLASSES if _is_there(name)) + sorted(_OTHERS)
 
 
 def selected(wanted: Sequence[str]) -> list[str]:
@@ -116,7 +120,7 @@ def selected(wanted: Sequence[str]) -> list[str]:
         minus = "-" if word.startswith("-") else ""
         name = word.removeprefix("-")
         name = _ALIASES.get(name, name)
-        if name not in _CLASSES and word != "*":
+        if name not in _CLASSES and name not in _OTHERS and word != "*":
             raise UnknownControllerError(
                 f"--controllers: {word!r} is no controller; there are *, {', '.join(names())}, "
                 "each also with - before it"
@@ -125,13 +129,18 @@ def selected(wanted: Sequence[str]) -> list[str]:
     return [name for name in names() if _runs(name, rules)]
 
 
+def kind_of(name: str) -> Any:
+    """Return the class of a controller; its module is imported then."""
+    place = _OTHERS.get(name) or f"{_HERE}.{_CLASSES[name]}"
+    module, _, attribute = place.partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
 def make(name: str) -> Make:
-    """Return what makes the controller of a name; its module is imported then."""
-    module, _, attribute = _CLASSES[name].partition(":")
+    """Return what makes the controller of a name."""
 
     def made(context: Context) -> Part:
-        found = getattr(importlib.import_module(f"{_HERE}.{module}"), attribute)
-        part: Part = found(replace(context, recorder=context.recorder.of(name)))
+        part: Part = kind_of(name)(replace(context, recorder=context.recorder.of(name)))
         return part
 
     return made
@@ -140,7 +149,7 @@ def make(name: str) -> Make:
 def _runs(name: str, rules: list[str]) -> bool:
     if name in rules:
         return True
-    return f"-{name}" not in rules and "*" in rules and name not in _OFF
+    return f"-{name}" not in rules and "*" in rules and name not in _OTHERS
 
 
 def _is_there(name: str) -> bool:
