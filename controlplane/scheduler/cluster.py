@@ -65,7 +65,7 @@ class Cluster:
         self._infos: dict[str, NodeInfo] = {}
         self._pods: dict[str, PodInfo] = {}
         self._assumed: set[str] = set()
-        self._counts: OrderedDict[Any, Counts] = OrderedDict()
+        self._counts: OrderedDict[tuple[Any, ...], Counts] = OrderedDict()
         self._terms: dict[str, dict[Term, dict[str, int]]] = {
             "affinity": {}, "anti": {}, "preferred": {}, "avoided": {},
         }  # fmt: skip
@@ -195,15 +195,14 @@ class Cluster:
         """
         return self._terms[kind]
 
-    def matching(self, term: Term) -> Mapping[str, int]:
-        """Return how many pods on each node a term counts."""
+    def matching(self, terms: tuple[Term, ...]) -> Mapping[str, int]:
+        """Return how many pods on each node all of the terms count."""
 
         def counts(pod: PodInfo) -> bool:
-            return term.matches(
-                pod.namespace, pod.labels, self.namespaces.get(pod.namespace) or {}
-            )  # fmt: skip
+            labels = self.labels_of(pod.namespace)
+            return all(term.matches(pod.namespace, pod.labels, labels) for term in terms)
 
-        return self._counted(term, counts)
+        return self._counted(terms, counts)
 
     def selected(self, selector: LabelSelector, namespace: str) -> Mapping[str, int]:
         """Return how many pods of a namespace a selector matches on each node.
@@ -218,7 +217,9 @@ class Cluster:
 
         return self._counted((selector, namespace), counts)
 
-    def _counted(self, key: Any, counts: Callable[[PodInfo], bool]) -> Mapping[str, int]:
+    def _counted(
+        self, key: tuple[Any, ...], counts: Callable[[PodInfo], bool]
+    ) -> Mapping[str, int]:
         found = self._counts.get(key)
         if found is None:
             found = self._counts[key] = Counts(counts)
@@ -238,8 +239,13 @@ class Cluster:
             return
         else:
             self.namespaces[name] = labels
-        for key in [key for key in self._counts if isinstance(key, Term) and key.over is not None]:
-            del self._counts[key]
+        for key in [key for key in self._counts if any(isinstance(one, Term) for one in key)]:
+            if any(term.over is not None for term in key):
+                del self._counts[key]
+
+    def labels_of(self, namespace: str) -> Labels:
+        """Return the labels of a namespace."""
+        return self.namespaces.get(namespace) or {}
 
 
 def _place(labels: Labels) -> tuple[str, str]:

@@ -30,6 +30,7 @@ class Profile:
         preempts: whether pods may make room for others.
         candidates: of preemption: per cent of nodes, and how many at least.
         gates: whether scheduling gates are looked at.
+        claims: whether it is told that no ResourceClaims can be taken back to make room.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Profile:
     preempts: bool = True
     candidates: tuple[int, int] = (10, 100)
     gates: bool = True
+    claims: bool = True
 
 
 class NoFitError(Exception):

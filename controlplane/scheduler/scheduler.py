@@ -9,21 +9,45 @@ from collections.abc import Coroutine
 from typing import Any, Final
 
 from controlplane.engine.controller import Context
-from controlplane.engine.resources import NAMESPACES, NODES, PODS, Object
+from controlplane.engine.informer import Listener
+from controlplane.engine.resources import (
+    BUDGETS,
+    CLAIMS,
+    CSI_NODES,
+    NAMESPACES,
+    NODES,
+    PODS,
+    SERVICES,
+    STORAGE_CLASSES,
+    VOLUMES,
+    Object,
+    Resource,
+)
 
 from . import events
+from .belonging import OWNERS, Belonging
 from .binding import Binder, UnboundError
 from .cluster import Cluster
+from .configuration import Configuration, VolumeBindingArgs, args_of, complete
+from .eviction import Evictor
 from .nodes import NodeInfo
 from .placing import NoFitError, Placer, Profile
 from .plugins.base import Attempt
+from .plugins.volumes import VolumeBinding
 from .pods import DEFAULT_SCHEDULER, PodInfo, is_bound, is_over
-from .profiles import default_profile, hints_of
+from .preemption import Candidate, preempt
+from .profiles import Means, hints_of, profiles_of
 from .queue import Queued, SchedulingQueue
 from .reporting import ERROR, UNSCHEDULABLE, Reporter, refusal
 from .statuses import SchedulingError
+from .storage import ATTACHMENTS, CAPACITIES, CSI_DRIVERS, PodVolumes, Storage
+from .volumebinding import VolumeBinder, VolumesError
 
 _log = logging.getLogger(__name__)
+NO_CLAIMS: Final = "no new claims to deallocate"
+"""What the Go peer says of every pod that fits nowhere before it looks whom to preempt."""
+NO_STATE: Final = "not found"
+"""What it says instead, without preempting, of a pod that was refused before nodes were tried."""
 _SLICE: Final = 0.01
 """Seconds of work after which others have their turn."""
 _MOST_UNDER_WAY: Final = 500
@@ -41,20 +65,53 @@ class Scheduler:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._profiles: dict[str, Profile] = {DEFAULT_SCHEDULER: default_profile(DEFAULT_SCHEDULER)}
+        configuration = complete(context.options.get("scheduler_configuration") or Configuration())
+        informers = context.informers
+        self._storage = Storage.of(context)
+        belonging = Belonging(
+            informers.of(SERVICES), {one.kind: informers.of(one) for one in OWNERS}
+        )
+        self._budgets = informers.of(BUDGETS)
+        means = Means(self._storage, belonging.selector_of)
+        self._profiles = profiles_of(configuration, means)
         self._bell = asyncio.Event()
         self._tasks: asyncio.TaskGroup | None = None
         self._under_way: set[str] = set()
         self.cluster = Cluster()
-        self.placer = Placer(self.cluster)
-        self.queue = SchedulingQueue(time.monotonic, hints_of(self._profiles))
-        self.queue.bell = self._bell.set
+        self.placer = Placer(self.cluster, configuration.percentage_of_nodes_to_score)
         self._binder = Binder(context)
         self._reporter = Reporter(context, self._binder)
-        self._pods = context.informers.of(PODS)
-        context.informers.of(NAMESPACES).listen(self._namespace)
-        context.informers.of(NODES).listen(self._node)
-        self._pods.listen(self._pod)
+        self._evictor = Evictor(context, self._binder, self._reporter)
+        self.queue = SchedulingQueue(
+            time.monotonic, hints_of(self._profiles),
+            first_pause=configuration.pod_initial_backoff_seconds,
+            longest_pause=configuration.pod_max_backoff_seconds, blocked=self._evictor.is_busy,
+        )  # fmt: skip
+        self.queue.bell = self._bell.set
+        self._volumes = VolumeBinder(
+            context, self._storage, self.cluster, bind_timeout(configuration)
+        )
+        informers.of(NAMESPACES).listen(self._namespace)
+        informers.of(NODES).listen(self._node)
+        informers.of(PODS).listen(self._pod)
+        self._listen_to_storage()
+
+    def _listen_to_storage(self) -> None:
+        informers = self._context.informers
+        for resource in (CLAIMS, VOLUMES, STORAGE_CLASSES, CSI_NODES, CSI_DRIVERS, CAPACITIES,
+                         ATTACHMENTS):  # fmt: skip
+            informers.of(resource).listen(self._moving(resource))
+
+    def _moving(self, resource: Resource) -> Listener:
+        """Return what wakes pods after a change of a resource."""
+
+        def changed(before: Object | None, after: Object | None) -> None:
+            action = events.OTHER
+            if before is None or after is None:
+                action = events.ADD if before is None else events.DELETE
+            self.queue.move(resource.kind, action, before, after)
+
+        return changed
 
     async def run(self) -> None:
         """Work, until cancelled."""
@@ -109,7 +166,7 @@ class Scheduler:
         try:
             node = self.placer.place(profile, attempt)
         except NoFitError as error:
-            self._refuse(one, error)
+            self._refuse(one, profile, error)
         except SchedulingError as error:
             self._fail(one, str(error))
         except Exception as error:
@@ -118,14 +175,54 @@ class Scheduler:
         else:
             self._give(one, attempt, node)
 
-    def _refuse(self, one: Queued, error: NoFitError) -> None:
+    def _refuse(self, one: Queued, profile: Profile, error: NoFitError) -> None:
         pod, diagnosis = one.pod, error.diagnosis
-        plugins = frozenset(diagnosis.plugins) if diagnosis is not None else frozenset()
-        message = str(error) if diagnosis is None else diagnosis.message
-        self.queue.refuse(one, plugins)
-        self._tell(pod, UNSCHEDULABLE, message, None)
+        if diagnosis is None:
+            self.queue.refuse(one, frozenset())
+            self.placer.nominations.drop(pod.uid)
+            self._tell(pod, UNSCHEDULABLE, str(error), "")
+            return
+        nominated: str | None = None if profile.preempts else ""
+        diagnosis.after = NO_CLAIMS if profile.claims else ""
+        if profile.claims and diagnosis.before:
+            diagnosis.after = NO_STATE
+        elif profile.preempts:
+            outcome = preempt(
+                self.placer, profile, pod, self.cluster.nodes, error.checks, diagnosis,
+                list(self._budgets),
+            )  # fmt: skip
+            words = [diagnosis.after, outcome.message] if outcome.candidate is None else []
+            diagnosis.after = ", ".join(filter(None, words))
+            if outcome.candidate is not None:
+                nominated = outcome.candidate.node
+                self._make_room(pod, outcome.candidate)
+            elif outcome.clear:
+                nominated = ""
+        self.queue.refuse(one, frozenset(diagnosis.plugins))
+        if nominated is not None:
+            self.placer.nominations.set(pod, nominated)
+        self._tell(pod, UNSCHEDULABLE, diagnosis.message, nominated)
+
+    def _make_room(self, pod: PodInfo, candidate: Candidate) -> None:
+        less = [
+            other for other in self.placer.nominations.on(candidate.node)
+            if other.priority < pod.priority
+        ]  # fmt: skip
+        for other in less:
+            self.placer.nominations.drop(other.uid)
+        self._evictor.begin(pod)
+
+        async def work() -> None:
+            if not await self._evictor.make_room(pod, candidate, less):
+                self.queue.activate(pod.uid)
+
+        self._spawn(work(), f"make room for {pod.key}")
 
     def _fail(self, one: Queued, message: str) -> None:
+        known = self._context.informers.of(PODS).get(one.pod.key)
+        if known is None or known["metadata"]["uid"] != one.pod.uid or is_bound(known):
+            return
+        one.pod = PodInfo(known)
         self.queue.fail(one)
         self.placer.nominations.drop(one.pod.uid)
         self._tell(one.pod, ERROR, message, "")
@@ -140,26 +237,39 @@ class Scheduler:
         self.queue.remove(pod.uid)
         self.placer.nominations.drop(pod.uid)
         self.cluster.assume(pod, node.name)
+        volumes: PodVolumes | None = attempt.kept.get(VolumeBinding.name, {}).get(node.name)
+        if volumes is not None and (volumes.bindings or volumes.provisions):
+            volumes = self._volumes.assume(volumes, node.name)
+        else:
+            volumes = None
         self._under_way.add(pod.uid)
-        self._spawn(self._bind(one, node.name), f"bind {pod.key}")
+        self._spawn(self._bind(one, node.name, volumes), f"bind {pod.key}")
 
-    async def _bind(self, one: Queued, node: str) -> None:
+    async def _bind(self, one: Queued, node: str, volumes: PodVolumes | None) -> None:
         pod = one.pod
         done = False
         try:
+            if volumes is not None:
+                await self._reporter.mark(pod, None, node)
+                await self._volumes.bind(volumes, node, lambda: self.cluster.is_assumed(pod.uid))
             if await self._binder.bind(pod, node):
                 self._reporter.scheduled(pod, node)
             done = True
-        except UnboundError as error:
+        except (UnboundError, VolumesError) as error:
             done = True
-            self._unassume(pod)
+            self._give_up(one, volumes)
             self._fail(one, str(error))
         finally:
             self._under_way.discard(pod.uid)
             self._bell.set()
             if not done:
-                self._unassume(pod)
+                self._give_up(one, volumes)
                 self.queue.fail(one)
+
+    def _give_up(self, one: Queued, volumes: PodVolumes | None) -> None:
+        if volumes is not None:
+            self._volumes.forget(volumes)
+        self._unassume(one.pod)
 
     def _unassume(self, pod: PodInfo) -> None:
         if self.cluster.is_assumed(pod.uid):
@@ -210,6 +320,7 @@ class Scheduler:
         known = self.cluster.pod(uid)
         if known is not None:
             self.cluster.take(uid)
+            self._volumes.notice()
             self.queue.move(events.POD, events.DELETE, known, None)
         queued = self.queue.find(uid)
         if queued is not None:
@@ -247,6 +358,7 @@ class Scheduler:
         if self.cluster.is_assumed(uid):
             if info.deleting:
                 self._unassume(info)
+                self._volumes.notice()
             return
         queued = self.queue.find(uid)
         if queued is None:
@@ -263,6 +375,14 @@ class Scheduler:
             self.queue.move(
                 events.POD, events.DELETE, old, None, lambda one: one.priority <= old.priority
             )
+
+
+def bind_timeout(configuration: Configuration) -> float:
+    """Return the seconds that volumes of a pod may take, of all profiles the most."""
+    found = [args_of(one, VolumeBinding.name) for one in configuration.profiles]
+    return float(max(
+        one.bind_timeout_seconds for one in found if isinstance(one, VolumeBindingArgs)
+    ))  # fmt: skip
 
 
 def is_same(before: Object, after: Object) -> bool:
