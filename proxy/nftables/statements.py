@@ -304,10 +304,15 @@ class MessageType:
 
     def encode(self, family: Family) -> bytes:
         """Return the expressions for it."""
-        return (
+        found = (
             _load_meta(_META_L4PROTO)
             + _compare(_EQUAL, bytes((_ICMPV6,)))
             + payload(_ACCUMULATOR, 2, 0, 1)
+        )
+        if self.first == self.last:
+            return found + _compare(_EQUAL, bytes((self.first,)))
+        return (
+            found
             + _compare(_AT_LEAST, bytes((self.first,)))
             + _compare(_AT_MOST, bytes((self.last,)))
         )

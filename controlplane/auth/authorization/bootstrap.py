@@ -35,6 +35,16 @@ _KUBEADM: Final = (
     ("kubeadm:node-autoapprove-certificate-rotation", f"{_CSR}:selfnodeclient", "system:nodes"),
 )
 
+_POLICIES: Final = "kubeletpy:network-policies"
+_POLICY_RULES: Final = (
+    {"apiGroups": [""], "resources": ["namespaces", "pods"], "verbs": ["list", "watch"]},
+    {
+        "apiGroups": ["networking.k8s.io"], "resources": ["networkpolicies"],
+        "verbs": ["list", "watch"],
+    },
+)  # fmt: skip
+"""What a proxy may besides where it enforces NetworkPolicies."""
+
 
 def default_objects() -> list[Object]:
     """Return the default objects: roles first, for their bindings."""
@@ -45,6 +55,12 @@ def default_objects() -> list[Object]:
         subjects = [{"apiGroup": GROUP, "kind": "Group", "name": group}]
         entry = {"roleRef": reference, "subjects": subjects}
         found.append(_object("ClusterRoleBinding", name, entry))
+    found.append(_object("ClusterRole", _POLICIES, {"rules": list(_POLICY_RULES)}))
+    entry = {
+        "roleRef": {"apiGroup": GROUP, "kind": "ClusterRole", "name": _POLICIES},
+        "subjects": [{"apiGroup": GROUP, "kind": "User", "name": "system:kube-proxy"}],
+    }
+    found.append(_object("ClusterRoleBinding", _POLICIES, entry))
     return sorted(found, key=lambda one: one["kind"].endswith("Binding"))
 
 

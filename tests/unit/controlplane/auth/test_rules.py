@@ -191,3 +191,17 @@ def test_aggregated_rules() -> None:
     roles = [role("b", {"x": "1"}, other, one), role("a", {"x": "1"}, one), role("c", {}), all_of]
     assert bootstrap.aggregated(all_of, roles) == [one, other]
     assert bootstrap.aggregated(roles[0], roles) is None
+
+
+def test_the_proxy_may_follow_what_policies_depend_on() -> None:
+    found = {(one["kind"], one["metadata"]["name"]): one for one in bootstrap.default_objects()}
+    name = "kubeletpy:network-policies"
+    rules = [read_rule(each) for each in found["ClusterRole", name]["rules"]]
+    wanted = [
+        read_rule({"apiGroups": [group], "resources": [resource], "verbs": ["list", "watch"]})
+        for group, resource in (
+            ("", "pods"), ("", "namespaces"), ("networking.k8s.io", "networkpolicies")
+        )
+    ]  # fmt: skip
+    assert not uncovered(rules, wanted)
+    assert found["ClusterRoleBinding", name]["subjects"][0]["name"] == "system:kube-proxy"
