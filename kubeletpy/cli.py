@@ -115,6 +115,7 @@ main.add_command(
     _Daemon("controllers", "controlplane.controllers", "Run the controllers of a cluster.")
 )
 main.add_command(_Daemon("scheduler", "controlplane.scheduler", "Run the scheduler of a cluster."))
+main.add_command(_Daemon("dns", "controlplane.dns", "Run the DNS of a cluster."))
 
 
 @main.command()
