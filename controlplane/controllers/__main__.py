@@ -11,8 +11,10 @@ import click
 from controlplane.controllers import catalog
 from controlplane.controllers.autoscaling.flags import autoscaler_flags
 from controlplane.controllers.loadbalancer.flags import balancer_flags
+from controlplane.controllers.nodelifecycle.flags import node_flags
 from controlplane.controllers.serviceendpoints.flags import endpoint_flags
 from controlplane.controllers.volumes.flags import volume_flags
+from controlplane.engine.controller import OptionError
 from controlplane.engine.election import LeadershipLostError
 from controlplane.engine.flags import host_flags, settings_of
 from controlplane.engine.host import serve
@@ -33,6 +35,7 @@ from kubeletpy_common.apiclient.kubeconfig import KubeconfigError
 @balancer_flags
 @ingress_flags
 @volume_flags
+@node_flags
 @host_flags(10252)
 def main(controllers: str, **given: Any) -> None:
     """Run the controllers of a cluster: Deployments become pods, Services get endpoints ...
@@ -49,7 +52,8 @@ def main(controllers: str, **given: Any) -> None:
     try:
         makes = [catalog.make(name) for name in catalog.selected(words)]
         asyncio.run(serve(settings, makes))
-    except (catalog.UnknownControllerError, KubeconfigError, LeadershipLostError, OSError) as error:
+    except (catalog.UnknownControllerError, OptionError, KubeconfigError, LeadershipLostError,
+            OSError) as error:  # fmt: skip
         click.echo(f"controllers: {error}", err=True)
         sys.exit(1)
 

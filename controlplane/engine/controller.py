@@ -18,6 +18,10 @@ from .resources import Object, key_of
 from .writes import Writer
 
 
+class OptionError(ValueError):
+    """A flag of the process cannot be meant so."""
+
+
 def now() -> datetime:
     """Return the time of this machine, in UTC."""
     return datetime.now(UTC)

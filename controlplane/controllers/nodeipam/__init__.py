@@ -1,0 +1,1 @@
+"""Each node gets a range of addresses for its pods."""
