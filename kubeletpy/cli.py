@@ -114,6 +114,9 @@ main.add_command(_Daemon("policy", "proxy.policy", "Enforce NetworkPolicies on t
 main.add_command(
     _Daemon("controllers", "controlplane.controllers", "Run the controllers of a cluster.")
 )
+main.add_command(
+    _Daemon("metrics", "controlplane.metrics_server", "Serve what nodes and pods use.")
+)
 main.add_command(_Daemon("scheduler", "controlplane.scheduler", "Run the scheduler of a cluster."))
 main.add_command(_Daemon("dns", "controlplane.dns", "Run the DNS of a cluster."))
 

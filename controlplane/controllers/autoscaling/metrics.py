@@ -83,7 +83,8 @@ class MetricsClient:
             raise CalculationError("no metrics returned from custom metrics API")
         found: dict[str, PodMetric] = {}
         for item in items:
-            value, seconds = _value(item), item.get("windowSeconds")
+            value = _value(item)
+            seconds = item.get("windowSeconds", item.get("window"))
             if value is not None:
                 window = float(seconds) if isinstance(seconds, int) else _DEFAULT_WINDOW
                 name = str((item.get("describedObject") or {}).get("name"))
