@@ -19,6 +19,7 @@ from rich.console import Console
 from kubeletpy import bootstrap, debian
 from kubeletpy.up import report
 from kubeletpy.up.errors import UpError
+from kubeletpy.up.keeping import Keeper
 from kubeletpy.up.layout import API_PORT, DATA, REGISTRY_PORT, RUN, Layout
 from kubeletpy.up.leftovers import end_leftovers
 from kubeletpy.up.node import Node
@@ -165,7 +166,7 @@ async def _unless_stopped(node: Node, progress: Progress, stop: asyncio.Event) -
 
 
 async def _stay(node: Node, progress: Progress, stop: asyncio.Event) -> Outcome:
-    """Keep the node running until the user stops it, or a daemon ends by itself."""
+    """Keep the node running until the user stops it, or a daemon cannot be kept running."""
     layout = node.layout
     progress.say("")
     progress.say(f"The node runs until Ctrl-C. Manifests: {layout.manifests}  Logs: {layout.logs}")
@@ -179,18 +180,20 @@ async def _stay(node: Node, progress: Progress, stop: asyncio.Event) -> Outcome:
         f"Services: `kubeletpy proxy --kubeconfig {layout.kubeconfig}` in another terminal makes "
         "them work here; EndpointSlices are yours to make."
     )
-    ended = asyncio.create_task(node.first_to_end())
+    keeping = asyncio.create_task(Keeper(node.daemons, progress.say).run())
     stopped = asyncio.create_task(stop.wait())
     try:
-        await asyncio.wait({ended, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        if stopped.done():
-            return Outcome.DONE
-        progress.fail(ended.result().obituary())
+        await asyncio.wait({keeping, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if not stopped.done():
+            await keeping
+        return Outcome.DONE
+    except UpError as error:
+        progress.fail(str(error))
         return Outcome.FAILED
     finally:
-        for task in (ended, stopped):
+        for task in (keeping, stopped):
             task.cancel()
-        await asyncio.gather(ended, stopped, return_exceptions=True)
+        await asyncio.gather(keeping, stopped, return_exceptions=True)
 
 
 async def _clean_up(options: Options, node: Node, progress: Progress, *, failed: bool) -> list[str]:

@@ -32,6 +32,7 @@ class Daemon:
     Attributes:
         name: for messages, and for the names of its log and pid file.
         log: the file that gets its output.
+        tells_ready: whether it says itself that it serves.
     """
 
     def __init__(
@@ -45,7 +46,7 @@ class Daemon:
         tells_ready: bool = False,
     ) -> None:
         self._listener: socket.socket | None = None
-        self._tells_ready = tells_ready
+        self.tells_ready = tells_ready
         self._guard = ("setpriv", "--pdeathsig", "TERM", "--") if ends_with_us else ()
         self.name = name
         self.log = log
@@ -59,7 +60,7 @@ class Daemon:
         Raises:
             UpError: it cannot be started.
         """
-        environment = self._listen() if self._tells_ready else None
+        environment = self._listen() if self.tells_ready else None
         descriptor = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
             self._process = await asyncio.create_subprocess_exec(
@@ -159,11 +160,15 @@ class Daemon:
 
     def obituary(self) -> str:
         """Return a message about a process that ended before its time."""
+        return f"{self.ending()}; {self._log_tail()}"
+
+    def ending(self) -> str:
+        """Say how a process ended that was to go on."""
         status = self._process.returncode if self._process else None
         how = f"exit status {status}"
         if status is not None and status < 0:
             how = f"signal {signal.Signals(-status).name}"
-        return f"the {self.name} ended by itself ({how}); {self._log_tail()}"
+        return f"the {self.name} ended by itself ({how})"
 
     async def stop(self, seconds: float) -> bool:
         """End the process: SIGTERM, and SIGKILL to its session after ``seconds``.

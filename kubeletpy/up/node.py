@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import contextlib
 import os
@@ -62,7 +61,8 @@ class Node:
 
     def __init__(self, layout: Layout, registry_port: int, api_port: int = 0) -> None:
         self.layout = layout
-        self._api_port = api_port
+        # The same again for one that is started again: it is in kubeconfigs.
+        self._api_port = api_port or _free_port()
         self.registry_address = f"127.0.0.1:{registry_port or _free_port()}"
         self._kubelet_port = _free_port()
         self.kubelet_url = f"http://127.0.0.1:{self._kubelet_port}"
@@ -190,16 +190,6 @@ class Node:
             for condition in (node.get("status") or {}).get("conditions") or []
             if (condition["type"], condition["status"]) == ("Ready", "True")
         ]
-
-    async def first_to_end(self) -> Daemon:
-        """Wait until a daemon ends, and return it."""
-        waits = {asyncio.create_task(daemon.wait()): daemon for daemon in self.daemons}
-        try:
-            done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in waits:
-                task.cancel()
-        return waits[done.pop()]
 
     @contextlib.asynccontextmanager
     async def cri(self) -> AsyncIterator[CriClient]:
