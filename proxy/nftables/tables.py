@@ -173,10 +173,17 @@ class TablePair:
             self._in_force = None
         return same
 
-    def watch(self, doubt: Callable[[str], None]) -> Callable[[], None] | None:
-        """Call ``doubt`` when somebody else changes a table of ours; see `Backend.watch`."""
+    def watch(
+        self, doubt: Callable[[str], None], lost: Callable[[], None] | None = None
+    ) -> Callable[[], None] | None:
+        """Call ``doubt`` when somebody else changes a table of ours; see `Backend.watch`.
+
+        Args:
+            doubt: is told who did what.
+            lost: is called when so much was changed, by anybody, that not all could be heard.
+        """
         try:
-            watch = Watch(self._family, self.socket.port, doubt, self._plan.names)
+            watch = Watch(self._family, self.socket.port, doubt, self._plan.names, lost)
         except OSError:
             return None
         self._watch = watch

@@ -26,6 +26,9 @@ _BUFFER = 4 << 20
 class Watch:
     """A thread that calls ``doubt`` when somebody but ``port`` changes our tables of a family.
 
+    Where so much was changed, by anybody, that not all could be heard, it calls ``lost``, or
+    ``doubt`` if there is no such.
+
     Raises:
         OSError: the kernel does not announce changes here.
     """
@@ -36,8 +39,10 @@ class Watch:
         port: int,
         doubt: Callable[[str], None],
         tables: Collection[str] = TABLES,
+        lost: Callable[[], None] | None = None,
     ) -> None:
         self._family = family
+        self._lost = lost
         self._tables = tables
         self._port = port
         self._doubt = doubt
@@ -91,7 +96,9 @@ class Watch:
         except BlockingIOError:
             return
         except OSError as error:
-            if error.errno == errno.ENOBUFS:
+            if error.errno == errno.ENOBUFS and self._lost is not None:
+                self._lost()
+            elif error.errno == errno.ENOBUFS:
                 self._doubt("so many rules changed that not all changes were seen")
             return
         reason = foreign_change(data, self._family, self._port, self._tables)

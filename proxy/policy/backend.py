@@ -58,9 +58,11 @@ class PolicyTable:
         """Whether the table is the one that was left, as far as can be told cheaply."""
         return self._tables.intact()
 
-    def watch(self, doubt: Callable[[str], None]) -> Callable[[], None] | None:
-        """Call ``doubt`` when somebody else changes the table; see `Backend.watch`."""
-        return self._tables.watch(doubt)
+    def watch(
+        self, doubt: Callable[[str], None], lost: Callable[[], None]
+    ) -> Callable[[], None] | None:
+        """Call ``doubt`` or ``lost`` when others change rules; see `TablePair.watch`."""
+        return self._tables.watch(doubt, lost)
 
     def cleanup(self) -> None:
         """Remove the tables; nothing of others is touched.

@@ -153,9 +153,18 @@ class _Writer:
             self._not_before = max(self._not_before, time.monotonic())
         self._wake.set()
 
+    def lost(self) -> None:
+        """Have the table looked at; may be called from any thread.
+
+        A proxy beside us that writes all of its rules makes so many announcements. If both wrote
+        everything anew because of the other's announcements, they would never end.
+        """
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._wake.set)
+
     async def run(self) -> None:
         """Write whenever there is something to write; ends only by being cancelled."""
-        self._unwatch = await self._call(self._table.watch, self.doubt)
+        self._unwatch = await self._call(self._table.watch, self.doubt, self.lost)
         period = LOOK_PERIOD if self._unwatch is not None else LOOK_PERIOD_UNWATCHED
         while True:
             if not self._whole and not self._model.pending(self._family):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,6 +14,9 @@ import pytest
 
 from kubeletpy_common.linux.namespaces import in_namespace
 from proxy.model.portal import Family
+from proxy.nftables.layout import ADDRESS_KEY
+from proxy.nftables.ruleset import Element, Encoder, SetSpec
+from proxy.nftables.socket import RuleSocket
 from proxy.policy import bridge
 from proxy.policy.backend import PolicyTable, as_text
 from proxy.policy.enforcer import Inputs
@@ -100,6 +105,49 @@ def test_a_history_on_the_kernel_ends_where_a_new_table_does() -> None:
                 assert made.alter(model.take(Family.V4))
             left = nft("-n", "list", "table", "ip", TABLES[1])
             assert lines(left) == lines(empty.replace(TABLES[0], TABLES[1]))
+
+    in_new_network(run)
+
+
+def test_a_storm_of_others_rules_does_not_have_ours_written_anew() -> None:
+    """A proxy that writes all of its rules beside us; both would go on like that for ever."""
+
+    def run() -> None:
+        with table(Family.V4) as made:
+            model, _ = filled(node="n")
+            made.replace(model.contents(Family.V4))
+            lost, heard, go = threading.Event(), threading.Event(), threading.Event()
+
+            def doubt(_: str) -> None:
+                if not heard.is_set():
+                    heard.set()
+                    assert go.wait(10)
+
+            end = made.watch(doubt, lost.set)
+            assert end is not None
+            try:
+                nft("add", "chain", "ip", TABLES[0], "odd")
+                nft("delete", "chain", "ip", TABLES[0], "odd")
+                assert heard.wait(10)
+                assert made.intact()
+                spec, other = SetSpec("s", ADDRESS_KEY), Encoder("t", Family.V4)
+                rules = RuleSocket()
+                rules.commit([other.new_table("t"), other.new_set(spec)])
+                # A small buffer is as full after a few changes as a large one after a proxy's.
+                assert made._tables._watch is not None
+                made._tables._watch._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                elements = [Element(each.to_bytes(4, "big")) for each in range(1000)]
+                for _ in range(8):
+                    rules.commit(list(other.add_elements(spec, elements)))
+                    rules.commit(list(other.delete_elements(spec, elements)))
+                rules.close()
+                go.set()
+                assert lost.wait(10)
+                assert made.intact()
+                nft("delete", "table", "ip", TABLES[0])
+                assert not made.intact()
+            finally:
+                end()
 
     in_new_network(run)
 
