@@ -7,6 +7,7 @@ process that is killed leaves nothing that the next one would not know.
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import socket
 import struct
@@ -22,6 +23,11 @@ MARK: Final = 0x6B
 _FOREVER: Final = 0xFFFFFFFF
 _ARP: Final = 0x0806
 _NO_DAD: Final = 0x02
+
+
+_ADVERTISEMENT: Final = 136
+_OVERRIDE: Final = 0x20
+_ALL_NODES: Final = "ff02::1"
 
 
 class AnnounceError(Exception):
@@ -59,8 +65,8 @@ class Announcer:
             except Exception as error:
                 raise AnnounceError(f"addresses of {self._link}: {error}") from error
         for address in added:
-            if address.version == 4:
-                _tell_neighbours(self._link, address)
+            tell = _tell_neighbours if address.version == 4 else _advertise
+            tell(self._link, address)
 
     def _index(self, netlink: Any) -> int:
         found: list[int] = netlink.link_lookup(ifname=self._link)
@@ -104,3 +110,18 @@ def _tell_neighbours(link: str, address: Address) -> None:
             return
         head = b"\xff" * 6 + own + struct.pack("!HHHBBH", _ARP, 1, 0x0800, 6, 4, 1)
         raw.send(head + own + address.packed + b"\0" * 6 + address.packed)
+
+
+def _advertise(link: str, address: Address) -> None:
+    """Send an unsolicited neighbour advertisement (RFC 4861, section 7.2.6); best effort."""
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as raw:
+        raw.bind((link, 0))
+        own: bytes = raw.getsockname()[4]
+    if len(own) != 6:
+        return
+    body = struct.pack("!BBHB3x", _ADVERTISEMENT, 0, 0, _OVERRIDE) + address.packed + b"\2\1" + own
+    with socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6) as icmp:
+        icmp.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)
+        # A link that has no address of its own to send from tells nobody; others ask then.
+        with contextlib.suppress(OSError):
+            icmp.sendto(body, (_ALL_NODES, 0, 0, socket.if_nametoindex(link)))

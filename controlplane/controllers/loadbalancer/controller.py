@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, Final
 
 from controlplane.engine.controller import Context, Controller
@@ -44,6 +45,7 @@ class LoadBalancerController(Controller):
         self._announcer = Announcer(link) if link else None
         self._services = context.informers.of(SERVICES)
         self._taken: dict[Address, set[str]] = {}
+        self._waiting: set[str] = set()
         self._services.listen(self._follow)
 
     async def run(self) -> None:
@@ -64,6 +66,8 @@ class LoadBalancerController(Controller):
             holders.discard(key)
             if not holders:
                 self._taken.pop(address, None)
+            for waiting in self._waiting:
+                self.queue.add(waiting)
         for address in addresses_of(value) if value is not None else ():
             self._taken.setdefault(address, set()).add(key)
         self.queue.add(key)
@@ -77,22 +81,21 @@ class LoadBalancerController(Controller):
             await asyncio.to_thread(self._announce, self._given())
             return _AGAIN
         service = self._services.get(key)
+        self._waiting.discard(key)
         if service is None:
             return None
         if not is_served(service):
             await self._release(service)
             return None
-        others = {
-            address: min(holders - {key}) for address, holders in self._taken.items()
-            if holders - {key} and not self._is_older(key, address)
-        }  # fmt: skip
         try:
-            wanted = choose(service, self._pool, others)
+            wanted = choose(service, self._pool, _Others(self._taken, key, self._is_older))
         except PoolError as error:
+            # Until an address is free, or what is asked for changes; others may be told meanwhile.
+            self._waiting.add(key)
             self.context.recorder.warning(
                 service, "SyncLoadBalancerFailed", f"Error syncing load balancer: {error}"
             )
-            return _AGAIN
+            return None
         await self._give(service, wanted)
         return None
 
@@ -124,7 +127,9 @@ class LoadBalancerController(Controller):
 
     async def _release(self, service: Object) -> None:
         """Take back what a Service has that is to have nothing any longer."""
-        if FINALIZER not in _finalizers(service) or not self._is_ours(service):
+        # Also what an earlier pool gave: nobody else would ever let the Service go.
+        ours = service["spec"].get("loadBalancerClass") in (None, CLASS)
+        if not ours or FINALIZER not in _finalizers(service):
             return
         recorder, writer = self.context.recorder, self.context.writer
         recorder.normal(service, "DeletingLoadBalancer", "Deleting load balancer")
@@ -134,13 +139,6 @@ class LoadBalancerController(Controller):
             )
         await writer.change(SERVICES, service, _without_finalizer)
         recorder.normal(service, "DeletedLoadBalancer", "Deleted load balancer")
-
-    def _is_ours(self, service: Object) -> bool:
-        given = addresses_of(service)
-        return (
-            service["spec"].get("loadBalancerClass") in (None, CLASS)
-            and all(one in self._pool for one in given)
-        )  # fmt: skip
 
     def _given(self) -> frozenset[Address]:
         return frozenset(
@@ -155,6 +153,35 @@ class LoadBalancerController(Controller):
         except AnnounceError as error:
             logs.event(_log, logging.ERROR, "load balancer addresses are not announced",
                        reason=str(error))  # fmt: skip
+
+
+class _Others(Mapping[Address, str]):
+    """Addresses that a Service cannot have, and who has them; looked up, never copied.
+
+    Args:
+        taken: all addresses, and who has them.
+        key: of the Service.
+        is_older: whether it has an address before all others that have it, too.
+    """
+
+    def __init__(
+        self, taken: Mapping[Address, set[str]], key: str, is_older: Callable[[str, Address], bool]
+    ) -> None:
+        self._taken = taken
+        self._key = key
+        self._is_older = is_older
+
+    def __getitem__(self, address: Address) -> str:
+        others = self._taken[address] - {self._key}
+        if not others or self._is_older(self._key, address):
+            raise KeyError(address)
+        return min(others)
+
+    def __iter__(self) -> Iterator[Address]:
+        return (address for address in self._taken if address in self)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
 
 
 def _finalizers(service: Object) -> list[Any]:

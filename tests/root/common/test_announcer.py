@@ -10,6 +10,7 @@ import pytest
 
 from controlplane.controllers.loadbalancer.announcer import AnnounceError, Announcer
 from tests.support.namespaces import in_new_network
+from tests.support.proxylab.proxies import deadline
 
 pytestmark = pytest.mark.root
 _CONNECT = "import socket, sys; socket.create_connection((sys.argv[1], 9), timeout=5)"
@@ -44,7 +45,17 @@ def test_a_neighbour_reaches_them_and_they_go() -> None:
                     run(*enter, *command.split())
                 own = addresses()
                 announcer = Announcer("here")
+                # The neighbour knows both elsewhere, and learns of their coming by itself.
+                for address in (first, second):
+                    run(*enter, *f"ip neigh add {address} lladdr 02:00:00:00:00:09 dev there "
+                        "nud stale".split())  # fmt: skip
                 announcer.announce([first, second])
+                own_mac = run("ip", "-o", "link", "show", "dev", "here").split("link/ether ")[1][
+                    :17
+                ]
+                with deadline(5, "the neighbour hears of the addresses") as turn:
+                    while (known := run(*enter, "ip", "neigh", "show")).count(own_mac) < 2:
+                        turn(known)
                 announcer.announce([first, second])
                 # Deprecated: a packet of ours never has it as its source by itself.
                 assert sorted(addresses()) == sorted([*own, "192.0.2.7/32", "2001:db8::7/128"])
