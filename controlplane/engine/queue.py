@@ -126,6 +126,8 @@ class WorkQueue:
                 self.add(key)
             elif pause is not None:
                 self.add_after(key, pause)
+            # A look that waited for nothing must not keep all others from their turn.
+            await asyncio.sleep(0)
 
     async def _look(self, key: str) -> float | None:
         try:

@@ -21,6 +21,7 @@ from controlplane.store.watch import Watch
 
 # A reference of a kind that is not served may be good later, when its definition is made.
 _LATER_SECONDS: Final = 30.0
+_SOON_SECONDS: Final = 0.02
 
 
 class _Reference(msgspec.Struct):
@@ -114,8 +115,9 @@ class Collector:
             await self._do(resource, item, node, decision)
         except ApiError as error:
             if error.reason == "Conflict":
-                self._queue.add(uid)
-            elif error.reason != "NotFound":
+                # Somebody's change is on its way to the disk: until then nothing else is to be seen.
+                return _SOON_SECONDS
+            if error.reason != "NotFound":
                 raise
         return _LATER_SECONDS if decision.later else None
 
