@@ -115,7 +115,7 @@ class Collector:
             await self._do(resource, item, node, decision)
         except ApiError as error:
             if error.reason == "Conflict":
-                # Somebody's change is on its way to the disk: until then nothing else is to be seen.
+                # Somebody's change is on its way to the disk, and seen once it is there.
                 return _SOON_SECONDS
             if error.reason != "NotFound":
                 raise

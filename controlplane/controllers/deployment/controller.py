@@ -57,7 +57,8 @@ class DeploymentController(Controller):
         try:
             return await self._steps(deployment, selector)
         except ApiError as error:
-            if is_namespace_ending(error):
+            # What is gone meanwhile has the Deployment looked at again, if that is still there.
+            if is_namespace_ending(error) or error.not_found:
                 return None
             raise
 

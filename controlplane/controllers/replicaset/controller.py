@@ -203,7 +203,12 @@ class ReplicaSetController(Controller):
             value["status"] = status
             return value
 
-        await self.context.writer.change(self.resource, owner, changed, subresource="status")
+        try:
+            await self.context.writer.change(self.resource, owner, changed, subresource="status")
+        except ApiError as error:
+            # It is gone: there is nothing to tell of it.
+            if not error.not_found:
+                raise
 
     def _owner_changed(self, before: Object | None, owner: Object | None) -> None:
         known = owner or before

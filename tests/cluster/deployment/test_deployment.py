@@ -368,7 +368,7 @@ async def test_killed_at_any_point_a_history_of_edits_ends_as_declared(server: C
     await server.hollow("one")
     await server.create(DEPLOYMENTS, deployment(1, strategy=rolling("50%", "50%")))
     wanted, image = 1, "1"
-    for _ in range(8):
+    for _ in range(5):
         host = await server.start(*NAMES)
         for _ in range(3):
             action = chance.choice(("scale", "image", "pod", "set", "wait"))
@@ -398,12 +398,21 @@ async def test_killed_at_any_point_a_history_of_edits_ends_as_declared(server: C
 
 
 async def test_an_ending_namespace_is_left_alone(server: Cluster) -> None:
-    host = await server.start(*NAMES)
+    await server.start(*NAMES)
     await server.create(NAMESPACES, {"metadata": {"name": "gone"}})
     held = deployment(1)
     held["metadata"]["finalizers"] = ["example.test/hold"]
     await server.create(DEPLOYMENTS, held, "gone")
     await server.until(REPLICA_SETS, lambda all_: len(all_) == 1)
+    pods = await server.watch(PODS)
+    highest = 0
+
+    def follow(*_: object) -> None:
+        nonlocal highest
+        highest = max(highest, len(pods))
+
+    pods.listen(follow)
     await server.client.delete(NAMESPACES.path("", "gone"))
     await server.until(REPLICA_SETS, lambda all_: not all_)
-    assert not any(queue.depth for queue in host.queues())
+    await server.until(PODS, lambda all_: not all_)
+    assert highest <= 1
