@@ -38,7 +38,7 @@ class Cause:
         reason: ``FieldValueInvalid``, ``FieldValueRequired``, ``FieldValueNotSupported``,
             ``FieldValueDuplicate``, ``FieldValueForbidden``, ``FieldManagerConflict`` ...
         message: what is wrong with the field.
-        field: its path, such as ``spec.containers[0].image``.
+        field: its path, such as ``spec.containers[0].image``; "": it is about no field.
     """
 
     reason: str
@@ -47,14 +47,16 @@ class Cause:
 
     def to_json(self) -> dict[str, str]:
         """Return it as in a Status."""
-        return {"reason": self.reason, "message": self.message, "field": self.field}
+        made = {"reason": self.reason, "message": self.message, "field": self.field}
+        return {key: value for key, value in made.items() if value}
 
 
 class ApiError(Exception):
     """A request that is answered by a failure.
 
     Args:
-        reason: a StatusReason, such as ``NotFound``; it gives the HTTP status.
+        reason: a StatusReason, such as ``NotFound``; it gives the HTTP status. "": none is told,
+            then ``code`` is needed.
         message: for people.
         kind: of the object, or the resource's name, as Kubernetes has it for this reason.
         group: of the kind.
@@ -103,7 +105,7 @@ class ApiError(Exception):
             "metadata": {},
             "status": "Failure",
             "message": str(self),
-            "reason": self.reason,
+            **({"reason": self.reason} if self.reason else {}),
             "code": self.code,
         }
         if self._details:

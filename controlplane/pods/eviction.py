@@ -35,10 +35,12 @@ class Decision:
     Attributes:
         budget: that loses one of its allowed disruptions; None: none does.
         exactly: only the pod as it was looked at may be deleted.
+        unhealthy: name of the budget that lets the pod go because it is not healthy; "": none.
     """
 
     budget: Object | None = None
     exactly: bool = False
+    unhealthy: str = ""
 
 
 async def evict(call: Call) -> web.Response:
@@ -58,7 +60,12 @@ async def evict(call: Call) -> web.Response:
             await _delete(call, resource, pod, _exact(options, pod, decision), context)
             break
         except ApiError as error:
-            if error.reason != "Conflict" or options.revision or attempt == _TRIES - 1:
+            if error.reason != "Conflict" or options.revision:
+                raise
+            if decision.unhealthy:
+                # It changed, and may be healthy now: the client looks and asks again.
+                raise _being_processed(decision.unhealthy) from error
+            if attempt == _TRIES - 1:
                 raise
             if decision.budget is not None:
                 # The budget is spent already; what is left is a plain deletion.
@@ -85,7 +92,7 @@ def decide(pod: Object, budgets: list[Object]) -> Decision:
             "This pod has more than one PodDisruptionBudget, which the eviction subresource does "
             "not support."
         )
-        raise ApiError("InternalError", text, code=500)
+        raise ApiError("", text, code=500)
     if not budgets:
         return Decision()
     budget = budgets[0]
@@ -94,7 +101,7 @@ def decide(pod: Object, budgets: list[Object]) -> Decision:
     if not _is_ready(pod):
         always = spec.get("unhealthyPodEvictionPolicy") == "AlwaysAllow"
         if always or healthy >= wanted > 0:
-            return Decision(exactly=True)
+            return Decision(exactly=True, unhealthy=budget["metadata"]["name"])
     _check_budget(budget)
     return Decision(budget=budget)
 
@@ -103,8 +110,7 @@ def _check_budget(budget: Object) -> None:
     meta, status = budget["metadata"], budget.get("status", {})
     name, allowed = meta["name"], status.get("disruptionsAllowed", 0)
     if status.get("observedGeneration", 0) < meta.get("generation", 0):
-        text = f"The disruption budget {name} is still being processed by the server."
-        raise _refused(text, _RETRY_AFTER)
+        raise _being_processed(name)
     why = ""
     if allowed < 0:
         why = "pdb disruptions allowed is negative"
@@ -116,6 +122,11 @@ def _check_budget(budget: Object) -> None:
         raise ApiError("Forbidden", text, kind=kind, group="policy", name=name)
     if allowed == 0:
         raise _refused(_why_not(name, status), 0)
+
+
+def _being_processed(name: str) -> ApiError:
+    text = f"The disruption budget {name} is still being processed by the server."
+    return _refused(text, _RETRY_AFTER)
 
 
 def _why_not(name: str, status: Object) -> str:
@@ -255,8 +266,12 @@ async def _read(call: Call) -> tuple[DeleteOptions, str]:
         eviction, _ = call.plane.types.clean("policy.v1.Eviction", body)
     except WrongTypeError as error:
         raise bad_request(f"Eviction: {error}") from error
-    name = call.info.name
-    if eviction.get("metadata", {}).get("name", name) != name:
+    name, meta = call.info.name, eviction.get("metadata", {})
+    if meta.get("namespace", call.info.namespace) != call.info.namespace:
+        raise bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request"
+        )
+    if meta.get("name", "") != name:
         raise bad_request("name in URL does not match name in Eviction object")
     options: dict[str, Any] = eviction.get("deleteOptions", {})
     if options.get("dryRun"):

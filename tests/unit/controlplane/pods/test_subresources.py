@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from controlplane import pods
+from controlplane.api.deletion import DeleteOptions
 from controlplane.api.errors import ApiError
 from controlplane.kinds.strategies.pods import PODS as STRATEGY
 from controlplane.pods.eviction import decide
@@ -89,15 +91,65 @@ async def test_a_budget_is_spent_by_evictions(api: Api) -> None:
     _, budget = await api.call("GET", f"{BUDGETS}/budget")
     assert budget["status"]["disruptionsAllowed"] == 0
     assert list(budget["status"]["disruptedPods"]) == ["p"]
-    status, answer = await api.call("POST", f"{PODS}/q/eviction", {})
+    status, answer = await api.call("POST", f"{PODS}/q/eviction", {"metadata": {"name": "q"}})
     assert (status, answer["reason"]) == (429, "TooManyRequests")
-    assert answer["details"]["causes"][0]["reason"] == "DisruptionBudget"
+    assert answer["message"] == "Cannot evict pod as it would violate the pod's disruption budget."
+    assert answer["details"] == {"causes": [{
+        "reason": "DisruptionBudget",
+        "message": "The disruption budget budget does not allow evicting pods currently",
+    }]}  # fmt: skip
 
 
 async def test_a_pod_that_does_not_run_is_deleted_at_once(api: Api) -> None:
     await api.make("p", PODS, spec=SPEC)
-    assert (await api.call("POST", f"{PODS}/p/eviction", {}))[0] == 201
+    assert (await api.call("POST", f"{PODS}/p/eviction", {"metadata": {"name": "p"}}))[0] == 201
     assert (await api.call("GET", f"{PODS}/p"))[0] == 404
+
+
+@pytest.mark.parametrize(
+    ("meta", "message"),
+    [
+        ({}, "name in URL does not match name in Eviction object"),
+        ({"name": "q"}, "name in URL does not match name in Eviction object"),
+        ({"name": "p", "namespace": "other"},
+         "the namespace of the provided object does not match the namespace sent on the request"),
+    ],
+)  # fmt: skip
+async def test_an_eviction_names_its_pod(api: Api, meta: dict[str, Any], message: str) -> None:
+    await _running(api, "p")
+    status, answer = await api.call("POST", f"{PODS}/p/eviction", {"metadata": meta})
+    assert (status, answer["message"]) == (400, message)
+
+
+async def test_two_budgets_are_an_error_without_a_reason(api: Api) -> None:
+    await _running(api, "p")
+    for name in ("one", "two"):
+        await api.make(name, BUDGETS, spec={"selector": {}, "minAvailable": 1})
+    status, answer = await api.call("POST", f"{PODS}/p/eviction", {"metadata": {"name": "p"}})
+    assert status == 500
+    assert answer == {
+        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "code": 500,
+        "message": "This pod has more than one PodDisruptionBudget, which the eviction subresource "
+        "does not support.",
+    }  # fmt: skip
+
+
+async def test_a_pod_that_was_unhealthy_when_it_was_looked_at(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await _running(api, "p")
+    changes = {"status": {"conditions": [{"type": "Ready", "status": "False"}]}}
+    await api.call("PATCH", f"{PODS}/p/status", changes, kind="application/merge-patch+json")
+    spec = {"selector": {}, "minAvailable": 1, "unhealthyPodEvictionPolicy": "AlwaysAllow"}
+    await api.make("budget", BUDGETS, spec=spec)
+
+    def changed(options: DeleteOptions, *_: object) -> DeleteOptions:
+        return replace(options, revision="1")
+
+    monkeypatch.setattr("controlplane.pods.eviction._exact", changed)
+    status, answer = await api.call("POST", f"{PODS}/p/eviction", {"metadata": {"name": "p"}})
+    assert (status, answer["details"]["retryAfterSeconds"]) == (429, 10)
+    assert (await api.call("GET", f"{PODS}/p"))[0] == 200
 
 
 POD = {
@@ -114,25 +166,23 @@ def _budget(policy: str = "", generation: int = 1, **status: Any) -> dict[str, A
 
 
 @pytest.mark.parametrize(
-    ("pod", "budgets", "reason"),
+    ("pod", "budgets", "code"),
     [
-        (POD, [], ""),
-        (POD, [_budget(disruptionsAllowed=1)], ""),
-        (POD, [_budget(disruptionsAllowed=0)], "TooManyRequests"),
-        (POD, [_budget(disruptionsAllowed=1, generation=2)], "TooManyRequests"),
-        (POD, [_budget(disruptionsAllowed=-1)], "Forbidden"),
-        (POD, [_budget(disruptionsAllowed=1), _budget(disruptionsAllowed=1)], "InternalError"),
-        (UNREADY, [_budget(disruptionsAllowed=0)], "TooManyRequests"),
-        (UNREADY, [_budget("AlwaysAllow", disruptionsAllowed=0)], ""),
-        (UNREADY, [_budget(disruptionsAllowed=0, currentHealthy=1, desiredHealthy=1)], ""),
+        (POD, [], 0),
+        (POD, [_budget(disruptionsAllowed=1)], 0),
+        (POD, [_budget(disruptionsAllowed=0)], 429),
+        (POD, [_budget(disruptionsAllowed=1, generation=2)], 429),
+        (POD, [_budget(disruptionsAllowed=-1)], 403),
+        (POD, [_budget(disruptionsAllowed=1), _budget(disruptionsAllowed=1)], 500),
+        (UNREADY, [_budget(disruptionsAllowed=0)], 429),
+        (UNREADY, [_budget("AlwaysAllow", disruptionsAllowed=0)], 0),
+        (UNREADY, [_budget(disruptionsAllowed=0, currentHealthy=1, desiredHealthy=1)], 0),
     ],
 )
-def test_what_budgets_allow(
-    pod: dict[str, Any], budgets: list[dict[str, Any]], reason: str
-) -> None:
-    if not reason:
+def test_what_budgets_allow(pod: dict[str, Any], budgets: list[dict[str, Any]], code: int) -> None:
+    if not code:
         decide(copy.deepcopy(pod), budgets)
         return
     with pytest.raises(ApiError) as caught:
         decide(copy.deepcopy(pod), budgets)
-    assert caught.value.reason == reason
+    assert caught.value.code == code
