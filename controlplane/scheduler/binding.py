@@ -6,15 +6,16 @@ import asyncio
 from typing import Final
 
 from controlplane.engine.controller import Context
-from controlplane.engine.resources import PODS, Object
+from controlplane.engine.resources import PODS, Object, is_deleting
 from kubeletpy_common.apiclient.errors import ApiError
 
 from .pods import PodInfo, is_bound
 
 AT_ONCE: Final = 24
 """Requests that are under way at the same time."""
-_FIRST_PAUSE: Final = 0.2
+_FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 10.0
+_AGAIN: Final = 3
 
 
 class UnboundError(Exception):
@@ -52,26 +53,42 @@ class Binder:
             async with self._turns:
                 await self._context.client.create(PODS.path_of(pod.pod, "binding"), body)
         except ApiError as error:
-            if await self._is_unbound(pod):
-                raise UnboundError(str(error)) from error
-            return False
+            found = await self._now(pod, again=_AGAIN if error.reason == "Conflict" else 0)
+            if found is not None and not is_bound(found):
+                text = f'running Bind plugin "DefaultBinder": {error}'
+                raise UnboundError(text) from error
+            # Where no answer came it was this call that did it.
+            return error.code == 0 and found is not None and found["spec"]["nodeName"] == node
         return True
 
-    async def _is_unbound(self, pod: PodInfo) -> bool:
-        """Ask the server, as long as it takes: until then the pod may be on its node."""
+    async def _now(self, pod: PodInfo, again: int) -> Object | None:
+        """Ask the server for a pod, as long as it takes: until then it may be on its node.
+
+        Args:
+            again: how often to ask again while it has no node: a server refuses by what is being
+                written, and shows what is written.
+
+        Returns:
+            The pod; None: it is gone.
+        """
         pause = _FIRST_PAUSE
         while True:
+            wait = 0.0
             try:
                 found = await self._context.writer.read(PODS, pod.pod)
             except ApiError as error:
                 if error.not_found:
                     self._context.informers.of(PODS).forget(pod.pod)
-                    return False
-                await asyncio.sleep(max(pause, error.retry_after or 0.0))
-                pause = min(pause * 2, _LONGEST_PAUSE)
+                    return None
+                wait = error.retry_after or 0.0
             else:
-                same = found["metadata"].get("uid") == pod.uid
-                return same and not is_bound(found)
+                if found["metadata"].get("uid") != pod.uid:
+                    return None
+                if is_bound(found) or is_deleting(found) or not again:
+                    return found
+                again -= 1
+            await asyncio.sleep(max(pause, wait))
+            pause = min(pause * 2, _LONGEST_PAUSE)
 
     async def status(self, pod: Object, status: Object) -> None:
         """Change the status of a pod; see `reporting`.

@@ -12,7 +12,7 @@ from controlplane.engine.resources import CLAIMS, VOLUMES, Object, is_deleting, 
 from kubeletpy_common.apiclient.errors import ApiError
 
 from .cluster import Cluster
-from .plugins.volumes import is_bound_to
+from .plugins.volumes import VolumeBinding, is_bound_to
 from .storage import (
     BOUND_BY_CONTROLLER,
     SELECTED_NODE,
@@ -28,6 +28,9 @@ LONGEST: Final = 600.0
 
 class VolumesError(Exception):
     """The volumes of a pod cannot be had on its node now, and why."""
+
+    def __str__(self) -> str:
+        return f'running PreBind plugin "{VolumeBinding.name}": {super().__str__()}'
 
 
 class VolumeBinder:

@@ -150,7 +150,8 @@ class NodeVolumeLimits(VolumePlugin):
                 text = f"looking up PVC {pod.namespace}/{name}: {why}"
                 return _Refusal(Status(self.name, (text,)))
             if ephemeral and not is_controlled_by(claim, pod.pod):
-                raise SchedulingError(foreign(claim, pod))
+                # VolumeBinding refuses the pod.
+                continue
             self._count(claim, new)
         return _Limits(self, new) if new else None
 
@@ -340,7 +341,10 @@ class VolumesFit(Check):
     def _why_not_made(self, claim: Object, node: NodeInfo) -> str:
         found = self._storage.classes.get(class_of(claim))
         if found is None:
-            raise SchedulingError(f'failed to find storage class "{class_of(claim)}"')
+            raise SchedulingError(
+                f'running "{VolumeBinding.name}" filter plugin: failed to find storage class '
+                f'"{class_of(claim)}"'
+            )
         provisioner = found.get("provisioner", "")
         if provisioner in ("", NO_PROVISIONER):
             return self._NONE

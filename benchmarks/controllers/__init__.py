@@ -1,0 +1,1 @@
+"""What controllers and the scheduler take, nodes without machines."""
