@@ -8,24 +8,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from controlplane.api import codec
 from controlplane.api.errors import ApiError
 from controlplane.api.resource import Object, Resource
 from controlplane.builtin.following import context, follow
 from controlplane.builtin.selection import ACCOUNTS, ROOT_CA
+from controlplane.controllers.furnishing.controller import DESCRIPTION, ROOT_CONFIG, ROOT_TEXT
 from controlplane.engine.queue import WorkQueue
 from controlplane.plane import Background, Plane
 from controlplane.store.model import Change
-
-ROOT_CONFIG: Final = "kube-root-ca.crt"
-DESCRIPTION: Final = "kubernetes.io/description"
-_TEXT: Final = (
-    "Contains a CA bundle that can be used to verify the kube-apiserver when using internal "
-    "endpoints such as the internal service IP or kubernetes.default.svc. No other usage is "
-    "guaranteed across distributions of Kubernetes clusters."
-)
 
 
 def keep_accounts(plane: Plane) -> Background:
@@ -141,4 +134,4 @@ def _certificate(path: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         # A server without TLS has no authority.
         return None
-    return {"metadata": {"annotations": {DESCRIPTION: _TEXT}}, "data": {"ca.crt": text}}
+    return {"metadata": {"annotations": {DESCRIPTION: ROOT_TEXT}}, "data": {"ca.crt": text}}

@@ -14,6 +14,7 @@ from controlplane.api.errors import ApiError
 from controlplane.api.resource import Object, Resource
 from controlplane.builtin.following import context, follow
 from controlplane.builtin.selection import CLAIM_PROTECTION, VOLUME_PROTECTION
+from controlplane.controllers.volumes.usage import claim_names, has_ended
 from controlplane.engine.queue import WorkQueue
 from controlplane.plane import Background, Plane
 from controlplane.store.model import Change
@@ -62,10 +63,10 @@ class _ClaimProtection:
         if change.key.startswith(_CLAIMS):
             return [change.key] if change.item is not None else []
         pod = codec.decode(change.previous) if change.previous is not None else None
-        ended = change.item is None or _has_ended(codec.decode(change.item))
+        ended = change.item is None or has_ended(codec.decode(change.item))
         if pod is None or not ended:
             return []
-        return [f"{_CLAIMS}{pod['metadata']['namespace']}/{name}" for name in claims_of(pod)]
+        return [f"{_CLAIMS}{pod['metadata']['namespace']}/{name}" for name in claim_names(pod)]
 
     async def _look(self, key: str) -> float | None:
         item = self._plane.store.get(key)
@@ -76,7 +77,7 @@ class _ClaimProtection:
             return None
         pods = self._plane.store.read(f"{_PODS}{meta['namespace']}/").items
         values = (codec.decode(one) for one in pods)
-        if any(meta["name"] in claims_of(pod) and not _has_ended(pod) for pod in values):
+        if any(meta["name"] in claim_names(pod) and not has_ended(pod) for pod in values):
             return None
         claims = self._plane.catalog.find("", "v1", "persistentvolumeclaims")
         assert claims is not None
@@ -116,21 +117,6 @@ class _VolumeProtection:
         assert volumes is not None
         await _release(self._plane, volumes, meta, VOLUME_FINALIZER, VOLUME_PROTECTION)
         return None
-
-
-def claims_of(pod: Object) -> set[str]:
-    """Return the names of the claims that a pod uses, those made for it included (pure)."""
-    names: set[str] = set()
-    for volume in pod.get("spec", {}).get("volumes", []):
-        if "persistentVolumeClaim" in volume:
-            names.add(volume["persistentVolumeClaim"].get("claimName", ""))
-        elif "ephemeral" in volume:
-            names.add(f"{pod['metadata']['name']}-{volume['name']}")
-    return names
-
-
-def _has_ended(pod: Object) -> bool:
-    return pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
 
 
 async def _release(

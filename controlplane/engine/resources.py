@@ -73,6 +73,9 @@ POLICIES: Final = Resource("networking.k8s.io/v1", "networkpolicies", "NetworkPo
 SIGNING_REQUESTS: Final = Resource("certificates.k8s.io/v1", "certificatesigningrequests",
                                    "CertificateSigningRequest", namespaced=False)  # fmt: skip
 
+DEFINITIONS: Final = Resource("apiextensions.k8s.io/v1", "customresourcedefinitions",
+                              "CustomResourceDefinition", namespaced=False)  # fmt: skip
+
 
 def key_of(value: Object) -> str:
     """Return ``namespace/name``, or ``name`` of what is in no namespace."""

@@ -31,6 +31,11 @@ JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
 STRATEGIC_PATCH = "application/strategic-merge-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"
+METADATA = (
+    "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,"
+    "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
+)
+"""What is accepted by who wants the metadata of objects only."""
 _FAREWELL = 5.0
 """Seconds that connections stay after the credentials changed."""
 KUBELET_AGENT = "kubeletpy-kubelet/1.36"
@@ -184,14 +189,22 @@ class ApiClient:
         await self._throttle.take()
 
     async def get(
-        self, path: str, *, params: Mapping[str, str] | None = None, timeout: float = TIMEOUT
+        self,
+        path: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        timeout: float = TIMEOUT,
+        accept: str = "",
     ) -> dict[str, Any]:
         """Return an object or a list.
+
+        Args:
+            accept: media types, as `METADATA`; "": JSON.
 
         Raises:
             ApiError: it could not be had.
         """
-        return await self.request("GET", path, params=params, timeout=timeout)
+        return await self.request("GET", path, params=params, timeout=timeout, accept=accept)
 
     async def create(
         self,
@@ -262,6 +275,7 @@ class ApiClient:
         timeout: float = TIMEOUT,
         content_type: str = "application/json",
         urgent: bool = False,
+        accept: str = "",
     ) -> dict[str, Any]:
         """Send a request and return the decoded answer.
 
@@ -269,13 +283,14 @@ class ApiClient:
             body: bytes as they are, a msgspec struct or plain data, or None.
             timeout: seconds it may take, waiting for the rate limit not counted.
             urgent: past the rate limit.
+            accept: media types; "": JSON.
 
         Raises:
             ApiError: whatever went wrong.
         """
         status, raw, retry = await self._exchange(
             method, path, body, params=params, timeout=timeout, content_type=content_type,
-            urgent=urgent,
+            urgent=urgent, accept=accept,
         )  # fmt: skip
         decoded = _decoded(raw)
         if status >= 300:
@@ -293,17 +308,19 @@ class ApiClient:
         params: Mapping[str, str] | None = None,
         timeout: float = TIMEOUT,
         urgent: bool = False,
+        accept: str = "",
     ) -> bytes:
         """Return the body of a GET as it came: for who decodes only a part of it.
 
         Args:
             urgent: past the rate limit, for what goes on with an answer before.
+            accept: media types; "": JSON.
 
         Raises:
             ApiError: it could not be had.
         """
         status, raw, retry = await self._exchange(
-            "GET", path, params=params, timeout=timeout, urgent=urgent
+            "GET", path, params=params, timeout=timeout, urgent=urgent, accept=accept
         )
         if status >= 300:
             raise of_status(status, _decoded(raw), retry)
@@ -319,12 +336,13 @@ class ApiClient:
         timeout: float = TIMEOUT,
         content_type: str = "application/json",
         urgent: bool = False,
+        accept: str = "",
     ) -> tuple[int, bytes, str | None]:
         """Send a request; return status and body of the answer and its Retry-After."""
         if not urgent:
             await self._throttle.take()
         data = None
-        headers = self._headers()
+        headers = self._headers(accept)
         if body is not None:
             data = body if isinstance(body, bytes) else msgspec.json.encode(body)
             headers["Content-Type"] = content_type
@@ -356,13 +374,14 @@ class ApiClient:
             yield event
 
     async def watch_lines(
-        self, path: str, params: Mapping[str, str], *, idle: float
+        self, path: str, params: Mapping[str, str], *, idle: float, accept: str = ""
     ) -> AsyncIterator[bytes]:
         """Yield the events of a watch as they came, until the server ends it.
 
         Args:
             params: of the watch; ``watch=1`` is added.
             idle: seconds without a byte after which the connection counts as lost.
+            accept: media types; "": JSON.
 
         Raises:
             ApiError: it could not be opened, or broke.
@@ -371,7 +390,7 @@ class ApiClient:
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=TIMEOUT, sock_read=idle)
         with _translated("WATCH", path, self.access.server):
             async with self._session.get(
-                self._url(path), params=asked, headers=self._headers(), timeout=timeout,
+                self._url(path), params=asked, headers=self._headers(accept), timeout=timeout,
                 allow_redirects=False, proxy=self.access.proxy or None,
                 server_hostname=self.access.server_name or None,
             ) as answer:  # fmt: skip
@@ -381,12 +400,13 @@ class ApiClient:
                 async for line in _lines(answer.content):
                     yield line
 
-    def _headers(self) -> dict[str, str]:
+    def _headers(self, accept: str = "") -> dict[str, str]:
         try:
             token = self.access.bearer()
         except KubeconfigError as error:
             raise ApiError(0, "Unauthorized", str(error)) from error
-        return {"Authorization": f"Bearer {token}"} if token else {}
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        return {**headers, "Accept": accept} if accept else headers
 
     def _url(self, path: str) -> URL:
         return URL(self.access.server + path, encoded=True)

@@ -98,6 +98,7 @@ class Reflector:
             what is passed on in its place; by default the whole object as a dict. It is called as
             soon as the object is there, so that a large list need not be in memory at once.
         page: objects asked for at once; 0: all.
+        accept: media types, as `client.METADATA`; "": JSON.
     """
 
     def __init__(
@@ -109,11 +110,13 @@ class Reflector:
         label_selector: str = "",
         read: Callable[[str, msgspec.Raw], Any] | None = None,
         page: int = 0,
+        accept: str = "",
     ) -> None:
         self._client = client
         self._path = path
         self._read = read
         self._page = page
+        self._accept = accept
         self._params: dict[str, str] = {}
         if field_selector:
             self._params["fieldSelector"] = field_selector
@@ -153,7 +156,9 @@ class Reflector:
         items: list[Any] = []
         while True:
             more = "continue" in params
-            raw = await self._client.read(self._path, params=params, urgent=more)
+            raw = await self._client.read(
+                self._path, params=params, urgent=more, accept=self._accept
+            )
             found = _decoded(raw, _List)
             if found is None or not found.metadata.resource_version:
                 raise ApiError(0, "BadAnswer", f"GET {self._path}: the answer is no list")
@@ -182,7 +187,10 @@ class Reflector:
             "allowWatchBookmarks": "true",
             "timeoutSeconds": str(seconds),
         }
-        async for line in self._client.watch_lines(self._path, params, idle=seconds + _SLACK):
+        lines = self._client.watch_lines(
+            self._path, params, idle=seconds + _SLACK, accept=self._accept
+        )
+        async for line in lines:
             event = _decoded(line, _Event)
             if event is None or bytes(memoryview(event.object)[:1]) != b"{":
                 raise ApiError(0, "BadAnswer", f"WATCH {self._path}: an event without an object")

@@ -11,9 +11,9 @@ from controlplane.api.deletion import DeleteOptions
 from controlplane.api.errors import ApiError
 from controlplane.api.resource import Object, Resource
 from controlplane.builtin.following import context
-from controlplane.builtin.garbage.decisions import Decision, State, decide
-from controlplane.builtin.garbage.graph import Graph, Node, Owner
 from controlplane.builtin.selection import GARBAGE
+from controlplane.controllers.garbage.decisions import Decision, State, decide
+from controlplane.controllers.garbage.graph import Graph, Node, Owner
 from controlplane.engine.queue import WorkQueue
 from controlplane.plane import Plane
 from controlplane.store.model import Item

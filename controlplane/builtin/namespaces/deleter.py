@@ -22,8 +22,8 @@ from controlplane.api.errors import ApiError
 from controlplane.api.resource import Object, Resource
 from controlplane.builtin.following import context, follow
 from controlplane.builtin.garbage.collector import node_of
-from controlplane.builtin.namespaces.conditions import Progress, with_progress
 from controlplane.builtin.selection import NAMESPACES
+from controlplane.controllers.namespaces.conditions import Progress, with_progress
 from controlplane.engine.queue import WorkQueue
 from controlplane.plane import Plane
 from controlplane.store.model import Change, Item

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from controlplane import builtin
-from controlplane.builtin.garbage.decisions import Decision, State, decide
-from controlplane.builtin.garbage.graph import Graph, Node, Owner
+from controlplane.controllers.garbage.decisions import Decision, State, decide
+from controlplane.controllers.garbage.graph import Graph, Node, Owner
 from controlplane.kinds.strategies import STRATEGIES
 from tests.unit.controlplane.server.client import JSON, Api, running_api
 

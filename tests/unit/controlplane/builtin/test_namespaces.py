@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from controlplane import admission, builtin
-from controlplane.builtin.namespaces.conditions import Progress, with_progress
 from controlplane.builtin.namespaces.initial import make_namespaces
+from controlplane.controllers.namespaces.conditions import Progress, with_progress
 from controlplane.kinds.strategies.namespaces import NAMESPACES
 from tests.unit.controlplane.builtin.test_garbage import until
 from tests.unit.controlplane.server.client import MAPS, Api, Graceful, running_api

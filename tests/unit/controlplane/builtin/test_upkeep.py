@@ -8,7 +8,7 @@ from typing import Any
 
 from controlplane import admission, builtin
 from controlplane.builtin.event_ttl import last_seen
-from controlplane.builtin.protection import claims_of
+from controlplane.controllers.volumes.usage import claim_names
 from controlplane.plane import Plane
 from tests.unit.controlplane.builtin.test_garbage import until
 from tests.unit.controlplane.server.client import Graceful, running_api
@@ -32,7 +32,7 @@ def test_claims_of_a_pod() -> None:
         {"name": "d", "emptyDir": {}},
     ]
     pod = {"metadata": {"name": "p"}, "spec": {"volumes": volumes}}
-    assert claims_of(pod) == {"c", "p-b"}
+    assert set(claim_names(pod)) == {"c", "p-b"}
 
 
 async def test_events_go_after_their_time(tmp_path: Path) -> None:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
-from controlplane.api.deletion import FOREGROUND, ORPHAN
+FOREGROUND: Final = "foregroundDeletion"
+"""Finalizer of what goes once its dependents are gone."""
+ORPHAN: Final = "orphan"
+"""Finalizer of what goes once its dependents have forgotten it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +35,7 @@ class Node:
     """An object, as far as its owners and its deletion go.
 
     Attributes:
-        key: in the store.
+        key: of its place, unlike all others.
         uid: of it.
         owners: that it names.
         deleting: its deletion is asked for.

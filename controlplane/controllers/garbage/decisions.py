@@ -17,8 +17,7 @@ import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from controlplane.api.deletion import FOREGROUND, ORPHAN
-from controlplane.builtin.garbage.graph import Node
+from .graph import FOREGROUND, ORPHAN, Node
 
 
 class State(enum.Enum):
