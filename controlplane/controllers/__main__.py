@@ -35,6 +35,11 @@ from kubeletpy_common.apiclient.kubeconfig import KubeconfigError
 @balancer_flags
 @ingress_flags
 @volume_flags
+@click.option(
+    "--root-ca-file",
+    default="",
+    help="Certificates that every namespace gets to trust; without it those of the kubeconfig.",
+)
 @node_flags
 @host_flags(10252)
 def main(controllers: str, **given: Any) -> None:
