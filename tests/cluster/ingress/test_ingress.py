@@ -271,7 +271,8 @@ async def test_endpoints_follow_and_no_request_fails_over_reloads(bench: Bench) 
 
 async def test_what_is_wrong_is_told_and_the_rest_is_served(bench: Bench) -> None:
     await bench.start()
-    await bench.cluster.create(INGRESSES, ingress("good", rule("a.test", Prefix_x="one")))
+    # Of two of the same second the first by name counts as the older one.
+    await bench.cluster.create(INGRESSES, ingress("a-good", rule("a.test", Prefix_x="one")))
     await bench.until("a.test", "/x", 200)
     await bench.cluster.create(INGRESSES, ingress(
         "bad", rule("a.test", Prefix_x="two", Prefix_y="gone"),
