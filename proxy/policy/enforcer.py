@@ -13,7 +13,7 @@ import logging
 import time
 from collections.abc import Callable, Collection, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Protocol
+from typing import Any
 
 from kubeletpy_common import logs
 
@@ -37,11 +37,8 @@ FIRST_RETRY, LONGEST_RETRY = 1.0, 30.0
 """Seconds after a failure: the first, doubled each time, and the longest."""
 
 
-class Listener(Protocol):
-    """Who is told of policies that cannot be read."""
-
-    def __call__(self, policy: Policy) -> None:
-        """Take a policy with problems; the same one again only after it changed."""
+Listener = Callable[[Policy], None]
+"""Is told of policies that cannot be read; of the same one again only after it changed."""
 
 
 class Inputs:
@@ -135,6 +132,7 @@ class _Writer:
         self._whole = "start"
         self._failures = 0
         self._not_before = 0.0
+        self._unheard = False
         self._unwatch: Any = None
 
     def poke(self) -> None:
@@ -160,31 +158,45 @@ class _Writer:
         everything anew because of the other's announcements, they would never end.
         """
         with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._wake.set)
+            self._loop.call_soon_threadsafe(self._look_soon)
+
+    def _look_soon(self) -> None:
+        self._unheard = True
+        self._wake.set()
 
     async def run(self) -> None:
         """Write whenever there is something to write; ends only by being cancelled."""
         self._unwatch = await self._call(self._table.watch, self.doubt, self.lost)
         period = LOOK_PERIOD if self._unwatch is not None else LOOK_PERIOD_UNWATCHED
         while True:
-            if not self._whole and not self._model.pending(self._family):
-                with contextlib.suppress(TimeoutError):
+            self._wake.clear()
+            if not (self._whole or self._unheard or self._model.pending(self._family)):
+                try:
                     async with asyncio.timeout(period):
                         await self._wake.wait()
-                self._wake.clear()
-                if not self._model.pending(self._family) and not self._whole:
-                    await self._look()
-                    continue
+                except TimeoutError:
+                    self._unheard = True
+                continue
+            if self._unheard:
+                await self._look()
             if self._whole and (left := self._not_before - time.monotonic()) > 0:
                 await asyncio.sleep(left)
             await self.write()
 
+    async def begin(self) -> None:
+        """Write everything, again and again until that succeeds."""
+        while not await self.write():  # noqa: ASYNC110 - a retry
+            await asyncio.sleep(max(self._not_before - time.monotonic(), 0.0))
+
     async def _look(self) -> None:
-        if not await self._call(self._table.intact):
+        self._unheard = False
+        if not self._whole and not await self._call(self._table.intact):
             self._whole = "the table is not there any more"
 
     async def write(self) -> bool:
         """Write what is to be written now; return whether that succeeded."""
+        if not self._whole and not self._model.pending(self._family):
+            return True
         reason, self._whole = self._whole, ""
         begun = time.monotonic()
         try:
@@ -268,7 +280,7 @@ class Enforcer:
                 complete.cancel()
                 feeding.result()
             self._writers = [_Writer(self.model, PolicyTable(each)) for each in self._families]
-            await asyncio.gather(*(each.write() for each in self._writers))
+            await asyncio.gather(*(each.begin() for each in self._writers))
             if ready is not None:
                 ready()
             tasks += [asyncio.create_task(each.run()) for each in self._writers]
