@@ -29,8 +29,9 @@ from .status import status_of
 
 _AT_ONCE: Final = 250
 """Pods that one look makes, or deletes, at most."""
-_FIRST_PAUSE: Final = 1.0
-_LONGEST_PAUSE: Final = 900.0
+FIRST_PAUSE: Final = 1.0
+LONGEST_PAUSE: Final = 900.0
+"""Seconds before a pod that fails again and again is deleted."""
 
 
 class DaemonSetController(Controller):
@@ -49,7 +50,7 @@ class DaemonSetController(Controller):
         self._claims = Claims(context.writer, DAEMON_SETS, PODS)
         self._control = PodControl(context, self.name)
         self._recorder = context.recorder.of(self.name)
-        self._backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
+        self._backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
         owners = Owners(self.queue, self._sets)
         self._sets.listen(self.enqueue)
         self._pods.listen(owners.changed)

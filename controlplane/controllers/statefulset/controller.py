@@ -27,7 +27,8 @@ from .identity import is_member, parent_of, revision_of
 from .plan import Act, Facts, Plan, Revisions, Step, plan
 from .status import status_of
 
-_LONGEST_PAUSE: Final = 60.0
+FIRST_PAUSE: Final = 1.0
+LONGEST_PAUSE: Final = 60.0
 """Seconds before a pod that ends again and again is made anew."""
 
 
@@ -46,7 +47,7 @@ class StatefulSetController(Controller):
         self._history = history.History(context, STATEFUL_SETS, history.HASH_LABEL)
         self._claims = Claims(context.writer, STATEFUL_SETS, PODS)
         self._hands = Hands(context, context.recorder.of(self.name))
-        self._backoff = Backoff(1.0, _LONGEST_PAUSE)
+        self._backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
         owners = Owners(self.queue, self._sets)
         self._sets.listen(self.enqueue)
         self._pods.listen(owners.changed)
