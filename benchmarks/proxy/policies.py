@@ -22,10 +22,19 @@ from typing import Any, Final
 
 from kubeletpy_common.linux.namespaces import in_namespace
 from proxy.model.portal import Family
+from proxy.nftables.fields import pack_address
+from proxy.nftables.ruleset import elements_of
+from proxy.nftables.socket import RuleSocket
+from proxy.nftables.wire import Kind as Wire
+from proxy.nftables.wire import string
 from proxy.policy.backend import PolicyTable
 from proxy.policy.enforcer import Inputs
 from proxy.policy.inputs import Kind, decoded
+from proxy.policy.layout import SELECTED, TABLES
 from proxy.policy.model import Model
+from proxy.policy.policies import Direction
+from tests.root.proxy.policies import NODE as LAB_NODE
+from tests.root.proxy.policies import Enforced, daemon, world
 from tests.support.namespaces import in_new_network
 from tests.support.policies import Json, namespace, pod, policy
 from tests.support.proxylab.clients import ask
@@ -166,6 +175,32 @@ def packets() -> dict[str, float]:
     return figures
 
 
+def told() -> dict[str, float]:
+    """Return the time from a pod being told by the API server to its rules being in the kernel."""
+    seconds = []
+    with tempfile.TemporaryDirectory() as directory, Lab.built(Path(directory)) as lab:
+        enforced = Enforced(lab)
+        with daemon(lab):
+            enforced.declare(world())
+            with in_namespace(lab.hosts["node"].path):
+                rules = RuleSocket()
+            table = (string(1, TABLES[0]), string(2, SELECTED[Direction.INGRESS].name))
+            for number in range(1, _TIMES):
+                address = f"198.19.0.{number}"
+                begun = time.monotonic()
+                lab.api.put(pod(f"x/new{number}", [address], node=LAB_NODE,
+                                labels={"case": "closed"}))  # fmt: skip
+                key, found = pack_address(address, Family.V4), False
+                while not found:
+                    assert time.monotonic() < begun + 10
+                    listed = elements_of(rules.dump(Wire.GET_ELEMENTS, 2, *table))
+                    found = any(each.key == key for each in listed)
+                seconds.append(time.monotonic() - begun)
+            rules.close()
+    found = {"pod told, until it is isolated, ms": statistics.median(seconds) * 1000}
+    return found | {"... the slowest of a hundred, ms": max(seconds) * 1000}
+
+
 def main() -> None:
     """Measure, print, and write the results."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -175,7 +210,7 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="Into benchmarks/results.")
     given = parser.parse_args()
     sizes = (given.pods, given.local, given.policies)
-    figures = in_new_network(lambda: programming(*sizes)) | packets()
+    figures = in_new_network(lambda: programming(*sizes)) | packets() | told()
     for name, value in figures.items():
         print(f"{name:50} {value:12.3f}")
     if given.write:

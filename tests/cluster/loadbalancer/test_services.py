@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -108,3 +109,28 @@ async def test_what_an_earlier_pool_gave_is_replaced_or_taken_back(server: Clust
     await server.client.delete(SERVICES.path("default", "a"))
     await server.start(NAME, load_balancer_pool="198.51.100.0/29")
     await server.until(SERVICES, lambda all_: given(all_) == {"b": ["198.51.100.1"]})
+
+
+async def test_killed_again_and_again_no_address_is_given_twice(server: Cluster) -> None:
+    """And none is lost: there are as many as Services."""
+    pool = "192.0.2.1-192.0.2.12,2001:db8::1-2001:db8::c"
+    chance = random.Random(7)
+    for number in range(6):
+        await server.create(SERVICES, balanced(f"first{number}"))
+    for round_ in range(5):
+        host = await server.start(NAME, load_balancer_pool=pool)
+        await server.create(SERVICES, balanced(f"more{round_}"))
+        if round_ > 2:
+            await server.client.delete(SERVICES.path("default", f"first{round_}"))
+        await asyncio.sleep(chance.uniform(0, 0.05))  # killed at some point or other
+        await server.stop(host)
+    for number in range(3):
+        await server.create(SERVICES, balanced(f"last{number}"))
+    await server.start(NAME, load_balancer_pool=pool)
+
+    def settled(services: list[Object]) -> bool:
+        held = given(services)
+        return len(held) == 12 and all(map(len, held.values()))
+
+    held = [one for each in given(await server.until(SERVICES, settled)).values() for one in each]
+    assert len(set(held)) == len(held)

@@ -11,6 +11,7 @@ import pytest
 from kubeletpy_common.linux.namespaces import in_namespace
 from tests.root.proxy.policies import (
     CLIENTS,
+    NODE,
     SERVERS,
     Enforced,
     both,
@@ -21,10 +22,10 @@ from tests.root.proxy.policies import (
     wrong,
 )
 from tests.support.machine import Allowances
-from tests.support.policies import policy
+from tests.support.policies import pod, policy
 from tests.support.proxylab.clients import ask, hold
 from tests.support.proxylab.lab import Lab
-from tests.support.proxylab.objects import LOCAL, PORT, Port, service, slices
+from tests.support.proxylab.objects import ITSELF, LOCAL, PORT, Port, service, slices
 from tests.support.proxylab.proxies import Settings
 from tests.support.proxylab.topology import (
     FAMILIES,
@@ -120,6 +121,22 @@ def test_services_lead_to_pods_by_the_same_rules(enforced: Enforced, family: int
     node = wire_address("node", family)
     refused = asyncio.run(ask(lab.hosts["outside"], node, NODE_PORT, patience=0.7))
     assert refused.who == "silence"
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_pod_reaches_itself_by_its_service_whatever_is_forbidden(
+    enforced: Enforced, family: int
+) -> None:
+    lab, ports = enforced.lab, [Port(80, PORT)]
+    lab.change(service("itself", ports, number=4), *slices("itself", [ITSELF], ports))
+    enforced.put(
+        pod("x/self", both("self"), node=NODE, labels={"case": "self"}),
+        policy("x/self", {"matchLabels": {"case": "self"}}, policyTypes=["Ingress", "Egress"]),
+    )
+    host = lab.hosts["self"]
+    assert asyncio.run(ask(host, service_address(4, family), 80)).source
+    other = pod_address("remote", family)
+    assert asyncio.run(ask(host, other, PORT, patience=0.7)).who == "silence"
 
 
 @pytest.mark.parametrize("family", FAMILIES)
