@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from controlplane.controllers.replicaset import pace
 from controlplane.engine.ownership import controller_of
 from controlplane.engine.resources import (
     PODS,
@@ -186,16 +188,20 @@ async def test_a_quota_that_is_used_up_is_told_and_not_tried_all_the_time(
     value = await told(server, REPLICA_SETS, conditions=0)
 
 
-async def test_many_pods_that_fail_are_replaced_slowly(server: Cluster) -> None:
+async def test_many_pods_that_fail_are_replaced_slowly(
+    server: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pace, "BURST", 10)
     await server.start(*NAMES)
     await server.hollow("one", decide=lambda pod: ended(pod, 1, reason="OutOfcpu"))
-    await server.create(REPLICA_SETS, owner(REPLICA_SETS, 110))
+    await server.create(REPLICA_SETS, owner(REPLICA_SETS, 20))
+    begun = time.monotonic()
     found = await server.until(REPLICA_SETS, lambda all_: all_[0]["status"].get("conditions"))
     condition = found[0]["status"]["conditions"][0]
     assert (condition["type"], condition["reason"]) == ("ReplicaFailure", "FailedPods")
-    first = len(await server.until(PODS, lambda all_: len(all_) >= 210))
-    await asyncio.sleep(1.0)
-    assert len(await server.listed(PODS)) <= first + 4
+    # All of them, ten at once, and two more, one each second.
+    await server.until(PODS, lambda all_: len(all_) >= 32)
+    assert len(await server.listed(PODS)) <= 31 + (time.monotonic() - begun) * pace.RATE
 
 
 async def test_an_ending_namespace_gets_no_pods_and_no_events(
