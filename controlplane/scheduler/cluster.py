@@ -70,6 +70,7 @@ class Cluster:
             "affinity": {}, "anti": {}, "preferred": {}, "avoided": {},
         }  # fmt: skip
         self._claims: dict[str, int] = {}
+        self._priorities: dict[int, int] = {}
         self._order: list[NodeInfo] | None = []
         self.namespaces: dict[str, Labels] = {}
         self.images: dict[str, int] = {}
@@ -162,7 +163,17 @@ class Cluster:
             counts.take(pod)
         self._index(pod, -1)
 
+    @property
+    def lowest_priority(self) -> int | None:
+        """Of the pods that have nodes; None: there are none."""
+        return min(self._priorities, default=None)
+
     def _index(self, pod: PodInfo, sign: int) -> None:
+        left = self._priorities.get(pod.priority, 0) + sign
+        if left:
+            self._priorities[pod.priority] = left
+        else:
+            del self._priorities[pod.priority]
         parsed = pod.terms
         for kind, index in self._terms.items():
             for term in getattr(parsed, kind):

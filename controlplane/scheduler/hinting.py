@@ -266,6 +266,15 @@ VOLUME_ZONE: Final[Hints] = (
 )  # fmt: skip
 
 
+def may_be_worth(tables: Sequence[Hints], resource: str, action: int) -> bool:
+    """Say whether an event may matter to any pod that the plugins of tables spoke against."""
+    if not tables or resource == events.ANYTHING:
+        return True
+    return any(
+        kind == resource and actions & action for table in tables for kind, actions, _ in table
+    )
+
+
 def is_worth(
     waiting: PodInfo, tables: Sequence[Hints], resource: str, action: int, before: Any, after: Any
 ) -> bool:

@@ -64,6 +64,9 @@ class Nominations:
         self._nodes: dict[str, dict[str, PodInfo]] = {}
         self._of: dict[str, str] = {}
 
+    def __bool__(self) -> bool:
+        return bool(self._nodes)
+
     def set(self, pod: PodInfo, node: str) -> None:
         """Promise a node to a pod; "": none any more."""
         self.drop(pod.uid)
@@ -164,11 +167,11 @@ class Placer:
         count = len(nodes)
         wanted = self._enough(profile, count)
         fitting: list[NodeInfo] = []
-        statuses = diagnosis.statuses
+        statuses, promised = diagnosis.statuses, bool(self.nominations)
         start = self._start % count
         for index in range(count):
             node = nodes[(start + index) % count]
-            status = self.why_not(node, pod, checks)
+            status = self.why_not(node, pod, checks) if promised else first(checks, node)
             if status is None:
                 fitting.append(node)
                 if len(fitting) == wanted:

@@ -59,7 +59,7 @@ class Outcome:
 
 def preempt(
     placer: Placer, profile: Profile, pod: PodInfo, nodes: Sequence[NodeInfo],
-    checks: Sequence[Check], diagnosis: Diagnosis, budgets: Sequence[Object],
+    checks: Sequence[Check], diagnosis: Diagnosis, budgets: Sequence[Object], lowest: int,
 ) -> Outcome:  # fmt: skip
     """Decide where to make room for a pod that fits on no node.
 
@@ -71,6 +71,7 @@ def preempt(
         checks: that were prepared for the pod; they are as before in the end.
         diagnosis: why it does not fit.
         budgets: PodDisruptionBudgets.
+        lowest: priority of all pods that have nodes.
     """
     why = _why_not_eligible(pod, nodes, diagnosis)
     if why:
@@ -80,7 +81,11 @@ def preempt(
         node for node in nodes
         if (status := diagnosis.status_of(node.name)) is not None and status.resolvable
     ]  # fmt: skip
-    candidates = _try_out(placer, profile, pod, possible, checks, budgets, result)
+    candidates: list[Candidate] = []
+    if pod.priority <= lowest:
+        result.statuses.update((node.name, _NO_VICTIMS) for node in possible)
+    else:
+        candidates = _try_out(placer, profile, pod, possible, checks, budgets, result)
     if not candidates:
         return Outcome(None, f"preemption: {result.message}", clear=True)
     return Outcome(best(candidates))

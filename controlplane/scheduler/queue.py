@@ -31,6 +31,8 @@ from .pods import PodInfo
 
 FIRST_PAUSE: Final = 1.0
 LONGEST_PAUSE: Final = 10.0
+EARLY: Final = 50.0
+"""Pods a second that need not pause when nobody else is there."""
 LONGEST_WAIT: Final = 300.0
 """Seconds after which a pod is tried again even if nothing happened."""
 ACTIVE, PAUSED, WAITING, TRIED = "active", "paused", "waiting", "tried"
@@ -88,6 +90,9 @@ class SchedulingQueue:
         self._blocked = blocked
         self._all: dict[str, Queued] = {}
         self._waiting: dict[str, Queued] = {}
+        self._groups: dict[frozenset[str], dict[str, Queued]] = {}
+        self._early = EARLY
+        self._early_at = clock()
         self._active: list[tuple[int, float, int, Queued]] = []
         self._paused: list[tuple[float, int, int, Queued]] = []
         self._tickets = itertools.count()
@@ -145,7 +150,7 @@ class SchedulingQueue:
         one = self._all.pop(uid, None)
         if one is not None:
             one.ticket = -1
-            self._waiting.pop(uid, None)
+            self._leave(one)
 
     def pop(self) -> Queued | None:
         """Return the pod whose turn it is; None: none has to be tried now."""
@@ -186,13 +191,16 @@ class SchedulingQueue:
             before, after: the object; see `events.Hint`.
             of: only pods of which it says so.
         """
-        for one in list(self._waiting.values()):
-            if (
-                not one.gated
-                and (of is None or of(one.pod))
-                and self._is_worth(one, resource, action, before, after)
-            ):
-                self._wake(one)
+        for plugins, group in list(self._groups.items()):
+            # Most events matter to no pod of a group: its pods are not even looked at.
+            tables = [self._hints.get(name, ()) for name in plugins]
+            if not hinting.may_be_worth(tables, resource, action):
+                continue
+            for one in list(group.values()):
+                if (of is None or of(one.pod)) and hinting.is_worth(
+                    one.pod, tables, resource, action, before, after
+                ):
+                    self._wake(one)
 
     def activate(self, uid: str) -> None:
         """Have a waiting pod tried now."""
@@ -229,13 +237,13 @@ class SchedulingQueue:
         return one.since + min(self._first * float(1 << min(count - 1, 30)), self._longest)
 
     def _activate(self, one: Queued) -> None:
-        self._waiting.pop(one.pod.uid, None)
+        self._leave(one)
         one.place, one.ticket = ACTIVE, next(self._tickets)
         heapq.heappush(self._active, (-one.pod.priority, one.since, one.ticket, one))
         self.bell()
 
     def _pause(self, one: Queued) -> None:
-        self._waiting.pop(one.pod.uid, None)
+        self._leave(one)
         one.place, one.ticket, one.due = PAUSED, next(self._tickets), self._due(one)
         # Of pauses that end in the same second the more important pod comes first.
         heapq.heappush(self._paused, (int(one.due), -one.pod.priority, one.ticket, one))
@@ -244,6 +252,15 @@ class SchedulingQueue:
     def _rest(self, one: Queued) -> None:
         one.place, one.ticket = WAITING, -1
         self._waiting[one.pod.uid] = one
+        if not one.gated:
+            self._groups.setdefault(one.plugins, {})[one.pod.uid] = one
+
+    def _leave(self, one: Queued) -> None:
+        """Take a pod out of those that wait."""
+        if self._waiting.pop(one.pod.uid, None) is not None:
+            group = self._groups.get(one.plugins)
+            if group is not None and group.pop(one.pod.uid, None) is not None and not group:
+                del self._groups[one.plugins]
 
     def _end_pauses(self) -> None:
         now = self._clock()
@@ -270,7 +287,15 @@ class SchedulingQueue:
         return None
 
     def _pop_paused(self) -> Queued | None:
-        """Return a pod that need not pause: nobody else is there."""
+        """Return a pod that need not pause: nobody else is there.
+
+        Only so many a second: a thousand pods that fit nowhere shall not keep a core busy.
+        """
+        now = self._clock()
+        self._early = min(self._early + (now - self._early_at) * EARLY, EARLY)
+        self._early_at = now
+        if not self._paused or self._early < 1:
+            return None
         errors: list[tuple[float, int, int, Queued]] = []
         found = None
         while self._paused and found is None:
@@ -283,4 +308,6 @@ class SchedulingQueue:
                     found = one
         for entry in errors:
             heapq.heappush(self._paused, entry)
+        if found is not None:
+            self._early -= 1
         return found

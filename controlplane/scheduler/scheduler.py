@@ -189,7 +189,7 @@ class Scheduler:
         elif profile.preempts:
             outcome = preempt(
                 self.placer, profile, pod, self.cluster.nodes, error.checks, diagnosis,
-                list(self._budgets),
+                list(self._budgets), self.cluster.lowest_priority or 0,
             )  # fmt: skip
             words = [diagnosis.after, outcome.message] if outcome.candidate is None else []
             diagnosis.after = ", ".join(filter(None, words))
@@ -297,9 +297,7 @@ class Scheduler:
             self.queue.move(events.NODE, events.ADD, None, after)
             return
         actions = list(events.of_node(before, after))
-        images = (before.get("status") or {}).get("images") != after["status"].get("images")
-        cordoned = before["spec"].get("unschedulable") != after["spec"].get("unschedulable")
-        if actions or images or cordoned:
+        if actions or _apart(before) != _apart(after):
             self.cluster.set_node(after["metadata"]["name"], after)
         for action in actions:
             self.queue.move(events.NODE, action, before, after)
@@ -394,6 +392,12 @@ def is_same(before: Object, after: Object) -> bool:
         and before["spec"] == after["spec"]
         and _resources(before) == _resources(after)
     )
+
+
+def _apart(node: Object) -> tuple[Any, Any]:
+    """Return what of a node matters to scores or keeps pods away, but wakes none (pure)."""
+    status, spec = node.get("status") or {}, node.get("spec") or {}
+    return status.get("images"), spec.get("unschedulable")
 
 
 def _resources(pod: Object) -> list[Any]:

@@ -176,3 +176,19 @@ def test_a_pod_that_is_gone_is_not_tried_and_nothing_of_it_stays() -> None:
         assert names(one) == []
         assert len(one) == 0
     assert one.next_due() is None
+
+
+def test_only_so_many_a_second_need_not_pause() -> None:
+    clock = Clock()
+    one = queue(clock)
+    for index in range(60):
+        one.add(info(f"p{index}", cpu="4"))
+    for _ in range(60):
+        refuse(one, "NodeResourcesFit")
+    one.move(events.NODE, events.ADD, None, node("a"))
+    assert len(names(one)) == 50
+    assert one.sizes()["backoff"] == 10
+    clock.now += 0.1
+    assert len(names(one)) == 5
+    clock.now += 1
+    assert len(names(one)) == 5
