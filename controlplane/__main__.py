@@ -63,6 +63,13 @@ class Duration(click.ParamType[float]):
     help="That is listened on.",
 )
 @click.option(
+    "--extra-bind-address",
+    "extra_bind_addresses",
+    type=flags.ADDRESS,
+    multiple=True,
+    help="One more that is listened on, as that of a bridge of pods; it need not be there yet.",
+)
+@click.option(
     "--secure-port",
     type=click.IntRange(0, 65535),
     default=6443,
@@ -173,6 +180,7 @@ class Duration(click.ParamType[float]):
 def main(
     data_dir: Path,
     bind_address: str,
+    extra_bind_addresses: tuple[str, ...],
     secure_port: int,
     advertise_address: str | None,
     tls_san: tuple[str, ...],
@@ -214,6 +222,7 @@ def main(
     options = Options(
         data_dir=data_dir,
         bind_address=bind_address,
+        extra_bind_addresses=extra_bind_addresses,
         secure_port=secure_port,
         advertise_address=advertise_address or "",
         service_ranges=service_cluster_ip_range,

@@ -21,6 +21,8 @@ class Options:
     Attributes:
         data_dir: of the store, the authorities and their keys.
         bind_address: IP address that is listened on.
+        extra_bind_addresses: more IP addresses that are listened on, same port; they need not be
+            there yet.
         secure_port: TCP port; 0: any that is free.
         advertise_address: IP address of the ``kubernetes`` Service's endpoint; "": that of the
             default route.
@@ -59,6 +61,7 @@ class Options:
 
     data_dir: Path = DEFAULT_DATA
     bind_address: str = "127.0.0.1"
+    extra_bind_addresses: tuple[str, ...] = ()
     secure_port: int = 6443
     advertise_address: str = ""
     etcd_servers: tuple[str, ...] = ()

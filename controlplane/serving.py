@@ -23,6 +23,8 @@ _SHUTDOWN_SECONDS = 2.0
 # As kube-apiserver.
 _IDLE_SECONDS = 90.0
 _MAX_HEADER = 64 << 10
+_IP_FREEBIND = 15  # ip(7)
+_IPV6_FREEBIND = 78
 
 
 @contextlib.asynccontextmanager
@@ -40,6 +42,9 @@ async def serving(options: Options) -> AsyncIterator[Running]:
         # Bound before anything else: the port is in kubeconfigs and in objects.
         listener = stack.enter_context(_bind(options.bind_address, options.secure_port))
         options = replace(options, secure_port=listener.getsockname()[1])
+        listeners = [listener]
+        for address in options.extra_bind_addresses:
+            listeners.append(stack.enter_context(_bind(address, options.secure_port, early=True)))
         plane = await assemble(options)
         stack.push_async_callback(plane.store.close)
         for start in plane.starters:
@@ -57,18 +62,25 @@ async def serving(options: Options) -> AsyncIterator[Running]:
         stack.push_async_callback(runner.cleanup)
         stack.callback(_begin_to_stop, plane)
         await runner.setup()
-        await web.SockSite(runner, listener, ssl_context=plane.tls).start()
+        for one in listeners:
+            await web.SockSite(runner, one, ssl_context=plane.tls).start()
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         running = [tasks.create_task(keep(work)) for work in plane.background]
         stack.callback(lambda: [task.cancel() for task in running])
         yield Running(plane, options.secure_port)
 
 
-def _bind(address: str, port: int) -> socket.socket:
+def _bind(address: str, port: int, *, early: bool = False) -> socket.socket:
+    """Return a socket with an address; ``early``: also before the machine has that."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if early:
+            level, name = (socket.IPPROTO_IP, _IP_FREEBIND)
+            if family == socket.AF_INET6:
+                level, name = (socket.IPPROTO_IPV6, _IPV6_FREEBIND)
+            listener.setsockopt(level, name, 1)
         listener.bind((address, port))
     except OSError as error:
         listener.close()

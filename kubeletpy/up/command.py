@@ -86,12 +86,12 @@ class Options:
 def up(
     once: bool, output: str, registry_port: int, apiserver_port: int, data_dir: Path, run_dir: Path
 ) -> None:
-    """Run a whole node on this machine, and an example pod on it.
+    """Run a whole cluster of one node on this machine, and examples on it.
 
-    Starts an API server, a registry, the runtime and the kubelet; makes an OCI image from Debian's
-    busybox-static and pushes it; runs examples/web.yaml and shows pod, page, log and an exec. The
-    node then runs until Ctrl-C: put manifests of your own into the manifest directory that it
-    prints, and use kubectl with the kubeconfig that it names.
+    Starts an API server, a registry, the runtime, the kubelet, controllers and scheduler, the
+    service proxy and a DNS; makes an OCI image from Debian's busybox-static and pushes it; runs
+    examples/web.yaml and shows pod, page, log and an exec; then a Deployment with a Service, which
+    is scaled and heals. All of it runs until Ctrl-C: use kubectl with the kubeconfig that it names.
 
     Progress goes to stderr, the findings to stdout. After a `kill -9` start it again: it takes up
     what is left.
@@ -173,12 +173,13 @@ async def _stay(node: Node, progress: Progress, stop: asyncio.Event) -> Outcome:
     progress.say(f"Pods: curl {node.kubelet_url}/pods  CRI socket: {node.endpoint}")
     progress.say(f"API server, for kubectl: export KUBECONFIG={layout.kubeconfig}")
     progress.say(
-        "`kubectl get nodes` shows this node. There is no scheduler yet: a pod made by kubectl "
-        "runs if it says spec.nodeName, others stay Pending."
+        "Deployments, Services, Jobs and the like work; try `kubectl get all` and the files of "
+        "examples/tour."
     )
     progress.say(
-        f"Services: `kubeletpy proxy --kubeconfig {layout.kubeconfig}` in another terminal makes "
-        "them work here; EndpointSlices are yours to make."
+        "Ingresses are served at ports 80 and 443."
+        if node.ingress
+        else "Ingresses are not served: they need nginx-light of Debian, and ports 80 and 443."
     )
     keeping = asyncio.create_task(Keeper(node.daemons, progress.say).run())
     stopped = asyncio.create_task(stop.wait())
@@ -201,7 +202,7 @@ async def _clean_up(options: Options, node: Node, progress: Progress, *, failed:
 
     After a failure the data directory stays even with ``--once``: it holds the logs.
     """
-    with progress.step("Stopping: pods, kubelet, runtime, registry, API server"):
+    with progress.step("Stopping: pods and daemons"):
         problems = await node.stop()
     try:
         options.layout.remove_run()

@@ -1,14 +1,13 @@
-"""What ``up`` runs: API server, registry, runtime and kubelet, started and stopped in order."""
+"""What ``up`` runs: a control plane and a node, their daemons started and stopped in order."""
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import os
-import shutil
 import socket
 import ssl
-import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,15 +17,16 @@ import aiohttp
 import yaml
 
 from kubeletpy.cri.client import CriClient, CriError
+from kubeletpy.up.commands import BRIDGE, DNS_ADDRESS, SERVICES, Commands
 from kubeletpy.up.daemons import Daemon
 from kubeletpy.up.errors import UpError
 from kubeletpy.up.layout import Layout
+from kubeletpy.up.objects import Objects, dns_objects, objects
 
 _START_SECONDS = 30.0
 _STOP_SECONDS = 20.0
 _PODS_GONE_SECONDS = 45.0
 _POLL_SECONDS = 0.02
-_LOOPBACK = "127.0.0.1"
 _HTTP_TIMEOUT = aiohttp.ClientTimeout(total=5)
 _REGISTRY_CONFIG = """\
 version: 0.1
@@ -52,33 +52,46 @@ class ApiFacts:
 
 
 class Node:
-    """The four daemons of one ``Layout``.
+    """The daemons of one ``Layout``.
 
     Attributes:
         registry_address: ``127.0.0.1:PORT`` of the registry.
         kubelet_url: where the kubelet answers ``/healthz`` and ``/pods``.
+        ingress: whether Ingresses are served.
     """
 
     def __init__(self, layout: Layout, registry_port: int, api_port: int = 0) -> None:
         self.layout = layout
-        # The same again for one that is started again: it is in kubeconfigs.
-        self._api_port = api_port or _free_port()
-        self.registry_address = f"127.0.0.1:{registry_port or _free_port()}"
-        self._kubelet_port = _free_port()
-        self.kubelet_url = f"http://127.0.0.1:{self._kubelet_port}"
+        self._commands = commands = Commands(layout, registry_port, api_port)
+        self.registry_address = f"127.0.0.1:{commands.registry_port}"
+        self.kubelet_url = f"http://127.0.0.1:{commands.kubelet_port}"
         self.endpoint = f"unix://{layout.socket}"
+        self.ingress = commands.ingress
         # The numbers are the order of starting, see leftovers.end_leftovers.
-        self._api = self._daemon("0-apiserver", self._api_command(), tells_ready=True)
-        self._registry = self._daemon("1-registry", self._registry_command())
-        self._runtime = self._daemon("2-runtime", self._runtime_command())
+        self._api = self._daemon("0-apiserver", commands.apiserver(), tells_ready=True)
+        self._registry = self._daemon("1-registry", commands.registry())
+        self._runtime = self._daemon("2-runtime", commands.runtime())
         # If we are killed, the kubelet ends the pods; for that it needs the runtime, which the next
         # start ends.
-        self._kubelet = self._daemon("3-kubelet", self._kubelet_command(), ends_with_us=True)
+        self._kubelet = self._daemon("3-kubelet", commands.kubelet(), ends_with_us=True)
+        self._proxy = self._daemon("4-proxy", commands.proxy(), tells_ready=True)
+        self._dns = self._daemon("5-dns", commands.dns(), tells_ready=True)
+        # The last to start and the first to end: nothing is made for what goes.
+        self._controllers = self._daemon(
+            "6-controllers", commands.controllers(), tells_ready=True, ends_with_us=True
+        )
 
     @property
     def daemons(self) -> tuple[Daemon, ...]:
         """All daemons, in the order in which they start."""
-        return (self._api, self._registry, self._runtime, self._kubelet)
+        return (
+            self._api, self._registry, self._runtime, self._kubelet, *self._of_cluster
+        )  # fmt: skip
+
+    @property
+    def _of_cluster(self) -> tuple[Daemon, ...]:
+        """What makes a cluster of API server and node."""
+        return (self._proxy, self._dns, self._controllers)
 
     async def start_api(self) -> None:
         """Start the API server; it gets ready while other things start.
@@ -86,7 +99,7 @@ class Node:
         Raises:
             UpError: its port is taken.
         """
-        _require_free("127.0.0.1", self._api_port, "API server", "--apiserver-port")
+        _require_free("127.0.0.1", self._commands.api_port, "API server", "--apiserver-port")
         await self._api.start()
 
     async def await_api(self) -> ApiFacts:
@@ -116,7 +129,7 @@ class Node:
         host, _, port = self.registry_address.partition(":")
         _require_free(host, int(port), "registry", "--registry-port")
         storage = self.layout.data / "registry"
-        self._registry_config.write_text(
+        self._commands.registry_config.write_text(
             _REGISTRY_CONFIG.format(storage=storage, address=self.registry_address)
         )
         await self._registry.start()
@@ -145,25 +158,11 @@ class Node:
     async def start_kubelet(self) -> str:
         """Start the kubelet, wait until it has joined the API server, and return its node's name.
 
-        Its API listens on loopback only, as the API server does: nobody else is to use this node.
-
         Raises:
             UpError: it does not come up, or its node does not become Ready.
         """
-        config = {
-            "apiVersion": "kubelet.config.k8s.io/v1beta1",
-            "kind": "KubeletConfiguration",
-            "containerRuntimeEndpoint": self.endpoint,
-            "staticPodPath": str(self.layout.manifests),
-            "podLogsDir": str(self.layout.pod_logs),
-            "healthzPort": self._kubelet_port,
-            "address": _LOOPBACK,
-            "port": _free_port(),
-            "authentication": {
-                "x509": {"clientCAFile": str(self.layout.api_data / "pki" / "ca.crt")}
-            },
-        }
-        self._kubelet_config.write_text(yaml.safe_dump(config, sort_keys=False))
+        config = self._commands.kubelet_settings()
+        self._commands.kubelet_config.write_text(yaml.safe_dump(config, sort_keys=False))
         await self._kubelet.start()
         url = f"{self.kubelet_url}/healthz"
         await self._kubelet.until(lambda: _answers(url), _START_SECONDS, "become healthy")
@@ -175,6 +174,46 @@ class Node:
 
         await self._kubelet.until(joined, _START_SECONDS, "join the API server")
         return ready[0]
+
+    async def start_cluster(self) -> None:
+        """Start what makes a cluster of API server and node; it gets ready beside other things.
+
+        Raises:
+            UpError: one cannot be started, or the API server refuses what they need.
+        """
+        for each in self._of_cluster:
+            await each.start()
+        async with self.objects() as found:
+            for one in dns_objects(self._commands.dns_port):
+                await found.apply(one)
+
+    async def route_services(self) -> None:
+        """Let this machine reach Services although it has no way to anywhere else.
+
+        The kernel looks for a route before the proxy's rules lead a connection elsewhere; where
+        there is none, the pods' bridge, which is there by now, is as good as any. The route goes
+        with it.
+        """
+        probe = ("ip", "-4", "route", "get", DNS_ADDRESS)
+        if await _run(*probe):
+            return
+        if not await _run("ip", "-4", "route", "replace", SERVICES, "dev", BRIDGE):
+            raise UpError(f"cannot route {SERVICES} by {BRIDGE}: see `ip -4 route`")
+
+    async def await_cluster(self) -> None:
+        """Wait until controllers, proxy and DNS work.
+
+        Raises:
+            UpError: one does not come up.
+        """
+        for each in self._of_cluster:
+            await each.ready(_START_SECONDS)
+
+    @contextlib.asynccontextmanager
+    async def objects(self) -> AsyncIterator[Objects]:
+        """Give the objects of the API server."""
+        async with objects(self.layout.kubeconfig) as found:
+            yield found
 
     async def _ready_nodes(self) -> list[str]:
         """Return the names of the nodes that the API server has as Ready."""
@@ -199,13 +238,37 @@ class Node:
 
     async def stop(self) -> list[str]:
         """End pods and daemons, the last started first; return what did not go well."""
+        problems = await self._stop(self._controllers, _STOP_SECONDS)
         # Told to stop, this kubelet ends its pods first: it was started so.
-        problems = [*await self._stop(self._kubelet, _PODS_GONE_SECONDS)]
+        problems += await self._stop(self._kubelet, _PODS_GONE_SECONDS)
         if self._runtime.running:
             problems += await self._remove_sandboxes()
+        problems += await self._stop(self._dns, _STOP_SECONDS)
+        problems += await self._stop_proxy()
         problems += await self._stop(self._runtime, _STOP_SECONDS)
         problems += await self._stop(self._registry, _STOP_SECONDS)
         problems += await self._stop(self._api, _STOP_SECONDS)
+        return problems
+
+    async def _stop_proxy(self) -> list[str]:
+        """End the proxy and remove its rules, which stay else."""
+        began = self._proxy.running
+        problems = await self._stop(self._proxy, _STOP_SECONDS)
+        if not began:
+            return problems
+        process = await asyncio.create_subprocess_exec(
+            *self._commands.proxy_cleanup(), stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        )  # fmt: skip
+        try:
+            async with asyncio.timeout(_STOP_SECONDS):
+                output, _ = await process.communicate()
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+            return [*problems, f"the rules of the proxy were not removed in {_STOP_SECONDS:.0f} s"]
+        if process.returncode:
+            problems.append(f"rules of the proxy stay: {output.decode(errors='replace').strip()}")
         return problems
 
     async def _stop(self, daemon: Daemon, seconds: float) -> list[str]:
@@ -243,34 +306,14 @@ class Node:
             tells_ready=tells_ready,
         )
 
-    def _api_command(self) -> list[str]:
-        command = [sys.executable, "-P", "-m", "controlplane", f"--secure-port={self._api_port}"]
-        command += ["--data-dir", str(self.layout.api_data)]
-        return [*command, "--kubeconfig", str(self.layout.kubeconfig)]
 
-    @property
-    def _registry_config(self) -> Path:
-        return self.layout.run / "registry.yml"
-
-    def _registry_command(self) -> list[str]:
-        program = shutil.which("docker-registry") or "docker-registry"
-        return [program, "serve", str(self._registry_config)]
-
-    def _runtime_command(self) -> list[str]:
-        layout = self.layout
-        command = [sys.executable, "-P", "-m", "runtime", "--address", self.endpoint]
-        return [*command, "--root", f"{layout.data}/runtime", "--state", f"{layout.run}/runtime"]
-
-    @property
-    def _kubelet_config(self) -> Path:
-        return self.layout.run / "kubelet.yaml"
-
-    def _kubelet_command(self) -> list[str]:
-        command = [sys.executable, "-P", "-m", "kubeletpy.kubelet_main"]
-        command += ["--config", str(self._kubelet_config), "--terminate-pods-on-exit"]
-        command += ["--kubeconfig", str(self.layout.api_data / "kubelet.kubeconfig")]
-        command += ["--cert-dir", str(self.layout.data / "kubelet-pki"), "--node-ip", _LOOPBACK]
-        return [*command, "--root-dir", str(self.layout.data / "kubelet")]
+async def _run(*command: str) -> bool:
+    """Run a command; return whether all went well."""
+    process = await asyncio.create_subprocess_exec(
+        *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+    return await process.wait() == 0
 
 
 def _administrator(config: dict[str, Any]) -> ssl.SSLContext:
@@ -328,11 +371,3 @@ async def _answers(url: str) -> bool:
             return answer.status == 200
     except (aiohttp.ClientError, TimeoutError):
         return False
-
-
-def _free_port() -> int:
-    """Return a loopback port that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -38,6 +38,7 @@ def as_json(findings: Findings) -> str:
         "page": {"url": findings.url, "body": findings.page},
         "log": findings.log,
         "exec": asdict(findings.exec),
+        "cluster": asdict(findings.cluster),
         "timings": [asdict(timing) for timing in findings.timings],
     }
     return json.dumps(document, indent=2)
@@ -52,6 +53,15 @@ def show(findings: Findings, console: Console) -> None:
     console.print(_panel(f"page at {findings.url}", findings.page))
     console.print(_panel(f"log of container {seen.container}", "\n".join(findings.log)))
     console.print(_panel(f"`{command}` in container {seen.container}", seen.output))
+    cluster = findings.cluster
+    console.print(_panel(
+        f"page of Deployment {cluster.deployment}, asked for by its name in a pod", cluster.page
+    ))  # fmt: skip
+    console.print(
+        f"Deployment {cluster.deployment} at {cluster.address}: {cluster.replicas} pods, scaled to "
+        f"{cluster.scaled}; {cluster.lost} was deleted, {cluster.healed} took its place",
+        highlight=False,
+    )
     console.print(_summary(findings))
     console.print(
         f"API server {findings.api.version} at {findings.api.url}; node {findings.node} is Ready",

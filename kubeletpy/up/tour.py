@@ -11,6 +11,7 @@ import aiohttp
 
 from kubeletpy.cri.client import CriClient, CriError
 from kubeletpy.up import image
+from kubeletpy.up.cluster_tour import ClusterView, see_cluster
 from kubeletpy.up.errors import UpError
 from kubeletpy.up.layout import REGISTRY_PORT
 from kubeletpy.up.node import ApiFacts, Node
@@ -91,6 +92,7 @@ class Findings:
     page: str
     log: list[str]
     exec: Exec
+    cluster: ClusterView
     timings: list[Timing] = field(default_factory=list)
 
 
@@ -110,11 +112,12 @@ async def take_tour(node: Node, progress: Progress) -> Findings:
         runtime = await node.start_runtime()
     with progress.step("Starting the API server (begun first, beside the others)"):
         api = await node.await_api()
+    await node.start_cluster()
     with progress.step("Starting the kubelet, which joins the API server"):
         name = await node.start_kubelet()
     with progress.step(f"Running the pod of {MANIFEST.name} until it is Ready"):
         place_manifest(node)
-        pod = await _wait_ready(node)
+        pod = await _wait_ready(node, name)
     url = f"http://{pod.ip}:{_PORT}/index.html"
     with progress.step(f"Fetching {url}"):
         page = await _fetch(url)
@@ -125,10 +128,24 @@ async def take_tour(node: Node, progress: Progress) -> Findings:
                 seen = await _exec(client, ids[_WRITER])
             with progress.step(f"Reading the log of container {_WRITER}"):
                 log = await _log(client, ids[_WRITER])
+        with progress.step("Starting controllers, scheduler, proxy and DNS (begun before)"):
+            await node.await_cluster()
+            await node.route_services()
+        cluster = await see_cluster(node, progress, _REGISTRY, ids[_WRITER])
     except CriError as error:
         raise UpError(str(error)) from error
     return Findings(
-        api, name, reference, runtime, pod, url, page, log, seen, list(progress.timings)
+        api,
+        name,
+        reference,
+        runtime,
+        pod,
+        url,
+        page,
+        log,
+        seen,
+        cluster,
+        list(progress.timings),
     )
 
 
@@ -150,7 +167,7 @@ def place_manifest(node: Node) -> None:
     temporary.rename(target)
 
 
-async def _wait_ready(node: Node) -> PodView:
+async def _wait_ready(node: Node, name: str) -> PodView:
     pod: PodView | None = None
     try:
         async with (
@@ -158,7 +175,7 @@ async def _wait_ready(node: Node) -> PodView:
             aiohttp.ClientSession(timeout=_TIMEOUT) as session,
         ):
             while True:
-                pod = await _pod(session, node)
+                pod = await _pod(session, node, name)
                 if pod is not None and pod.ready:
                     return pod
                 ended = [daemon for daemon in node.daemons if not daemon.running]
@@ -173,7 +190,7 @@ async def _wait_ready(node: Node) -> PodView:
         ) from error
 
 
-async def _pod(session: aiohttp.ClientSession, node: Node) -> PodView | None:
+async def _pod(session: aiohttp.ClientSession, node: Node, name: str) -> PodView | None:
     """Return the pod as the kubelet sees it now, None if it does not know it yet."""
     try:
         async with session.get(f"{node.kubelet_url}/pods") as answer:
@@ -182,7 +199,7 @@ async def _pod(session: aiohttp.ClientSession, node: Node) -> PodView | None:
         return None  # it may be ending: the caller looks after that
     for pod in pods.get("items") or []:
         # A static pod's name ends with that of its node.
-        if pod["metadata"]["name"].startswith(f"{_POD}-"):
+        if pod["metadata"]["name"] == f"{_POD}-{name}":
             return PodView(pod["metadata"]["name"], pod.get("status", {}))
     return None
 

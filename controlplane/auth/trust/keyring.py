@@ -142,7 +142,13 @@ def serving_names(options: Options) -> list[str]:
     local = ["localhost", "127.0.0.1", "::1", addresses.advertised(options)]
     if options.bind_address not in ("0.0.0.0", "::"):
         local.append(options.bind_address)
-    names = [*service, *local, *addresses.service_addresses(options), *options.extra_names]
+    names = [
+        *service,
+        *local,
+        *addresses.service_addresses(options),
+        *options.extra_bind_addresses,
+        *options.extra_names,
+    ]
     return sorted(set(names))
 
 

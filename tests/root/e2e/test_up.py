@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import secrets
@@ -107,6 +108,54 @@ async def _kubectl(up: Up, kubeconfig: Path, *arguments: str) -> str:
     return output.decode()
 
 
+async def _output(*command: str) -> str:
+    process = await asyncio.create_subprocess_exec(
+        *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
+    async with asyncio.timeout(_LIMIT_SECONDS):
+        output, _ = await process.communicate()
+    assert process.returncode == 0, output.decode()
+    return output.decode()
+
+
+@contextlib.contextmanager
+def _network_of(pid: int) -> Iterator[list[str]]:
+    """Give the beginning of a command that runs in the network of a process, also after it."""
+    with open(f"/proc/{pid}/ns/net") as held:
+        yield ["nsenter", f"--net=/proc/{os.getpid()}/fd/{held.fileno()}"]
+
+
+async def _pods_reach_the_api_server(up: Up, kubeconfig: Path) -> None:
+    """Ask https://kubernetes.default.svc from a pod's network with the pod's own credentials."""
+    inside = ("exec", "deployment/web", "--")
+    directory = "/var/run/secrets/kubernetes.io/serviceaccount"
+    token = await _kubectl(up, kubeconfig, *inside, "cat", f"{directory}/token")
+    authority = kubeconfig.parent / "pod-ca.crt"
+    authority.write_text(await _kubectl(up, kubeconfig, *inside, "cat", f"{directory}/ca.crt"))
+    network = (await _kubectl(up, kubeconfig, *inside, "readlink", "/proc/self/ns/net")).strip()
+    pid = next(
+        path.parent.parent.name for path in Path("/proc").glob("[0-9]*/ns/net")
+        if _link(path) == network
+    )  # fmt: skip
+    asked = json.dumps({"kind": "SelfSubjectReview", "apiVersion": "authentication.k8s.io/v1"})
+    answer = await _output(
+        *("nsenter", f"--net=/proc/{pid}/ns/net", "curl", "-sS", "--max-time", "20"),
+        *("--cacert", str(authority), "--resolve", "kubernetes.default.svc:443:10.96.0.1"),
+        *("-H", f"Authorization: Bearer {token}", "-H", "Content-Type: application/json"),
+        *("-d", asked, "https://kubernetes.default.svc/apis/authentication.k8s.io/v1/"
+          "selfsubjectreviews"),
+    )  # fmt: skip
+    user = json.loads(answer)["status"]["userInfo"]["username"]
+    assert user == "system:serviceaccount:default:default"
+
+
+def _link(path: Path) -> str:
+    try:
+        return os.readlink(path)
+    except OSError:
+        return ""
+
+
 async def test_tour_shows_a_running_pod_and_leaves_nothing(directories: Directories) -> None:
     up = await start(directories, "--once", "-o", "json")
     code, output = await up.end()
@@ -137,6 +186,11 @@ async def test_tour_shows_a_running_pod_and_leaves_nothing(directories: Director
     assert processes[1].split()[:2] == ["1", "root"]
     assert len(processes) <= 5
 
+    cluster = found["cluster"]
+    assert cluster["page"].startswith("hello from web-")
+    assert (cluster["replicas"], cluster["scaled"]) == (3, 5)
+    assert cluster["healed"] not in ("", cluster["lost"])
+
     assert not directories.data.exists()
     assert not directories.run.exists()
 
@@ -151,10 +205,17 @@ async def test_node_stays_until_it_is_interrupted(directories: Directories) -> N
     assert "namespace/kube-system" in listed.splitlines()
     status = '{.items[*].status.conditions[?(@.type=="Ready")].status}'
     assert await _kubectl(up, kubeconfig, "get", "nodes", "-o", f"jsonpath={status}") == "True"
-    up.process.send_signal(signal.SIGINT)
-    code, output = await up.end()
+    await _pods_reach_the_api_server(up, kubeconfig)
+    with _network_of(up.process.pid) as network:
+        up.process.send_signal(signal.SIGINT)
+        code, output = await up.end()
+        rules = await _output(*network, "nft", "list", "ruleset")
+        links = await _output(*network, "ip", "-brief", "link")
     assert code == 0, up.progress
     assert "Running, Ready" in output
+    assert "10.96." not in rules, "rules of Services stay"
+    assert "10.88." not in rules, "rules of pods stay"
+    assert len(links.splitlines()) == 1, links
     assert not directories.run.exists()
     assert (directories.data / "logs" / "kubelet.log").exists(), "images and logs are kept"
 

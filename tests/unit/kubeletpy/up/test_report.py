@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from kubeletpy.up import report
+from kubeletpy.up.cluster_tour import ClusterView
 from kubeletpy.up.node import ApiFacts
 from kubeletpy.up.progress import Timing
 from kubeletpy.up.tour import Exec, Findings, PodView, message_of
@@ -40,6 +41,7 @@ def findings() -> Findings:
         page="<h1>[bold]Hello</h1>\n",
         log=["wrote 1", "wrote 2"],
         exec=Exec("writer", ("ps",), 0, "PID 1 sh\n"),
+        cluster=ClusterView("web", 3, "10.96.1.1", "hello from web-a\n", 5, "web-b", "web-c"),
         timings=[Timing("one", 0.5), Timing("two", 0.25)],
     )
 
@@ -58,6 +60,7 @@ def test_json_has_what_a_program_needs(findings: Findings) -> None:
     }
     assert document["node"] == "node"
     assert document["exec"]["command"] == ["ps"]
+    assert document["cluster"]["scaled"] == 5
     assert document["timings"][1] == {"step": "two", "seconds": 0.25}
 
 
