@@ -10,6 +10,7 @@ import click
 
 from controlplane.controllers import catalog
 from controlplane.controllers.autoscaling.flags import autoscaler_flags
+from controlplane.controllers.certificates.flags import check_signer_flags, signer_flags
 from controlplane.controllers.loadbalancer.flags import balancer_flags
 from controlplane.controllers.nodelifecycle.flags import node_flags
 from controlplane.controllers.serviceendpoints.flags import endpoint_flags
@@ -34,6 +35,7 @@ from kubeletpy_common.apiclient.kubeconfig import KubeconfigError
 @autoscaler_flags
 @balancer_flags
 @ingress_flags
+@signer_flags
 @volume_flags
 @click.option(
     "--root-ca-file",
@@ -52,6 +54,7 @@ def main(controllers: str, **given: Any) -> None:
     They need nothing but an API server, this one's or any other. Stops on SIGTERM or SIGINT; what
     was begun is taken up by the next start.
     """
+    check_signer_flags(given)
     settings = settings_of("kube-controller-manager", given)
     words = [word.strip() for word in controllers.split(",") if word.strip()]
     try:

@@ -12,7 +12,7 @@ from controlplane.admission.refusals import forbidden
 from controlplane.api.identity import MASTERS
 from controlplane.api.resource import Context, Object, Resource
 from controlplane.auth.authorization.attributes import Attributes, Authorizer
-from controlplane.auth.certificates.requests import (
+from controlplane.controllers.certificates.requests import (
     CLIENT,
     RequestError,
     organizations,

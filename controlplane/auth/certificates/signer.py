@@ -16,7 +16,8 @@ from controlplane.api.identity import User
 from controlplane.api.resource import Context, Object
 from controlplane.auth.authorization.attributes import Attributes, Authorizer
 from controlplane.auth.certificates.permission import GROUP, PLURAL
-from controlplane.auth.certificates.requests import (
+from controlplane.auth.trust.authority import Authority
+from controlplane.controllers.certificates.requests import (
     SIGNERS,
     RequestError,
     alternatives,
@@ -27,7 +28,6 @@ from controlplane.auth.certificates.requests import (
     life,
     parse_request,
 )
-from controlplane.auth.trust.authority import Authority
 from controlplane.plane import Plane
 from controlplane.store.model import CompactedError, Item
 from kubeletpy_common import logs

@@ -13,7 +13,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from controlplane.auth.certificates.requests import (
+from controlplane.auth.trust.authority import Subject
+from controlplane.controllers.certificates.requests import (
     CLIENT,
     KUBELET,
     SERVING,
@@ -21,7 +22,6 @@ from controlplane.auth.certificates.requests import (
     check_request,
     life,
 )
-from controlplane.auth.trust.authority import Subject
 from tests.unit.controlplane.auth.secure import Client, client_of, secure_server
 
 PATH = "/apis/certificates.k8s.io/v1/certificatesigningrequests"

@@ -15,7 +15,7 @@ from typing import Any, Final
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 
-from controlplane.api.resource import Object
+from controlplane.engine.resources import Object
 
 CLIENT: Final = "kubernetes.io/kube-apiserver-client"
 KUBELET: Final = "kubernetes.io/kube-apiserver-client-kubelet"
