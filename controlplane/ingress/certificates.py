@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime
 import hashlib
+import os
+import ssl
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -56,6 +58,20 @@ def _check(chain: bytes, key: bytes, what: str) -> None:
     form = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     if leaf.public_key().public_bytes(*form) != own.public_key().public_bytes(*form):
         raise PairError(f"{what}: the key is not that of the certificate")
+    _load(chain, key, what)
+
+
+def _load(chain: bytes, key: bytes, what: str) -> None:
+    """Have the TLS library take them: it refuses keys that are too short, for one."""
+    with os.fdopen(os.memfd_create("pair", os.MFD_CLOEXEC), "wb") as file:
+        file.write(chain.rstrip() + b"\n" + key)
+        file.flush()
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        try:
+            context.load_cert_chain(f"/proc/self/fd/{file.fileno()}", password="")
+        except (ssl.SSLError, OSError) as error:
+            reason = getattr(error, "reason", None) or str(error)
+            raise PairError(f"{what}: it cannot be used: {reason}") from None
 
 
 def make_default() -> Certificate:

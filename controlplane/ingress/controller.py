@@ -24,7 +24,8 @@ from kubeletpy_common.apiclient.errors import ApiError
 from .backends import World
 from .merging import is_ours, merged
 from .model import CLASS, CONTROLLER, Problem
-from .nginx import Nginx, NginxError
+from .nginx import Nginx, NginxError, RefusedError
+from .refusals import Refusals
 from .rendering import Listening
 
 _ALL: Final = "all"
@@ -59,6 +60,7 @@ class IngressController(Controller):
             ),
             option("ingress_nginx", "nginx"),
         )
+        self._refusals = Refusals(self.nginx.refusal)
         self._published: Sequence[str] = tuple(option("ingress_publish_addresses") or ())
         of = context.informers.of
         self._ingresses, self._classes = of(INGRESSES), of(INGRESS_CLASSES)
@@ -97,18 +99,34 @@ class IngressController(Controller):
             return wait
         ours = [one for one in self._ingresses if is_ours(one, self._classes)]
         self._named = set()
-        site, problems = merged(ours, World(self._service, self._slices_of, self._secret))
-        self._tell(problems)
         try:
-            if await self.nginx.apply(site):
-                self._applied = monotonic()
+            problems = await self._serve(ours)
         except NginxError as error:
             for one in ours:
                 self.context.recorder.warning(one, "Rejected", str(error))
             raise
+        self._tell(problems)
         for one in ours:
             await self._publish(one)
         return None
+
+    async def _serve(self, ours: Sequence[Object]) -> list[Problem]:
+        """Have nginx serve these, but for those that it refuses; return what is to be told.
+
+        Raises:
+            NginxError: it cannot be asked.
+        """
+        world = World(self._service, self._slices_of, self._secret)
+        site, problems = merged(self._refusals.without(ours, world), world)
+        try:
+            changed = await self.nginx.apply(site)
+        except RefusedError:
+            await self._refusals.find(self._refusals.without(ours, world), world)
+            site, problems = merged(self._refusals.without(ours, world), world)
+            changed = await self.nginx.apply(site)
+        if changed:
+            self._applied = monotonic()
+        return [*problems, *self._refusals.problems()]
 
     def _tell(self, problems: list[Problem]) -> None:
         """Tell what is wrong, once."""

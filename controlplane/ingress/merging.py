@@ -45,7 +45,8 @@ def is_ours(ingress: Mapping[str, Any], classes: Iterable[Mapping[str, Any]]) ->
     )  # fmt: skip
 
 
-def _age(ingress: Mapping[str, Any]) -> tuple[str, str, str]:
+def age(ingress: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Return what Ingresses are sorted by: the oldest first (pure)."""
     meta = ingress["metadata"]
     return meta.get("creationTimestamp", ""), meta["namespace"], meta["name"]
 
@@ -171,6 +172,6 @@ def merged(ingresses: Iterable[Mapping[str, Any]], world: World) -> tuple[Site, 
         world: what they name.
     """
     merging = _Merging(world)
-    for ingress in sorted(ingresses, key=_age):
+    for ingress in sorted(ingresses, key=age):
         merging.take(ingress)
     return merging.site(), merging.problems

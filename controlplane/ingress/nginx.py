@@ -33,6 +33,10 @@ class NginxError(Exception):
     """nginx cannot be had, or refused a configuration; the message says what it said."""
 
 
+class RefusedError(NginxError):
+    """nginx refused a configuration."""
+
+
 class Nginx:
     """One nginx, its master process a child of this one.
 
@@ -61,14 +65,14 @@ class Nginx:
         Requests under way are answered by the processes that have them.
 
         Raises:
-            NginxError: it refused the configuration; what was served before still is.
+            RefusedError: it refused the configuration; what was served before still is.
+            NginxError: it could not be asked.
         """
         if site == self._site:
             return False
         directory = self._listening.directory
         await asyncio.to_thread(self._write_files, site)
-        text = rendered(site, self._listening)
-        await self._check(text)
+        text = await self._checked(site)
         write_atomic(directory / _CONFIG, text.encode(), mode=0o600)
         self._site = site
         self._begin.set()
@@ -76,6 +80,33 @@ class Nginx:
             os.kill(pid, signal.SIGHUP)
         await asyncio.to_thread(self._remove_old, site)
         return True
+
+    async def refusal(self, site: Site) -> str:
+        """Return what nginx has against a site, "" if nothing; what is served stays.
+
+        Raises:
+            NginxError: it could not be asked.
+        """
+        await asyncio.to_thread(self._write_files, site)
+        try:
+            await self._checked(site)
+        except RefusedError as error:
+            return str(error)
+        return ""
+
+    async def _checked(self, site: Site) -> str:
+        """Return the configuration of a site.
+
+        Raises:
+            RefusedError: nginx refuses it, or it cannot be written.
+            NginxError: it could not be asked.
+        """
+        try:
+            text = rendered(site, self._listening)
+        except ValueError as error:
+            raise RefusedError(str(error)) from None
+        await self._check(text)
+        return text
 
     async def run(self) -> None:
         """Keep nginx running once there is a site, until cancelled; then it ends."""
@@ -149,7 +180,7 @@ class Nginx:
         finally:
             tried.unlink(missing_ok=True)
         if process.returncode != 0:
-            raise NginxError(f"nginx refused the configuration: {said.decode(errors='replace')}")
+            raise RefusedError(f"nginx refused the configuration: {said.decode(errors='replace')}")
 
     def prepare(self) -> None:
         """Make the directory.

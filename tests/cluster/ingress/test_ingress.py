@@ -67,12 +67,12 @@ class Bench:
             "clusterIP": "None", "ports": [{"name": "http", "port": 80}]}})  # fmt: skip
         await self.cluster.create(SLICES, endpoint_slice(name, port))
 
-    async def start(self) -> IngressController:
+    async def start(self, **options: Any) -> IngressController:
         host = await self.cluster.start_parts(
             [IngressController], ingress_addresses=("127.0.0.1",), ingress_http_port=self.http,
             ingress_https_port=self.https, ingress_directory=self.directory,
             ingress_user="www-data" if os.geteuid() == 0 else "",
-            ingress_publish_addresses=("192.0.2.7",),
+            ingress_publish_addresses=("192.0.2.7",), **options,
         )  # fmt: skip
         part = host.parts[0]
         assert isinstance(part, IngressController)
