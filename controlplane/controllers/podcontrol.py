@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from controlplane.engine.controller import Context
+from controlplane.engine.ownership import is_controlled_by
 from controlplane.engine.resources import PODS, Object
 from kubeletpy_common.apiclient.errors import ApiError
 
@@ -35,8 +36,14 @@ class PodControl:
         self._writer = context.writer
         self._recorder = context.recorder.of(component)
 
-    async def create(self, owner: Object, pod: Object) -> Object:
+    async def create(self, owner: Object, pod: Object, *, once: bool = False) -> Object:
         """Create a pod, see `podtemplates.pod_from`; an event about ``owner`` says so, or why not.
+
+        Args:
+            owner: that makes it.
+            pod: to be made.
+            once: whether its name tells it from all others: if one of this name is there that
+                ``owner`` controls, it was made before, and the answer was lost.
 
         Raises:
             UncertainError: no answer came; it may be there.
@@ -45,6 +52,10 @@ class PodControl:
         try:
             made = await self._writer.create(PODS, pod)
         except ApiError as error:
+            if once and error.reason == "AlreadyExists":
+                there = await self._writer.read(PODS, pod)
+                if is_controlled_by(there, owner):
+                    return there
             if not is_namespace_ending(error):
                 self._recorder.warning(owner, "FailedCreate", f"Error creating: {error}")
             raise

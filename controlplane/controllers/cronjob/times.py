@@ -51,7 +51,7 @@ def due_of(cron: Object, schedule: Schedule, now: datetime, *, deadline: bool) -
         since = max(since, now - timedelta(seconds=seconds))
     first = schedule.after(since)
     if first is None:
-        raise ScheduleError("no time fits it within five years")
+        raise ScheduleError("time difference between two schedules is less than 1 second")
     if now < first:
         return Due(since, None, 0)
     second = schedule.after(first)

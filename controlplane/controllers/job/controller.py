@@ -22,7 +22,7 @@ from . import tracking
 from .backoff import Record
 from .decisions import COMPLETIONS_REACHED, End, Plan, deadline_in, end_of, is_complete, plan_of
 from .facts import FINALIZER, finished_condition, is_foreign, is_tracked
-from .podtemplate import pod_of
+from .podtemplate import named, pod_of
 from .situation import Situation, observe
 
 BATCH: Final = 0.25
@@ -231,10 +231,15 @@ class JobController(Controller):
     async def _create(
         self, found: Situation, indexes: list[int | None]
     ) -> tuple[int, ApiError | None]:
+        namespace = found.job["metadata"]["namespace"]
+        names = named(found.job, indexes, lambda name: self._pods.find(namespace, name) is not None)
+
         async def create(number: int) -> None:
             index = indexes[number]
             before = found.delayed.get(index) if index is not None else None
-            await self._control.create(found.job, pod_of(found.job, index, before))
+            pod = pod_of(found.job, index, before)
+            pod["metadata"]["name"] = names[number]
+            await self._control.create(found.job, pod, once=True)
 
         made, error = await slow_start(len(indexes), create)
         if error is not None and is_namespace_ending(error):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from controlplane.controllers.podtemplates import pod_from
+from controlplane.controllers.podtemplates import ALPHABET, pod_from
 from controlplane.engine.resources import JOBS, Object
 
 from .facts import (
@@ -48,6 +50,38 @@ def pod_of(job: Object, index: int | None, before: Object | None = None) -> Obje
         if is_per_index(job):
             annotations |= _failures_after(job, before)
     return pod
+
+
+def named(
+    job: Object, indexes: Sequence[int | None], is_taken: Callable[[str], bool]
+) -> list[str]:  # fmt: skip
+    """Return names of new pods, one for each index.
+
+    They look as if the server had made them up, but they follow from the Job and from which pods
+    there are: a pod that was asked for right before this process, or one before it, was killed
+    has the name that is asked for again, and is not made twice.
+
+    Args:
+        job: that makes them.
+        indexes: of the pods; None where they have none.
+        is_taken: whether there is a pod of a name.
+    """
+    meta, names = job["metadata"], dict[str, None]()
+    numbers = dict.fromkeys(indexes, 0)
+    for index in indexes:
+        prefix = f"{meta['name']}-" if index is None else prefix_of(meta["name"], index)
+        while True:
+            name = prefix[:_LONGEST_PREFIX] + _suffix(f"{meta['uid']}/{index}/{numbers[index]}")
+            numbers[index] += 1
+            if name not in names and not is_taken(name):
+                break
+        names[name] = None
+    return list(names)
+
+
+def _suffix(text: str) -> str:
+    number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+    return "".join(ALPHABET[number // len(ALPHABET) ** place % len(ALPHABET)] for place in range(5))
 
 
 def prefix_of(name: str, index: int) -> str:

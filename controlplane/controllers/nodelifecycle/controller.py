@@ -38,7 +38,6 @@ class NodeLifecycleController(Controller):
         ))  # fmt: skip
         self._recorder = context.recorder.of("node-controller")
         self._health: dict[str, Health] = {}
-        self._retry: set[str] = set()
         self._cut_off = False
         self._nodes = context.informers.of(NODES)
         self._pods = context.informers.of(PODS)
@@ -57,7 +56,6 @@ class NodeLifecycleController(Controller):
         self._zones.set(name, node)
         if node is None:
             self._health.pop(name, None)
-            self._retry.discard(name)
             self._tell(found, "RemovingNode", f"Removing Node {name} from Controller")
         else:
             self._health_of(name).note_node(node, monotonic())
@@ -125,19 +123,14 @@ class NodeLifecycleController(Controller):
         return await self.context.writer.update(NODES, {**node, "status": status}, "status")
 
     async def _follow_ready(self, node: Object, health: Health) -> None:
-        """Tell of a node that became lost, and that its pods are not ready."""
+        """Tell of a node that fell silent, and that its pods are not ready."""
         name, ready = node["metadata"]["name"], ready_status(node)
-        became_lost = health.ready == "True" and ready != "True"
-        if became_lost:
+        if health.ready == "True" and ready == "Unknown":
             self._recorder.normal(node, "NodeNotReady", f"Node {name} status is now: NodeNotReady")
-            self._retry.add(name)
         health.ready = ready or "Unknown"
-        if ready == "True":
-            self._retry.discard(name)
-        # A kubelet that is heard of may say itself, later, that its pods are ready.
-        elif ready == "Unknown" or name in self._retry:
+        # A kubelet that is heard of says itself which of its pods are ready.
+        if ready == "Unknown":
             await self._unready(name)
-            self._retry.discard(name)
 
     async def _unready(self, name: str) -> None:
         pods = [pod for pod in self._pods.indexed(BY_NODE, name) if is_ready(pod)]

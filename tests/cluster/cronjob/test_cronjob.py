@@ -16,7 +16,7 @@ from controlplane.controllers.cronjob.controller import CronJobController
 from controlplane.controllers.ttl.controller import TtlController
 from controlplane.engine.controller import Context, timestamp
 from controlplane.engine.host import Host, Make
-from controlplane.engine.resources import CRON_JOBS, JOBS, Object, Resource
+from controlplane.engine.resources import CRON_JOBS, JOBS, QUOTAS, Object, Resource
 from kubeletpy_common.apiclient.client import MERGE_PATCH
 from tests.support.cluster import Cluster, cluster
 
@@ -244,6 +244,21 @@ async def test_no_time_is_met_twice_wherever_the_controller_is_killed(
     assert set(seen) <= times
     assert set(seen.values()) == {1}
     assert len(seen) > 3
+
+
+async def test_a_job_that_is_refused_is_told_of_and_made_later(
+    server: Cluster, clock: Clock
+) -> None:
+    hard = {"hard": {"count/jobs.batch": "0"}}
+    quota = await server.create(QUOTAS, {"metadata": {"name": "none"}, "spec": hard})
+    await server.until(QUOTAS, lambda found: bool(found[0].get("status", {}).get("hard")))
+    await create(server, clock)
+    host = await start(server, clock)
+    time = clock.next_hour()
+    assert "exceeded quota: none" in await until_event(server, "FailedCreate")
+    await server.client.delete(QUOTAS.path_of(quota))
+    await until_jobs(server, time)
+    assert host.parts[0].queue.counts.retried < 20  # type: ignore[attr-defined]
 
 
 async def test_a_job_goes_when_its_time_is_over(server: Cluster) -> None:

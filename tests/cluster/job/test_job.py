@@ -13,6 +13,7 @@ import pytest
 
 from controlplane.engine.resources import JOBS, PODS, QUOTAS, Object, Resource, is_deleting
 from kubeletpy_common.apiclient.client import MERGE_PATCH
+from kubeletpy_common.apiclient.errors import ApiError
 from tests.support.cluster import Cluster, cluster
 from tests.support.hollow import ended, running
 
@@ -279,6 +280,64 @@ async def test_counts_are_exact_wherever_the_controller_is_killed(
         )
     else:
         assert phases["Succeeded"] == 40
+
+
+@pytest.mark.parametrize("mode", ["NonIndexed", "Indexed"])
+async def test_after_any_history_the_job_has_what_it_declared(server: Cluster, mode: str) -> None:
+    """Pods fail, are deleted, the Job is suspended and resized, and the controller is killed."""
+    dice = random.Random(f"history {mode}")
+    hollow = await server.hollow("n1")
+    made = await server.create(
+        JOBS, job(completions=12, parallelism=4, completionMode=mode, backoffLimit=1000)
+    )
+    path = JOBS.path_of(made)
+    known = await server.watch(PODS)
+
+    async def end_one(code: int) -> None:
+        pods = [pod for pod in known if pod["status"]["phase"] == "Running"]
+        if pods:
+            await hollow.set_status(pod := dice.choice(pods), ended(pod, code))
+
+    async def delete_one() -> None:
+        if pods := list(known):
+            await server.client.delete(PODS.path_of(dice.choice(pods)))
+
+    async def change(**spec: Any) -> None:
+        await server.client.patch(path, {"spec": spec}, kind=MERGE_PATCH)
+
+    deeds = (
+        lambda: end_one(0), lambda: end_one(1), delete_one, lambda: change(suspend=True),
+        lambda: change(suspend=False), lambda: change(parallelism=dice.randint(0, 6)),
+    )  # fmt: skip
+    for _ in range(15):
+        host = await server.start("job-controller")
+        for _ in range(dice.randint(0, 3)):
+            try:
+                await dice.choice(deeds)()
+            except ApiError as error:
+                if not error.not_found:
+                    raise
+            await asyncio.sleep(dice.random() * 0.03)
+        await server.stop(host)
+    await change(suspend=False, parallelism=12)
+    host = await server.start("job-controller")
+    # Failures before the last start are no reason to wait any more.
+    done = asyncio.create_task(until_job(server, "Complete"))
+    while not done.done():
+        try:
+            await end_one(0)
+        except ApiError as error:
+            if not error.not_found:
+                raise
+        await asyncio.sleep(0.01)
+    status = (await done)["status"]
+    await no_finalizers(server)
+    assert status["succeeded"] == 12
+    assert status["uncountedTerminatedPods"] == {}
+    assert "active" not in status
+    if mode == "Indexed":
+        assert status["completedIndexes"] == "0-11"
+    assert not any(pod["status"]["phase"] == "Running" for pod in await server.listed(PODS))
 
 
 async def test_a_quota_is_told_of_and_asks_for_nothing_too_often(server: Cluster) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -141,9 +142,29 @@ async def test_when_all_nodes_are_lost_none_is_emptied(server: Cluster) -> None:
     await until_node(server, "a", *LOST)
 
 
+async def test_a_controller_that_is_killed_goes_on_where_it_was(server: Cluster) -> None:
+    dice = random.Random(3)
+    await make(server, "a", "b", "c")
+    for number in range(6):
+        await pod(server, f"p{number}")
+    server.tasks.create_task(beat(server, "b", "c"))
+    options = {**GRACE, "node_monitor_grace_period": 0.4}
+    for _ in range(8):
+        host = await server.start(LIFECYCLE, **options)
+        await asyncio.sleep(0.38 + dice.random() * 0.06)
+        await server.stop(host)
+    await server.start(LIFECYCLE, **options)
+    await until_node(server, "a", *LOST)
+    await server.until(PODS, lambda pods: all(
+        condition(one, "Ready")["status"] == "False" for one in pods))  # fmt: skip
+    for name in "bc":
+        await until_node(server, name)
+
+
 async def test_conditions_and_cordons_are_taints(server: Cluster) -> None:
     await make(server, "a", "b")
     server.tasks.create_task(beat(server, "a", "b"))
+    await pod(server, "p", "b")
     await server.start(LIFECYCLE)
     status = {"conditions": [{"type": "DiskPressure", "status": "True"}]}
     path = NODES.path(name="a")
@@ -153,6 +174,10 @@ async def test_conditions_and_cordons_are_taints(server: Cluster) -> None:
     await server.client.patch(path, {"spec": {"unschedulable": None}}, kind=MERGE_PATCH)
     found = await until_node(server, "a", ("disk-pressure", "NoSchedule"))
     assert found["metadata"]["labels"]["beta.kubernetes.io/os"] == "linux"
+    # Of a kubelet that speaks pods are as ready as it says.
+    await say(server, "b", "False")
+    await until_node(server, "b", ("not-ready", "NoSchedule"), ("not-ready", "NoExecute"))
+    assert condition((await server.listed(PODS))[0], "Ready")["status"] == "True"
 
 
 async def test_pods_leave_when_they_do_not_tolerate_it_any_more(server: Cluster) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,7 +14,7 @@ from controlplane.controllers.job import facts, tracking
 from controlplane.controllers.job.backoff import Record, remaining_of_index
 from controlplane.controllers.job.decisions import deadline_in, end_of, is_complete, plan_of
 from controlplane.controllers.job.indexes import Indexes, of_numbers, parsed
-from controlplane.controllers.job.podtemplate import pod_of, prefix_of
+from controlplane.controllers.job.podtemplate import named, pod_of, prefix_of
 from controlplane.controllers.job.policies import enough, meaning_of
 from controlplane.controllers.job.situation import Situation, observe
 from controlplane.engine.controller import timestamp
@@ -298,6 +299,22 @@ def test_a_pod_of_an_index() -> None:
     value["spec"]["podFailurePolicy"] = {"rules": [_rule("Ignore")]}
     again = pod_of(value, 7, before)["metadata"]["annotations"]
     assert again[facts.FAILURES] == again[facts.IGNORED_FAILURES] == "1"
+
+
+def test_names_of_pods_follow_from_what_there_is() -> None:
+    value = indexed(completions=9)
+    first = named(value, [0, 1], lambda name: False)
+    assert first == named(value, [0, 1], lambda name: False)
+    assert all(re.fullmatch(rf"j-{number}-[a-z2-9]{{5}}", name) for number, name in
+               enumerate(first))  # fmt: skip
+    again = named(value, [0, 1], {first[0]}.__contains__)
+    assert again[0] != first[0]
+    assert again[1] == first[1]
+    many = named(job(), [None] * 1000, lambda name: False)
+    assert len(set(many)) == 1000
+    # What is asked for while some are there is what was missing of them.
+    there = set(many) - {many[3], many[700]}
+    assert named(job(), [None, None], there.__contains__) == [many[3], many[700]]
 
 
 def test_a_long_name_keeps_the_index() -> None:
