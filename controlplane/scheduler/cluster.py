@@ -17,7 +17,7 @@ from .nodes import REGION, ZONE, NodeInfo
 from .pods import PodInfo
 from .terms import Labels, Term
 
-_MOST_COUNTS: Final = 256
+_MOST_COUNTS: Final = 128
 """Selectors whose matching pods are counted as they come and go."""
 
 

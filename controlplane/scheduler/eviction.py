@@ -71,7 +71,10 @@ class Evictor:
             victims = [one for one in candidate.victims if not one.deleting]
             if not victims:
                 return True
-            await asyncio.gather(*(self._delete(pod, one, candidate) for one in victims[:-1]))
+            work = (self._delete(pod, one, candidate) for one in victims[:-1])
+            for result in await asyncio.gather(*work, return_exceptions=True):
+                if isinstance(result, BaseException):
+                    raise result
             self._last[pod.uid] = victims[-1]
             await self._delete(pod, victims[-1], candidate)
         except ApiError as error:

@@ -5,7 +5,7 @@ Source: Kubernetes documentation, "Storage Classes", volume binding mode WaitFor
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -18,6 +18,7 @@ from controlplane.engine.resources import (
     VOLUMES,
     Object,
     Resource,
+    key_of,
     version_of,
 )
 
@@ -60,26 +61,14 @@ class Assumed:
             return real
         return value
 
-    def __iter__(self) -> Iterator[Object]:
-        for one in self.informer:
-            value = self.get(_key(one))
-            if value is not None:
-                yield value
-
     def assume(self, value: Object) -> None:
         """Take an object as it will be."""
-        real = self.informer.get(_key(value))
-        self._assumed[_key(value)] = (value, version_of(real) if real is not None else 0)
+        real = self.informer.get(key_of(value))
+        self._assumed[key_of(value)] = (value, version_of(real) if real is not None else 0)
 
     def restore(self, key: str) -> None:
         """Take an assumption back."""
         self._assumed.pop(key, None)
-
-
-def _key(value: Object) -> str:
-    meta = value["metadata"]
-    namespace = meta.get("namespace")
-    return f"{namespace}/{meta['name']}" if namespace else str(meta["name"])
 
 
 @dataclass(frozen=True, slots=True)

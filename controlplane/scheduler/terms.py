@@ -15,8 +15,6 @@ from controlplane.api.errors import ApiError
 from controlplane.api.selectors import LabelSelector, Requirement, from_object
 
 Labels = Mapping[str, str]
-NOTHING: Final = None
-"""A selector that matches nothing."""
 _encoder: Final = msgspec.json.Encoder(order="sorted")
 _OPERATORS: Final = {"In": "in", "NotIn": "notin", "Exists": "exists", "DoesNotExist": "missing",
                      "Gt": ">", "Lt": "<"}  # fmt: skip
