@@ -46,7 +46,7 @@ OTHER_PORT = [{"containerPort": 1, "hostPort": 81}]
 HARD = [spread("web")]
 LARGER = {"cpu": "8", "memory": "1Gi", "pods": "10"}
 
-ROWS: list[tuple[str, hinting.Hints, dict[str, Any], str, int, Any, Any, bool]] = [
+ROWS: list[tuple[str, events.Hints, dict[str, Any], str, int, Any, Any, bool]] = [
     ("uncordoned", hinting.NODE_UNSCHEDULABLE, {}, events.NODE, TAINT,
      node("a", unschedulable=True), node("a"), True),
     ("a new node that is cordoned", hinting.NODE_UNSCHEDULABLE, {}, events.NODE, ADD,
