@@ -188,8 +188,9 @@ class Informer:
     async def run(self) -> None:
         """Follow the server, until cancelled."""
         reflector = Reflector(
-            self._client, self._path, **self._selectors, read=self._read, page=PAGE
-        )
+            self._client, self._path, field_selector=self._selectors["field_selector"],
+            label_selector=self._selectors["label_selector"], read=self._read, page=PAGE,
+        )  # fmt: skip
         self._reflector = reflector
         async for each in reflector:
             if isinstance(each, Synced):

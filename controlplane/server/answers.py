@@ -124,6 +124,12 @@ def object_bytes(resource: Resource, content: bytes, form: Form, include: str) -
         return codec.encode(value)
     if form.shape == "Table":
         return codec.encode(make_table(resource, [value], {}, include))
+    if form.shape == "PartialObjectMetadataList":
+        raise ApiError(
+            "NotAcceptable",
+            f"you requested {form.shape}, but the requested object is not a list "
+            f"(*core.{resource.kind})",
+        )
     return codec.encode(_metadata_of(value))
 
 
@@ -138,6 +144,12 @@ def list_bytes(
             {"kind": f"{resource.kind}List", "apiVersion": resource.api_version, "metadata": meta}
         )
         return b"".join((head[:-1], b',"items":[', b",".join(contents), b"]}"))
+    if form.shape == "PartialObjectMetadata":
+        raise ApiError(
+            "NotAcceptable",
+            f"you requested {form.shape}, but the requested object is a list "
+            f"(*core.{resource.kind}List)",
+        )
     values = [codec.decode_bytes(content) for content in contents]
     if form.shape == "Table":
         return codec.encode(make_table(resource, values, meta, include))

@@ -31,11 +31,10 @@ JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
 STRATEGIC_PATCH = "application/strategic-merge-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"
-METADATA = (
-    "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,"
-    "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
-)
-"""What is accepted by who wants the metadata of objects only."""
+METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json"
+"""What is accepted by who wants the metadata of an object only, also in a watch."""
+METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
+"""The same for lists; a server refuses each where the other one is right."""
 _FAREWELL = 5.0
 """Seconds that connections stay after the credentials changed."""
 KUBELET_AGENT = "kubeletpy-kubelet/1.36"
@@ -199,7 +198,7 @@ class ApiClient:
         """Return an object or a list.
 
         Args:
-            accept: media types, as `METADATA`; "": JSON.
+            accept: media types, as `METADATA` or `METADATA_LIST`; "": JSON.
 
         Raises:
             ApiError: it could not be had.

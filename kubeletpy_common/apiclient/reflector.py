@@ -17,7 +17,7 @@ import msgspec
 
 from kubeletpy_common import logs
 
-from .client import ApiClient
+from .client import METADATA, METADATA_LIST, ApiClient
 from .errors import ApiError
 
 _log = logging.getLogger(__name__)
@@ -98,7 +98,7 @@ class Reflector:
             what is passed on in its place; by default the whole object as a dict. It is called as
             soon as the object is there, so that a large list need not be in memory at once.
         page: objects asked for at once; 0: all.
-        accept: media types, as `client.METADATA`; "": JSON.
+        metadata_only: whether the rest of each object is left out.
     """
 
     def __init__(
@@ -110,13 +110,13 @@ class Reflector:
         label_selector: str = "",
         read: Callable[[str, msgspec.Raw], Any] | None = None,
         page: int = 0,
-        accept: str = "",
+        metadata_only: bool = False,
     ) -> None:
         self._client = client
         self._path = path
         self._read = read
         self._page = page
-        self._accept = accept
+        self._accept = (METADATA_LIST, METADATA) if metadata_only else ("", "")
         self._params: dict[str, str] = {}
         if field_selector:
             self._params["fieldSelector"] = field_selector
@@ -157,7 +157,7 @@ class Reflector:
         while True:
             more = "continue" in params
             raw = await self._client.read(
-                self._path, params=params, urgent=more, accept=self._accept
+                self._path, params=params, urgent=more, accept=self._accept[0]
             )
             found = _decoded(raw, _List)
             if found is None or not found.metadata.resource_version:
@@ -188,7 +188,7 @@ class Reflector:
             "timeoutSeconds": str(seconds),
         }
         lines = self._client.watch_lines(
-            self._path, params, idle=seconds + _SLACK, accept=self._accept
+            self._path, params, idle=seconds + _SLACK, accept=self._accept[1]
         )
         async for line in lines:
             event = _decoded(line, _Event)

@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from controlplane.engine.resources import Resource
-from kubeletpy_common.apiclient.client import METADATA, ApiClient
+from kubeletpy_common.apiclient.client import ApiClient
 from kubeletpy_common.apiclient.reflector import Reflector, Synced
 
 from .graph import Node, Owner
@@ -111,7 +111,9 @@ class Following:
         def read(_: str, raw: msgspec.Raw) -> Node:
             return node_of(key, raw)
 
-        reflector = Reflector(self._client, resource.path(), read=read, page=PAGE, accept=METADATA)
+        reflector = Reflector(
+            self._client, resource.path(), read=read, page=PAGE, metadata_only=True
+        )
         async for each in reflector:
             if isinstance(each, Synced):
                 self._replace(known, each.items)

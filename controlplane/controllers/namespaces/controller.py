@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Final
 from controlplane.controllers.discovery import Discovery, Served
 from controlplane.engine.controller import Context, Controller, timestamp
 from controlplane.engine.resources import NAMESPACES, PODS, Object, Resource, is_deleting
-from kubeletpy_common.apiclient.client import METADATA
+from kubeletpy_common.apiclient.client import METADATA_LIST
 from kubeletpy_common.apiclient.errors import ApiError
 
 from .conditions import Progress, with_progress
@@ -172,7 +172,7 @@ class NamespaceController(Controller):
         params = {"limit": _PAGE}
         while True:
             answer = await self.context.client.get(
-                resource.path(namespace), params=params, accept=METADATA
+                resource.path(namespace), params=params, accept=METADATA_LIST
             )
             items += answer.get("items") or ()
             more = answer["metadata"].get("continue")

@@ -160,7 +160,13 @@ async def test_tables_metadata_and_yaml(api: Api) -> None:
     assert table["rows"][0]["object"]["kind"] == "PartialObjectMetadata"
     _, one = await api.call("GET", f"{MAPS}/a?includeObject=Object", headers=accept)
     assert one["rows"][0]["object"]["data"] == {"x": "1"}
+    one = {"Accept": "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io"}
+    status, refused = await api.call("GET", MAPS, headers=one)
+    assert (status, refused["reason"]) == (406, "NotAcceptable")
+    assert "the requested object is a list" in refused["message"]
     accept = {"Accept": "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"}
+    status, _ = await api.call("GET", f"{MAPS}/a", headers=accept)
+    assert status == 406
     _, partial = await api.call("GET", MAPS, headers=accept)
     assert partial["kind"] == "PartialObjectMetadataList"
     assert "data" not in partial["items"][0]
