@@ -67,9 +67,12 @@ def fits(owner: Object, node: Object) -> tuple[bool, bool]:
     name = node["metadata"]["name"]
     if spec.get("nodeName") not in (None, "", name) or not _is_selected(spec, node):
         return False, False
+    taints = node["spec"].get("taints")
+    if not taints:
+        return True, True
     tolerations = with_tolerations(spec)
     repelled = {
-        taint["effect"] for taint in node["spec"].get("taints") or ()
+        taint["effect"] for taint in taints
         if not any(_tolerates(one, taint) for one in tolerations)
     }  # fmt: skip
     return not repelled & {"NoSchedule", "NoExecute"}, "NoExecute" not in repelled
