@@ -14,12 +14,7 @@ from controlplane.api import codec
 from controlplane.api.resource import Context, Object, Resource
 from controlplane.kinds.quantity import parse
 from controlplane.kinds.strategies.pods.quality import quality_class
-from controlplane.kinds.strategies.podspec.totals import (
-    container_limits,
-    container_requests,
-    is_pod_level,
-    shown,
-)
+from controlplane.kinds.totals import pod_totals
 from controlplane.plane import Plane
 
 _ANNOTATION: Final = "kubernetes.io/limit-ranger"
@@ -138,20 +133,6 @@ def pod_problems(spec: Object, limits: list[Any]) -> Iterator[str]:
         elif limit.get("type") == "Pod":
             requested, maximal = pod_totals(spec)
             yield from _problems("Pod", limit, requested, maximal)
-
-
-def pod_totals(spec: Object) -> tuple[dict[str, str], dict[str, str]]:
-    """Return what a pod requests and is limited to, what is said of it as a whole first (pure)."""
-    whole = spec.get("resources", {})
-    found = []
-    for amounts, key in (
-        (container_requests(spec), "requests"),
-        (container_limits(spec), "limits"),
-    ):
-        total = {name: shown(amount) for name, amount in amounts.items()}
-        total.update((n, text) for n, text in whole.get(key, {}).items() if is_pod_level(n))
-        found.append(total)
-    return found[0], found[1]
 
 
 def claim_problems(spec: Object, limits: list[Any]) -> Iterator[str]:

@@ -16,7 +16,7 @@ from controlplane.api.resource import Object
 from controlplane.builtin.following import context, follow
 from controlplane.builtin.selection import QUOTAS
 from controlplane.engine.queue import WorkQueue
-from controlplane.kinds.strategies.podspec.totals import shown
+from controlplane.kinds.totals import shown
 from controlplane.plane import Plane
 
 _PREFIX: Final = "/core/resourcequotas/"

@@ -12,10 +12,16 @@ from decimal import Decimal
 from typing import Final
 from weakref import WeakKeyDictionary
 
-from controlplane.admission.quotas.usage import PODS, add, kinds_of, matches_scopes, usage_of
 from controlplane.api import codec
 from controlplane.api.resource import Object
-from controlplane.kinds.strategies.podspec.totals import Amounts
+from controlplane.controllers.quota.usage import (
+    PODS,
+    add,
+    counted_kinds,
+    matches_scopes,
+    usage_of,
+)
+from controlplane.kinds.totals import Amounts
 from controlplane.store.model import Item
 from controlplane.store.store import Store
 
@@ -45,12 +51,7 @@ class Ledger:
             spec: of the quota.
             now: pods that should be gone by then count no more.
         """
-        hard = spec.get("hard", {})
-        counted: dict[Kind, list[str]] = {}
-        for name in hard:
-            kind = kinds_of(name)
-            if kind is not None:
-                counted.setdefault(kind, []).append(name)
+        counted = counted_kinds(spec.get("hard", {}))
         scoped = bool(spec.get("scopes") or spec.get("scopeSelector"))
         total: Amounts = {}
         for kind, names in counted.items():

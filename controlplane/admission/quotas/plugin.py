@@ -8,7 +8,10 @@ from decimal import Decimal
 from typing import Final
 
 from controlplane.admission.quotas.ledger import Ledger
-from controlplane.admission.quotas.usage import (
+from controlplane.admission.refusals import forbidden
+from controlplane.api import codec
+from controlplane.api.resource import Context, Object, Resource
+from controlplane.controllers.quota.usage import (
     CLAIMS,
     PODS,
     SERVICES,
@@ -17,11 +20,8 @@ from controlplane.admission.quotas.usage import (
     missing,
     usage_of,
 )
-from controlplane.admission.refusals import forbidden
-from controlplane.api import codec
-from controlplane.api.resource import Context, Object, Resource
 from controlplane.kinds.quantity import canonical, parse
-from controlplane.kinds.strategies.podspec.totals import Amounts, shown
+from controlplane.kinds.totals import Amounts, shown
 from controlplane.plane import Plane
 
 _NONE: Final = (Decimal(0), "0")

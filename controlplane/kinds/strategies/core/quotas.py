@@ -18,7 +18,7 @@ from controlplane.kinds.strategies.podspec.resources import (
     check_container_resource_name,
     check_resource_name,
 )
-from controlplane.kinds.strategies.podspec.totals import is_overcommittable
+from controlplane.kinds.totals import is_overcommittable
 
 _LIMITED: Final = ("Pod", "Container", "PersistentVolumeClaim")
 _COMPUTE: Final = frozenset({

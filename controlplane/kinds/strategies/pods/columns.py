@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from controlplane.api.resource import Column, Object
-from controlplane.kinds.strategies.podspec.totals import is_sidecar
+from controlplane.kinds.totals import is_sidecar
 from controlplane.server.tables import age_of
 
 COLUMNS: Final = (

@@ -15,7 +15,7 @@ from controlplane.api.resource import Object
 from controlplane.kinds.strategies.pods.quality import quality_class
 from controlplane.kinds.strategies.pods.updates import plain
 from controlplane.kinds.strategies.podspec.annotations import MIRROR
-from controlplane.kinds.strategies.podspec.totals import is_sidecar
+from controlplane.kinds.totals import is_sidecar
 
 _LISTS: Final = ("containers", "initContainers")
 _MUTABLE: Final = ("cpu", "memory")

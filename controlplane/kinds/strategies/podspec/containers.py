@@ -27,7 +27,7 @@ from controlplane.kinds.strategies.podspec.handlers import check_lifecycle, chec
 from controlplane.kinds.strategies.podspec.mounts import check_devices, check_mounts
 from controlplane.kinds.strategies.podspec.resources import check_container_resources
 from controlplane.kinds.strategies.podspec.security import check_container_context
-from controlplane.kinds.strategies.podspec.totals import is_sidecar
+from controlplane.kinds.totals import is_sidecar
 
 _PROTOCOLS: Final = ["SCTP", "TCP", "UDP"]
 _PULL_POLICIES: Final = ["Always", "IfNotPresent", "Never"]

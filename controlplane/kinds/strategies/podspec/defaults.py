@@ -13,7 +13,7 @@ from typing import Final
 
 from controlplane.api.resource import Object
 from controlplane.kinds.quantity import canonical, parse
-from controlplane.kinds.strategies.podspec.totals import (
+from controlplane.kinds.totals import (
     container_limits,
     container_requests,
     is_huge_page,

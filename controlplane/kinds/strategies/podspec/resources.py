@@ -15,7 +15,7 @@ from controlplane.api.formats import label_key_problems, label_problems
 from controlplane.api.metadata import duplicate, forbidden, missing, required, unsupported, wrong
 from controlplane.api.resource import Object
 from controlplane.kinds.quantity import QuantityError, parse
-from controlplane.kinds.strategies.podspec.totals import (
+from controlplane.kinds.totals import (
     container_limits,
     container_requests,
     is_huge_page,

@@ -12,7 +12,7 @@ import pytest
 
 from controlplane import admission, builtin
 from controlplane.admission.quotas.plugin import exceeded, increase
-from controlplane.admission.quotas.usage import (
+from controlplane.controllers.quota.usage import (
     add,
     kinds_of,
     matches_scopes,
@@ -20,7 +20,7 @@ from controlplane.admission.quotas.usage import (
     usage_of,
 )
 from controlplane.kinds.quantity import parse
-from controlplane.kinds.strategies.podspec.totals import Amounts, shown
+from controlplane.kinds.totals import Amounts, shown
 from tests.unit.controlplane.builtin.test_garbage import until
 from tests.unit.controlplane.server.client import MAPS, Api, running_api
 

@@ -7,10 +7,9 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
 
-from controlplane.admission.limits import pod_totals
-from controlplane.api.resource import Object
+from controlplane.engine.resources import Object
 from controlplane.kinds.quantity import parse
-from controlplane.kinds.strategies.podspec.totals import Amounts, is_native, shown
+from controlplane.kinds.totals import Amounts, is_native, pod_totals, shown
 
 PODS: Final = ("", "pods")
 SERVICES: Final = ("", "services")
@@ -49,6 +48,16 @@ def kinds_of(name: str) -> tuple[str, str] | None:
     if requested.startswith("hugepages-") or (requested != name and not is_native(name)):
         return PODS
     return None
+
+
+def counted_kinds(hard: Iterable[str]) -> dict[tuple[str, str], list[str]]:
+    """Return the names in a quota by what they count; what nothing is known of is left out."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for name in hard:
+        kind = kinds_of(name)
+        if kind is not None:
+            found.setdefault(kind, []).append(name)
+    return found
 
 
 def usage_of(kind: tuple[str, str], value: Object, now: datetime) -> Amounts:

@@ -7,11 +7,11 @@ resources), KEP-1287 (resize).
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Final
+from typing import Any, Final
 
-from controlplane.api.resource import Object
 from controlplane.kinds.quantity import canonical, parse
 
+Object = dict[str, Any]
 Amounts = dict[str, tuple[Decimal, str]]
 """Number by resource, and one of the texts that it came from, for its suffix."""
 
@@ -52,6 +52,20 @@ def container_requests(spec: Object) -> Amounts:
 def container_limits(spec: Object) -> Amounts:
     """Return what all containers together may use at any moment."""
     return _aggregate(spec, "limits")
+
+
+def pod_totals(spec: Object) -> tuple[dict[str, str], dict[str, str]]:
+    """Return what a pod requests and is limited to, what is said of it as a whole first (pure)."""
+    whole = spec.get("resources", {})
+    found = []
+    for amounts, key in (
+        (container_requests(spec), "requests"),
+        (container_limits(spec), "limits"),
+    ):
+        total = {name: shown(amount) for name, amount in amounts.items()}
+        total.update((n, text) for n, text in whole.get(key, {}).items() if is_pod_level(n))
+        found.append(total)
+    return found[0], found[1]
 
 
 def _aggregate(spec: Object, key: str) -> Amounts:
