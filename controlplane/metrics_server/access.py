@@ -277,9 +277,9 @@ def shown_by(connection: ssl.SSLObject, trust: Trust) -> Shown | None:
         return None
     end = ssl.cert_time_to_seconds(str(verified["notAfter"]))
     # TLS knows both authorities, and does not tell by which of them it is verified.
-    if is_issued(content, trust.proxies):
-        if trust.names and named.name not in trust.names:
-            return None
+    # One authority may be both; then the name tells.
+    may_be_proxy = not trust.names or named.name in trust.names
+    if may_be_proxy and is_issued(content, trust.proxies):
         return Shown(True, None, end)
     if is_issued(content, trust.clients):
         return Shown(False, User(named.name, "", named.groups, _frozen(named.extra)), end)
