@@ -20,6 +20,7 @@ from controlplane.engine.election import LeadershipLostError
 from controlplane.engine.flags import host_flags, settings_of
 from controlplane.engine.host import serve
 from controlplane.ingress.flags import ingress_flags
+from controlplane.metrics_server.flags import metrics_flags
 from kubeletpy_common.apiclient.kubeconfig import KubeconfigError
 
 
@@ -28,8 +29,8 @@ from kubeletpy_common.apiclient.kubeconfig import KubeconfigError
     "--controllers",
     default="*",
     show_default=True,
-    help="Which run, as of kube-controller-manager: *, foo, -foo; scheduler and "
-    "ingress-controller only where they are named.",
+    help="Which run, as of kube-controller-manager: *, foo, -foo; scheduler, "
+    "ingress-controller and metrics-server only where they are named.",
 )
 @endpoint_flags
 @autoscaler_flags
@@ -43,6 +44,7 @@ from kubeletpy_common.apiclient.kubeconfig import KubeconfigError
     help="Certificates that every namespace gets to trust; without it those of the kubeconfig.",
 )
 @node_flags
+@metrics_flags("metrics-")
 @host_flags(10252)
 def main(controllers: str, **given: Any) -> None:
     """Run the controllers of a cluster: Deployments become pods, Services get endpoints ...

@@ -58,6 +58,7 @@ _CLASSES: Final = {
 
 _OTHERS: Final = {
     "ingress-controller": "controlplane.ingress.controller:IngressController",
+    "metrics-server": "controlplane.metrics_server.server:MetricsServer",
     "scheduler": "controlplane.scheduler.scheduler:Scheduler",
 }
 """Processes of their own elsewhere, which one that is to be small can have in it: by name."""
