@@ -18,7 +18,7 @@ CHECKOUT = Path(__file__).resolve().parents[3]
 def test_help_names_every_command() -> None:
     result = CliRunner().invoke(main, ["--help"])
     assert result.exit_code == 0
-    for name in ("runtime", "kubelet", "proxy", "up", "doctor", "version", "completion"):
+    for name in ("runtime", "kubelet", "proxy", "policy", "up", "doctor", "version", "completion"):
         assert f"\n  {name} " in result.output
 
 
@@ -28,7 +28,12 @@ def test_unknown_command_is_an_error() -> None:
 
 @pytest.mark.parametrize(
     ("name", "module"),
-    [("runtime", "runtime"), ("kubelet", "kubeletpy.kubelet_main"), ("proxy", "proxy")],
+    [
+        ("runtime", "runtime"),
+        ("kubelet", "kubeletpy.kubelet_main"),
+        ("proxy", "proxy"),
+        ("policy", "proxy.policy"),
+    ],
 )
 def test_daemons_replace_the_process_and_get_all_arguments(
     name: str, module: str, monkeypatch: pytest.MonkeyPatch
