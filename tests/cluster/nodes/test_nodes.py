@@ -149,7 +149,7 @@ async def test_a_controller_that_is_killed_goes_on_where_it_was(server: Cluster)
         await pod(server, f"p{number}")
     server.tasks.create_task(beat(server, "b", "c"))
     options = {**GRACE, "node_monitor_grace_period": 0.4}
-    for _ in range(8):
+    for _ in range(4):
         host = await server.start(LIFECYCLE, **options)
         await asyncio.sleep(0.38 + dice.random() * 0.06)
         await server.stop(host)

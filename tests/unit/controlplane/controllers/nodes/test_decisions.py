@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 from datetime import UTC, datetime
 from typing import Any
 
+import click
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
 from controlplane.controllers.nodeipam.ranges import Pieces, pieces_of
+from controlplane.controllers.nodelifecycle.flags import node_flags
 from controlplane.controllers.nodelifecycle.health import Health, silent_conditions
 from controlplane.controllers.nodelifecycle.taints import (
     NOT_READY,
@@ -311,3 +315,24 @@ def test_ranges_as_flags_say(options: Object, wanted: list[str]) -> None:
 def test_flags_that_contradict_each_other(options: Object) -> None:
     with pytest.raises(ValueError, match=r"."):
         pieces_of(options)
+
+
+def test_the_flags_of_nodes_are_those_of_the_peer() -> None:
+    @click.command()
+    @node_flags
+    def command(**given: object) -> None:
+        click.echo(json.dumps(given))
+
+    words = [
+        "--node-monitor-grace-period=20s",
+        "--allocate-node-cidrs",
+        "--cluster-cidr=10.0.0.0/8",
+    ]
+    answer = CliRunner().invoke(command, words)
+    given = json.loads(answer.output)
+    assert given["node_monitor_grace_period"] == 20.0
+    assert given["node_startup_grace_period"] == 60.0
+    assert (given["node_eviction_rate"], given["secondary_node_eviction_rate"]) == (0.1, 0.01)
+    assert (given["large_cluster_size_threshold"], given["unhealthy_zone_threshold"]) == (50, 0.55)
+    assert given["terminated_pod_gc_threshold"] == 12500
+    assert [str(each.next()) for each in pieces_of(given)] == ["10.0.0.0/24"]
