@@ -81,6 +81,10 @@ def available_in(pod: Object, min_ready: int, now: datetime) -> float | None:
 
 
 def next_available(pods: Iterable[Object], min_ready: int, now: datetime) -> float | None:
-    """Return the seconds until the first of the pods that are not available yet will be."""
+    """Return the seconds until the first of the pods that are not available yet will be.
+
+    Never more than ``min_ready``: a pod may be ready since a time to come, as the clock sees it
+    after it was put back.
+    """
     waits = (available_in(pod, min_ready, now) for pod in pods) if min_ready else ()
-    return min((wait for wait in waits if wait), default=None)
+    return min((min(wait, float(min_ready)) for wait in waits if wait), default=None)

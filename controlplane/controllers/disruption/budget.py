@@ -82,7 +82,8 @@ def disrupted(status: Object, pods: Sequence[Object], now: datetime) -> Disrupte
             late.append(pod)
         else:
             waiting[name] = told[name]
-            recheck = left if recheck is None else min(recheck, left)
+            # The clock may have been put back since.
+            recheck = min(left, float(DELETION_SECONDS), recheck or left)
     return Disrupted(waiting, tuple(late), recheck)
 
 
@@ -155,7 +156,7 @@ def stale_in(pod: Object, now: datetime) -> float | None:
     if not found.get("lastTransitionTime"):
         return 0.0
     left = moment_of(found["lastTransitionTime"]) + timedelta(seconds=STALE_SECONDS) - now
-    return max(left.total_seconds(), 0.0)
+    return min(max(left.total_seconds(), 0.0), float(STALE_SECONDS))
 
 
 def without_target(pod: Object, now: datetime) -> Object | None:

@@ -52,9 +52,9 @@ class Hands:
             await self._make_claims(facts, pod)
             made = await self._writer.create(PODS, pod)
         except ApiError as error:
-            # Another pod has the name, and has to go first.
-            if error.reason != "AlreadyExists":
-                self._failed("Create", facts.owner, pod, error)
+            # Also where somebody else's pod has the name: kube-controller-manager does not tell of
+            # it, because to one that lags behind it may be its own.
+            self._failed("Create", facts.owner, pod, error)
             raise
         await self._retain(facts, made)
         self._done("Create", facts.owner, pod)

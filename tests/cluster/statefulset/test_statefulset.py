@@ -220,6 +220,9 @@ async def test_pods_are_adopted_and_released(server: Cluster) -> None:
     changes = {"metadata": {"labels": {"app": "debug"}}}
     await server.client.patch(PODS.path("default", "web-0"), changes, kind=MERGE_PATCH)
     await server.until(PODS, lambda found: "web-0" not in names(owned(found, made)))
+    taken = 'Create Pod web-0 in StatefulSet web failed error: pods "web-0" already exists'
+    await server.until(EVENTS, lambda found: any(
+        (one["reason"], one["message"]) == ("FailedCreate", taken) for one in found))  # fmt: skip
     await server.client.delete(PODS.path("default", "web-0"), {"gracePeriodSeconds": 0})
     await server.until(PODS, lambda found: names(owned(found, made)) == ["web-0", "web-1"])
 

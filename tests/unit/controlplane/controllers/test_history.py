@@ -29,6 +29,23 @@ def test_data_are_a_patch_in_the_order_of_go() -> None:
     }
 
 
+@pytest.mark.parametrize(("value", "digest"), [("plain", "76fb6b64c6"), ("<a>&", "8547c57648")])
+def test_hashes_are_those_of_go(value: str, digest: str) -> None:
+    """Names that kube-controller-manager 1.36 gave the first revision of such a StatefulSet."""
+    container = {
+        "name": "main", "image": "example.test/app:1", "imagePullPolicy": "IfNotPresent",
+        "env": [{"name": "X", "value": value}], "resources": {},
+        "terminationMessagePath": "/dev/termination-log", "terminationMessagePolicy": "File",
+    }  # fmt: skip
+    spec = {
+        "containers": [container], "nodeName": "a", "dnsPolicy": "ClusterFirst",
+        "restartPolicy": "Always", "schedulerName": "default-scheduler", "securityContext": {},
+        "terminationGracePeriodSeconds": 30,
+    }  # fmt: skip
+    template = {"metadata": {"labels": {"app": "web"}, "creationTimestamp": None}, "spec": spec}
+    assert history.hash_of(history.data_of({"spec": {"template": template}}), 0) == digest
+
+
 def test_hashes_differ_by_data_and_collisions() -> None:
     data = history.data_of(OWNER)
     other = {"spec": {"template": {"$patch": "replace"}}}

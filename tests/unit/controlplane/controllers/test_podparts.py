@@ -69,6 +69,7 @@ def test_what_is_active_and_what_is_terminating() -> None:
         ("True", "12:00:00", 30, True, None),
         ("True", "12:00:00", 31, False, 1.0),
         ("True", "12:00:29", 10, False, 9.0),
+        pytest.param("True", "13:00:00", 10, False, 10.0, id="the clock was put back"),
         ("False", "12:00:00", 0, False, None),
         ("False", "12:00:00", 10, False, None),
         ("Unknown", "12:00:00", 0, False, None),

@@ -62,6 +62,8 @@ def test_pods_whose_eviction_was_allowed() -> None:
     assert budgets.healthy(pods, found) == 2
     assert budgets.healthy([*pods, pod("bad", ready=False)], found) == 2
     assert budgets.disrupted({}, pods, NOW) == NOBODY
+    # The clock was put back by an hour.
+    assert budgets.disrupted({"disruptedPods": {"new": ago(-3600)}}, pods, NOW).recheck == 120.0
 
 
 @pytest.mark.parametrize(
@@ -111,6 +113,7 @@ def _target(seconds: float, status: str = "True", reason: str = "EvictionByEvict
         (pod("a"), None),
         (pod("a", **_target(20)), 100.0),
         (pod("a", **_target(500)), 0.0),
+        pytest.param(pod("a", **_target(-3600)), 120.0, id="the clock was put back"),
         (pod("a", **_target(500, "False")), None),
         (pod("a", **_target(500, reason="TerminationByKubelet")), None),
         (pod("a", deleting=True, **_target(500)), None),
