@@ -19,7 +19,10 @@ _TEXT = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
 
 
 class _Queues(Collector):
-    """``workqueue_*``, counted by the queues themselves."""
+    """``workqueue_*``, counted by the queues themselves, and what parts count besides.
+
+    A part that has a method ``metrics`` gives its own there.
+    """
 
     def __init__(self, host: Host) -> None:
         self._host = host
@@ -49,6 +52,10 @@ class _Queues(Collector):
         election = self._host.election
         leads.add_metric([], float(election is None or election.leads))
         yield leads
+        for part in self._host.parts:
+            metrics = getattr(part, "metrics", None)
+            if callable(metrics):
+                yield from metrics()
 
 
 @contextlib.asynccontextmanager

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine
-from typing import Any, Final
+from collections.abc import Coroutine, Iterator
+from typing import TYPE_CHECKING, Any, Final
 
 from controlplane.engine.controller import Context
 from controlplane.engine.informer import Listener
@@ -29,6 +29,7 @@ from .belonging import OWNERS, Belonging
 from .binding import Binder, UnboundError
 from .cluster import Cluster
 from .configuration import Configuration, VolumeBindingArgs, args_of, complete
+from .counting import FAILED, REFUSED, SCHEDULED, Counts
 from .eviction import Evictor
 from .nodes import NodeInfo
 from .placing import NoFitError, Placer, Profile
@@ -42,6 +43,9 @@ from .reporting import ERROR, UNSCHEDULABLE, Reporter, refusal
 from .statuses import SchedulingError
 from .storage import ATTACHMENTS, CAPACITIES, CSI_DRIVERS, PodVolumes, Storage
 from .volumebinding import VolumeBinder, VolumesError
+
+if TYPE_CHECKING:
+    from prometheus_client.core import Metric
 
 _log = logging.getLogger(__name__)
 NO_CLAIMS: Final = "no new claims to deallocate"
@@ -79,6 +83,7 @@ class Scheduler:
         self._under_way: set[str] = set()
         self.cluster = Cluster()
         self.placer = Placer(self.cluster, configuration.percentage_of_nodes_to_score)
+        self._counts = Counts()
         self._binder = Binder(context)
         self._reporter = Reporter(context, self._binder)
         self._evictor = Evictor(context, self._binder, self._reporter)
@@ -112,6 +117,10 @@ class Scheduler:
             self.queue.move(resource.kind, action, before, after)
 
         return changed
+
+    def metrics(self) -> Iterator[Metric]:
+        """Yield what was counted, see `engine.serving`."""
+        return self._counts.metrics(self.queue)
 
     async def run(self) -> None:
         """Work, until cancelled."""
@@ -177,6 +186,7 @@ class Scheduler:
 
     def _refuse(self, one: Queued, profile: Profile, error: NoFitError) -> None:
         pod, diagnosis = one.pod, error.diagnosis
+        self._counts.attempt(REFUSED, pod.scheduler)
         if diagnosis is None:
             self.queue.refuse(one, frozenset())
             self.placer.nominations.drop(pod.uid)
@@ -211,6 +221,7 @@ class Scheduler:
         for other in less:
             self.placer.nominations.drop(other.uid)
         self._evictor.begin(pod)
+        self._counts.preempted(len(candidate.victims))
 
         async def work() -> None:
             if not await self._evictor.make_room(pod, candidate, less):
@@ -219,6 +230,7 @@ class Scheduler:
         self._spawn(work(), f"make room for {pod.key}")
 
     def _fail(self, one: Queued, message: str) -> None:
+        self._counts.attempt(FAILED, one.pod.scheduler)
         known = self._context.informers.of(PODS).get(one.pod.key)
         if known is None or known["metadata"]["uid"] != one.pod.uid or is_bound(known):
             return
@@ -254,6 +266,7 @@ class Scheduler:
                 await self._volumes.bind(volumes, node, lambda: self.cluster.is_assumed(pod.uid))
             if await self._binder.bind(pod, node):
                 self._reporter.scheduled(pod, node)
+                self._counts.attempt(SCHEDULED, pod.scheduler, time.monotonic() - one.first)
             done = True
         except (UnboundError, VolumesError) as error:
             done = True

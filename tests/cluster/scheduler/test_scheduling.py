@@ -11,6 +11,7 @@ import pytest
 
 from controlplane.engine.resources import (
     CLAIMS,
+    NODES,
     PODS,
     PRIORITY_CLASSES,
     VOLUMES,
@@ -162,6 +163,34 @@ async def test_a_volume_is_made_for_the_node_before_the_pod_goes_there(server: C
     await server.create(resource, value)
     await bind_claim(server, "data", "v")
     assert await scheduled(server, 1) == {"p": "b"}
+
+
+async def test_a_volume_that_cannot_be_made_is_told_and_tried_elsewhere(server: Cluster) -> None:
+    await server.hollow("a")
+    await server.start_parts([Scheduler])
+    for resource, value in (storage_class("fast"), claim("data", "fast")):
+        await server.create(resource, value)
+    await server.create(PODS, pod("p", volumes=uses("data")))
+
+    def chosen(found: list[Object]) -> bool:
+        return any(SELECTED_NODE in (one["metadata"].get("annotations") or {}) for one in found)
+
+    await server.until(CLAIMS, chosen)
+    await server.hollow("b")
+    cordoned = {"spec": {"unschedulable": True}}
+    await server.client.patch(NODES.path(name="a"), cordoned, kind=MERGE_PATCH)
+    # A provisioner that has no room there takes the choice back.
+    unchosen = {"metadata": {"annotations": {SELECTED_NODE: None}}}
+    await server.client.patch(CLAIMS.path("default", "data"), unchosen, kind=MERGE_PATCH)
+    [event] = await events(server, "FailedScheduling")
+    why = 'binding volumes: provisioning failed for PVC "data"'
+    assert event["message"] == f'running PreBind plugin "VolumeBinding": {why}'
+
+    def elsewhere(found: list[Object]) -> bool:
+        annotations = found[0]["metadata"].get("annotations") or {}
+        return annotations.get(SELECTED_NODE) == "b"
+
+    await server.until(CLAIMS, elsewhere)
 
 
 async def test_a_volume_that_is_there_is_taken_and_only_once(server: Cluster) -> None:
