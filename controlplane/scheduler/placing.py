@@ -29,7 +29,6 @@ class Profile:
         percentage: of nodes that are looked at; None: the scheduler's; 0: by their number.
         preempts: whether pods may make room for others.
         candidates: of preemption: per cent of nodes, and how many at least.
-        gates: whether scheduling gates are looked at.
         claims: whether it is told that no ResourceClaims can be taken back to make room.
     """
 
@@ -39,7 +38,6 @@ class Profile:
     percentage: int | None = None
     preempts: bool = True
     candidates: tuple[int, int] = (10, 100)
-    gates: bool = True
     claims: bool = True
 
 

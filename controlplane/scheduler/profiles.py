@@ -138,7 +138,6 @@ def _profile(settings: ProfileSettings, means: Means, path: str) -> Profile:
         settings.percentage_of_nodes_to_score,
         "DefaultPreemption" in dict(_at(settings, "post_filter")),
         (preemption.min_candidate_nodes_percentage, preemption.min_candidate_nodes_absolute),
-        "SchedulingGates" in dict(_at(settings, "pre_enqueue")),
         DynamicResources.name in dict(_at(settings, "post_filter")),
     )
 
