@@ -7,7 +7,6 @@ Kubernetes documentation, "Garbage Collection".
 from __future__ import annotations
 
 import asyncio
-import copy
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -37,6 +36,7 @@ from controlplane.api.resource import (
 from controlplane.kinds.types import Types, WrongTypeError
 from controlplane.store.model import Item, MismatchError
 from controlplane.store.store import Store
+from kubeletpy_common.plain import copied
 
 _MAX_TRIES = 100
 _MAX_MANAGER = 128
@@ -223,7 +223,7 @@ class Registry:
         item = self.get(resource, namespace, name)
         for _ in range(_MAX_TRIES):
             old = self.read(resource, item)
-            value = await change(copy.deepcopy(old))
+            value = await change(copied(old))
             self._check_identity(resource, value, old, item)
             try:
                 with Taken() as taken:
@@ -461,7 +461,7 @@ def _succeeded(done: asyncio.Future[Any]) -> bool:
 
 
 def _status_only(value: Object, old: Object) -> Object:
-    result = copy.deepcopy(old)
+    result = copied(old)
     _put(result, "status", value.get("status"))
     result["metadata"] = value["metadata"]
     return result

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 from collections.abc import Callable
 from typing import Any, Final
 
 from kubeletpy_common.apiclient.client import MERGE_PATCH, ApiClient
 from kubeletpy_common.apiclient.errors import ApiError
+from kubeletpy_common.plain import copied
 
 from .informer import Informers
 from .resources import Object, Resource
@@ -97,7 +97,7 @@ class Writer:
         """
         uid = value["metadata"].get("uid")
         for attempt in range(_ATTEMPTS):
-            wanted = changed(copy.deepcopy(value))
+            wanted = changed(copied(value))
             if wanted is None:
                 return value
             try:
