@@ -15,6 +15,7 @@ from typing import Final, TypeVar
 from controlplane.engine.controller import monotonic
 from controlplane.engine.informer import Informer
 from controlplane.engine.resources import Object, is_deleting
+from controlplane.options import ADDRESS_TYPES
 from kubeletpy_common import logs
 from kubeletpy_common.apiclient.kubeconfig import Access, KubeconfigError
 
@@ -27,7 +28,6 @@ KUBELET_SIZE: Final = 16 << 20
 POD_SIZE: Final = 1 << 20
 POD_SECONDS: Final = 5.0
 KUBELET_PORT: Final = 10250
-ADDRESS_TYPES: Final = ("Hostname", "InternalDNS", "InternalIP", "ExternalDNS", "ExternalIP")
 PREFIX: Final = "prometheus.io/"
 _PARSERS: Final = 2
 _Parsed = TypeVar("_Parsed")

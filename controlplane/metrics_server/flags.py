@@ -9,8 +9,7 @@ import click
 
 from controlplane.engine.flags import Duration
 from controlplane.flags import ADDRESS, TYPES
-
-from .collecting import ADDRESS_TYPES
+from controlplane.options import ADDRESS_TYPES
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 

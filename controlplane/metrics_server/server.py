@@ -17,12 +17,12 @@ from controlplane import addresses
 from controlplane.engine.controller import Context
 from controlplane.engine.informer import Informer
 from controlplane.engine.resources import CONFIG_MAPS, NODES, PODS, SERVICES, Object
-from controlplane.options import Options
+from controlplane.options import ADDRESS_TYPES, Options
 from kubeletpy_common import logs
 from kubeletpy_common.apiclient.errors import ApiError
 
 from .access import TRUST_NAME, TRUST_NAMESPACE, Access, Trust
-from .collecting import ADDRESS_TYPES, Collector, Kubelets
+from .collecting import Collector, Kubelets
 from .registration import register, server_name
 from .serving import Answers
 

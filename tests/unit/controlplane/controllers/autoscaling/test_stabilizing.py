@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from controlplane.controllers.autoscaling.stabilizing import (
     Bounds,
@@ -146,3 +148,53 @@ def test_what_was_done_is_forgotten_after_the_longest_period() -> None:
     assert (memory.up, memory.down) == ([(2, 100), (1, 150)], [(3, 155)])
     memory.scaled(1, 2, behavior, 170)
     assert memory.up == [(1, 150), (1, 170)]
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> tuple[Any, Bounds, list[tuple[int, int]]]:
+    def one_way() -> Any:
+        policies = draw(st.lists(st.tuples(
+            st.sampled_from(["Pods", "Percent"]), st.integers(1, 200), st.integers(1, 60)),
+            min_size=1, max_size=3))  # fmt: skip
+        select = draw(st.sampled_from(["Max", "Min", "Disabled"]))
+        return rules(*policies, select=select, window=draw(st.integers(0, 60)))
+
+    fewest = draw(st.integers(1, 5))
+    most = draw(st.integers(fewest, 30))
+    steps = draw(st.lists(st.tuples(st.integers(0, 60), st.integers(1, 30)), max_size=20))
+    bounds = Bounds(fewest, most, draw(st.integers(fewest, most)))
+    return {"scaleUp": one_way(), "scaleDown": one_way()}, bounds, steps
+
+
+@settings(max_examples=50, derandomize=True, deadline=None)
+@given(histories())
+def test_whatever_is_recommended_bounds_and_directions_hold(history: Any) -> None:
+    behavior, bounds, steps = history
+    memory = Memory()
+    current, now = bounds.current, 0.0
+    memory.begin(current, now)
+    for wanted, seconds in steps:
+        now += seconds
+        at = Bounds(bounds.fewest, bounds.most, current)
+        found = decide_by_rules(memory, wanted, at, behavior, 300, now)
+        assert bounds.fewest <= found.replicas <= bounds.most
+        # It never goes the other way than what is wanted of it now, but to keep its bounds.
+        clamped = min(max(wanted, bounds.fewest), bounds.most)
+        assert (found.replicas - current) * (clamped - current) >= 0
+        for way, moved in (("scaleUp", found.replicas > current),
+                           ("scaleDown", found.replicas < current)):  # fmt: skip
+            assert not (moved and behavior[way]["selectPolicy"] == "Disabled")
+        if found.replicas != current:
+            memory.scaled(current, found.replicas, behavior, now)
+            current = found.replicas
+    # What is wanted for long enough comes, as far as it may.
+    up, down = (behavior[way]["selectPolicy"] != "Disabled" for way in ("scaleUp", "scaleDown"))
+    for _ in range(200):
+        now += 61
+        at = Bounds(bounds.fewest, bounds.most, current)
+        found = decide_by_rules(memory, bounds.most, at, behavior, 300, now)
+        if found.replicas != current:
+            memory.scaled(current, found.replicas, behavior, now)
+        current = found.replicas
+    assert not up or current == bounds.most
+    assert up or down or current == bounds.current
