@@ -325,8 +325,8 @@ async def test_killed_at_any_point_it_ends_where_it_should(
     await server.start(NAME, **QUICK)
     # Two pods at 200 % of what they ask for, aimed at 50 %: eight, by steps of two at most.
     await replicas(server, 8)
-    found = await condition(server, "ScalingActive", "True", "ValidMetricFound")
-    assert found["status"]["desiredReplicas"] == 8
+    await server.until(AUTOSCALERS, lambda found: any(
+        one["status"]["desiredReplicas"] == 8 for one in found))  # fmt: skip
 
 
 async def test_a_refused_scale_is_told(server: Cluster, sample: Extension) -> None:
