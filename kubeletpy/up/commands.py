@@ -165,6 +165,16 @@ class Commands:
         command += ["--bind-address", GATEWAY, "--port", str(self.dns_port)]
         return [*command, "--cluster-domain", DOMAIN, "--healthz-port=-1"]
 
+    def metrics(self) -> list[str]:
+        """Return that of the server of metrics; the API server asks it at the pods' bridge.
+
+        The kubelet's certificate is of its own making; it is asked by loopback.
+        """
+        command = [*_module("controlplane.metrics_server"), "--kubelet-insecure-tls"]
+        command += ["--kubeconfig", str(self._layout.kubeconfig), "--healthz-port=-1"]
+        command += ["--bind-address", GATEWAY, "--advertise-address", GATEWAY]
+        return [*command, "--secure-port=0", "--no-leader-elect"]
+
 
 def _module(name: str) -> list[str]:
     """Return how a module is run; ``-P``: not that of a folder where we happen to be."""

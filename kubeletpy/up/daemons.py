@@ -90,6 +90,11 @@ class Daemon:
         return self._process.pid
 
     @property
+    def started(self) -> bool:
+        """Whether the process was started, whatever became of it."""
+        return self._process is not None
+
+    @property
     def running(self) -> bool:
         """Whether the process was started and has not ended."""
         return self._process is not None and self._process.returncode is None

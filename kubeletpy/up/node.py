@@ -81,12 +81,14 @@ class Node:
             "6-controllers", commands.controllers(), tells_ready=True, ends_with_us=True
         )
 
+        self._metrics = self._daemon("7-metrics", commands.metrics(), tells_ready=True)
+
     @property
     def daemons(self) -> tuple[Daemon, ...]:
-        """All daemons, in the order in which they start."""
-        return (
-            self._api, self._registry, self._runtime, self._kubelet, *self._of_cluster
-        )  # fmt: skip
+        """The daemons that were started, in that order."""
+        node = (self._api, self._registry, self._runtime, self._kubelet)
+        known = (*node, *self._of_cluster, self._metrics)
+        return tuple(one for one in known if one.started)
 
     @property
     def _of_cluster(self) -> tuple[Daemon, ...]:
@@ -200,13 +202,21 @@ class Node:
         if not await _run("ip", "-4", "route", "replace", SERVICES, "dev", BRIDGE):
             raise UpError(f"cannot route {SERVICES} by {BRIDGE}: see `ip -4 route`")
 
+    async def start_metrics(self) -> None:
+        """Start the server of metrics; it listens at the pods' bridge, which must be there.
+
+        Raises:
+            UpError: it cannot be started.
+        """
+        await self._metrics.start()
+
     async def await_cluster(self) -> None:
-        """Wait until controllers, proxy and DNS work.
+        """Wait until controllers, proxy, DNS and metrics work.
 
         Raises:
             UpError: one does not come up.
         """
-        for each in self._of_cluster:
+        for each in (*self._of_cluster, self._metrics):
             await each.ready(_START_SECONDS)
 
     @contextlib.asynccontextmanager
@@ -238,7 +248,8 @@ class Node:
 
     async def stop(self) -> list[str]:
         """End pods and daemons, the last started first; return what did not go well."""
-        problems = await self._stop(self._controllers, _STOP_SECONDS)
+        ends = (self._stop(one, _STOP_SECONDS) for one in (self._metrics, self._controllers))
+        problems = [text for found in await asyncio.gather(*ends) for text in found]
         # Told to stop, this kubelet ends its pods first: it was started so.
         problems += await self._stop(self._kubelet, _PODS_GONE_SECONDS)
         if self._runtime.running:

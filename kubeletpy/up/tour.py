@@ -118,6 +118,7 @@ async def take_tour(node: Node, progress: Progress) -> Findings:
     with progress.step(f"Running the pod of {MANIFEST.name} until it is Ready"):
         place_manifest(node)
         pod = await _wait_ready(node, name)
+    await node.start_metrics()
     url = f"http://{pod.ip}:{_PORT}/index.html"
     with progress.step(f"Fetching {url}"):
         page = await _fetch(url)
@@ -128,7 +129,7 @@ async def take_tour(node: Node, progress: Progress) -> Findings:
                 seen = await _exec(client, ids[_WRITER])
             with progress.step(f"Reading the log of container {_WRITER}"):
                 log = await _log(client, ids[_WRITER])
-        with progress.step("Starting controllers, scheduler, proxy and DNS (begun before)"):
+        with progress.step("Starting controllers, proxy, DNS and metrics (begun before)"):
             await node.await_cluster()
             await node.route_services()
         cluster = await see_cluster(node, progress, _REGISTRY, ids[_WRITER])

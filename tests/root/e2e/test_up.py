@@ -6,116 +6,17 @@ import asyncio
 import contextlib
 import json
 import os
-import secrets
-import shutil
 import signal
 import socket
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.support.kubectl import find_kubectl
-from tests.support.machine import Scope
+from tests.root.e2e.running import STAYS, Directories, Up, kubectl, output_of, start
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(300)]
-
-_LIMIT_SECONDS = 150
-_STAYS = "The node runs until Ctrl-C"
-
-
-@dataclass
-class Directories:
-    """Short paths, for a socket's path has 107 bytes at most."""
-
-    data: Path
-    run: Path
-
-
-@dataclass
-class Up:
-    """A running ``up``; its own process group, as under a shell."""
-
-    process: asyncio.subprocess.Process
-    errors: list[str]
-
-    async def until(self, text: str) -> None:
-        """Read progress until a line contains ``text``."""
-        assert self.process.stderr is not None
-        async with asyncio.timeout(_LIMIT_SECONDS):
-            while line := (await self.process.stderr.readline()).decode():
-                self.errors.append(line)
-                if text in line:
-                    return
-        raise AssertionError(f"no line with {text!r}:\n{''.join(self.errors)}")
-
-    async def end(self) -> tuple[int, str]:
-        """Wait for the end; return exit code and standard output."""
-        async with asyncio.timeout(_LIMIT_SECONDS):
-            output, errors = await self.process.communicate()
-        self.errors.append(errors.decode())
-        assert self.process.returncode is not None
-        return self.process.returncode, output.decode()
-
-    @property
-    def progress(self) -> str:
-        return "".join(self.errors)
-
-
-@pytest.fixture(scope="module")
-def machine_scope() -> Scope:
-    """Also on a machine that others use, these cgroups are ours."""
-    scope = Scope.of_environment()
-    return Scope(scope.strict, names=("cgroup /kubepods", "kubeletpy0", "kpup-"))
-
-
-@pytest.fixture
-def directories() -> Iterator[Directories]:
-    name = f"kpup-{secrets.token_hex(3)}"
-    made = Directories(Path("/var/lib") / name, Path("/run") / name)
-    yield made
-    shutil.rmtree(made.data, ignore_errors=True)
-    shutil.rmtree(made.run, ignore_errors=True)
-
-
-async def start(directories: Directories, *arguments: str) -> Up:
-    """Start ``up`` in a new network namespace whose loopback is up."""
-    command = [sys.executable, "-P", "-m", "kubeletpy", "up", *arguments]
-    command += ["--data-dir", str(directories.data), "--run-dir", str(directories.run)]
-    script = 'ip link set lo up && exec "$@"'
-    process = await asyncio.create_subprocess_exec(
-        *("unshare", "--net", "sh", "-c", script, "sh", *command),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    return Up(process, [])
-
-
-async def _kubectl(up: Up, kubeconfig: Path, *arguments: str) -> str:
-    """Run kubectl where ``up`` runs and return what it prints."""
-    process = await asyncio.create_subprocess_exec(
-        *("nsenter", f"--net=/proc/{up.process.pid}/ns/net", find_kubectl()),
-        *(f"--kubeconfig={kubeconfig}", f"--cache-dir={kubeconfig.parent}/cache", *arguments),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    async with asyncio.timeout(_LIMIT_SECONDS):
-        output, errors = await process.communicate()
-    assert process.returncode == 0, errors.decode()
-    return output.decode()
-
-
-async def _output(*command: str) -> str:
-    process = await asyncio.create_subprocess_exec(
-        *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
-    )
-    async with asyncio.timeout(_LIMIT_SECONDS):
-        output, _ = await process.communicate()
-    assert process.returncode == 0, output.decode()
-    return output.decode()
 
 
 @contextlib.contextmanager
@@ -129,16 +30,16 @@ async def _pods_reach_the_api_server(up: Up, kubeconfig: Path) -> None:
     """Ask https://kubernetes.default.svc from a pod's network with the pod's own credentials."""
     inside = ("exec", "deployment/web", "--")
     directory = "/var/run/secrets/kubernetes.io/serviceaccount"
-    token = await _kubectl(up, kubeconfig, *inside, "cat", f"{directory}/token")
+    token = await kubectl(up, kubeconfig, *inside, "cat", f"{directory}/token")
     authority = kubeconfig.parent / "pod-ca.crt"
-    authority.write_text(await _kubectl(up, kubeconfig, *inside, "cat", f"{directory}/ca.crt"))
-    network = (await _kubectl(up, kubeconfig, *inside, "readlink", "/proc/self/ns/net")).strip()
+    authority.write_text(await kubectl(up, kubeconfig, *inside, "cat", f"{directory}/ca.crt"))
+    network = (await kubectl(up, kubeconfig, *inside, "readlink", "/proc/self/ns/net")).strip()
     pid = next(
         path.parent.parent.name for path in Path("/proc").glob("[0-9]*/ns/net")
         if _link(path) == network
     )  # fmt: skip
     asked = json.dumps({"kind": "SelfSubjectReview", "apiVersion": "authentication.k8s.io/v1"})
-    answer = await _output(
+    answer = await output_of(
         *("nsenter", f"--net=/proc/{pid}/ns/net", "curl", "-sS", "--max-time", "20"),
         *("--cacert", str(authority), "--resolve", "kubernetes.default.svc:443:10.96.0.1"),
         *("-H", f"Authorization: Bearer {token}", "-H", "Content-Type: application/json"),
@@ -201,16 +102,16 @@ async def test_node_stays_until_it_is_interrupted(directories: Directories) -> N
     kubeconfig = directories.run / "kubeconfig"
     assert f"export KUBECONFIG={kubeconfig}\n" in up.errors[-1]
     assert kubeconfig.stat().st_mode & 0o777 == 0o600
-    listed = await _kubectl(up, kubeconfig, "get", "namespaces", "-o", "name")
+    listed = await kubectl(up, kubeconfig, "get", "namespaces", "-o", "name")
     assert "namespace/kube-system" in listed.splitlines()
     status = '{.items[*].status.conditions[?(@.type=="Ready")].status}'
-    assert await _kubectl(up, kubeconfig, "get", "nodes", "-o", f"jsonpath={status}") == "True"
+    assert await kubectl(up, kubeconfig, "get", "nodes", "-o", f"jsonpath={status}") == "True"
     await _pods_reach_the_api_server(up, kubeconfig)
     with _network_of(up.process.pid) as network:
         up.process.send_signal(signal.SIGINT)
         code, output = await up.end()
-        rules = await _output(*network, "nft", "list", "ruleset")
-        links = await _output(*network, "ip", "-brief", "link")
+        rules = await output_of(*network, "nft", "list", "ruleset")
+        links = await output_of(*network, "ip", "-brief", "link")
     assert code == 0, up.progress
     assert "Running, Ready" in output
     assert "10.96." not in rules, "rules of Services stay"
@@ -220,7 +121,7 @@ async def test_node_stays_until_it_is_interrupted(directories: Directories) -> N
     assert (directories.data / "logs" / "kubelet.log").exists(), "images and logs are kept"
 
 
-@pytest.mark.parametrize("stage", ["Starting the runtime", "Starting the kubelet", _STAYS])
+@pytest.mark.parametrize("stage", ["Starting the runtime", "Starting the kubelet", STAYS])
 async def test_second_start_takes_up_what_a_killed_one_left(
     directories: Directories, stage: str
 ) -> None:
