@@ -1,0 +1,1 @@
+"""Queries a second, and how long they take."""
