@@ -50,10 +50,11 @@ def host_flags(port: int) -> Callable[[Callable[..., None]], Callable[..., None]
                      help="Requests a second; 0: as many as the server takes."),
         click.option("--kube-api-burst", type=int, default=100, show_default=True,
                      help="Requests at once, with --kube-api-qps."),
-        click.option("--leader-elect/--no-leader-elect", default=True, show_default=True,
-                     help="Of several processes only one works."),
+        click.option("--leader-elect", type=bool, is_flag=False, flag_value="true", default=True,
+                     show_default=True, help="Of several processes only one works."),
+        click.option("--no-leader-elect", is_flag=True, help="The same as --leader-elect=false."),
         click.option("--leader-elect-lease-duration", type=Duration(), default="15s",
-                     show_default=True, help="How long others wait for a leader that is silent."),
+                     show_default=True, help="How long others wait for a leader that is alone."),
         click.option("--leader-elect-renew-deadline", type=Duration(), default="10s",
                      show_default=True, help="After which a leader that cannot renew gives up."),
         click.option("--leader-elect-retry-period", type=Duration(), default="2s",
@@ -87,6 +88,7 @@ def settings_of(component: str, given: dict[str, Any]) -> Settings:
         given: values of all flags; those of `host_flags` are taken out of it, the rest becomes
             ``options``.
     """
+    alone = given.pop("no_leader_elect")
     debug = given.pop("verbosity") >= _DEBUG
     logs.configure("debug" if debug else given.pop("log_level"))
     given.pop("log_level", None)
@@ -96,7 +98,7 @@ def settings_of(component: str, given: dict[str, Any]) -> Settings:
         master=given.pop("master"),
         rate=given.pop("kube_api_qps"),
         burst=given.pop("kube_api_burst"),
-        elect=given.pop("leader_elect"),
+        elect=given.pop("leader_elect") and not alone,
         times=Times(
             given.pop("leader_elect_lease_duration"),
             given.pop("leader_elect_renew_deadline"),

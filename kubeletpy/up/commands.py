@@ -41,11 +41,11 @@ def free_port() -> int:
 
 
 def is_free(port: int) -> bool:
-    """Whether nobody listens on a port of any address."""
+    """Whether nobody listens on a port of loopback, or of all addresses."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("0.0.0.0", port))
+            probe.bind((LOOPBACK, port))
         except OSError:
             return False
         return True
@@ -139,6 +139,8 @@ class Commands:
         command += ["--host-path-class", STORAGE_CLASS]
         if self.ingress:
             command += ["--ingress-run-dir", str(layout.run / "ingress")]
+            # Nobody else is to use this node.
+            command += [f"--ingress-addresses={LOOPBACK},::1"]
         return command
 
     def proxy(self) -> list[str]:
