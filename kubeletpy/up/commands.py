@@ -140,7 +140,7 @@ class Commands:
         if self.ingress:
             command += ["--ingress-run-dir", str(layout.run / "ingress")]
             # Nobody else is to use this node.
-            command += [f"--ingress-addresses={LOOPBACK},::1"]
+            command += [f"--ingress-addresses={LOOPBACK}"]
         return command
 
     def proxy(self) -> list[str]:
