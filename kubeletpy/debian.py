@@ -42,6 +42,7 @@ TOUR = (
         "docker-registry",
         service="docker-registry",
     ),
+    Package("nginx-light", "serves Ingresses", "nginx", service="nginx", any_origin=True),
     Package(
         "ca-certificates", "lets pulls verify registries", "/etc/ssl/certs/ca-certificates.crt"
     ),
@@ -60,7 +61,6 @@ TESTS = (
         "containerd",
         service="containerd",
     ),
-    Package("nginx-light", "serves Ingresses", "nginx", service="nginx", any_origin=True),
     Package("umoci", "unpacks our images with a tool that is not ours", "umoci"),
     Package("kubernetes-client", "tries our API server", "kubectl", any_origin=True),
 )

@@ -27,6 +27,7 @@ from controlplane.auth.tokens.issuer import TokenIssuer
 from controlplane.auth.tokens.request import serve_token_request
 from controlplane.auth.tokens.secrets import TokenSecrets
 from controlplane.auth.trust.keyring import open_keyring
+from controlplane.builtin.selection import TOKENS, selected
 from controlplane.plane import Plane
 from controlplane.server.answers import respond
 
@@ -68,12 +69,13 @@ def install(plane: Plane) -> None:
     _serve_keys(plane, issuer)
     plane.background += [
         Signer(plane, keyring.authority, authorizer).run,
-        TokenSecrets(plane, issuer, keyring.authority.pem).run,
         keyring.keep_good,
         bootstrap.Aggregation(plane).run,
         rbac.feed.follow,
         *(feed.follow for feed in graph.feeds),
     ]
+    if TOKENS in selected(plane.options.controllers):
+        plane.background.append(TokenSecrets(plane, issuer, keyring.authority.pem).run)
 
 
 def install_defaults(plane: Plane) -> None:

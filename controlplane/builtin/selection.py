@@ -14,6 +14,7 @@ from controlplane.options import OptionsError
 NAMESPACES: Final = "namespace-controller"
 GARBAGE: Final = "garbage-collector-controller"
 ACCOUNTS: Final = "serviceaccount-controller"
+TOKENS: Final = "serviceaccount-token-controller"
 ROOT_CA: Final = "root-ca-certificate-publisher-controller"
 QUOTAS: Final = "resourcequota-controller"
 CLAIM_PROTECTION: Final = "persistentvolumeclaim-protection-controller"
@@ -23,6 +24,7 @@ ALL: Final = (
     NAMESPACES,
     GARBAGE,
     ACCOUNTS,
+    TOKENS,
     ROOT_CA,
     QUOTAS,
     CLAIM_PROTECTION,
@@ -32,6 +34,7 @@ _ALIASES: Final = {
     "namespace": NAMESPACES,
     "garbagecollector": GARBAGE,
     "serviceaccount": ACCOUNTS,
+    "serviceaccount-token": TOKENS,
     "root-ca-cert-publisher": ROOT_CA,
     "resourcequota": QUOTAS,
     "pvc-protection": CLAIM_PROTECTION,

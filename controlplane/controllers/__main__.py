@@ -43,6 +43,11 @@ from kubeletpy_common.apiclient.kubeconfig import KubeconfigError
     default="",
     help="Certificates that every namespace gets to trust; without it those of the kubeconfig.",
 )
+@click.option(
+    "--service-account-private-key-file",
+    default="",
+    help="Signs the tokens of Secrets that ask for one; without it none is signed.",
+)
 @node_flags
 @metrics_flags("metrics-")
 @host_flags(10252)

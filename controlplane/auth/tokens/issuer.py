@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import jwt
-from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
 from controlplane.api.identity import User
 from controlplane.auth.authentication.authenticator import TokenError, TokenUser
 from controlplane.auth.tokens.claims import PRIVATE, Validator, user_of
+from controlplane.auth.tokens.legacy import CLAIM, LEGACY_ISSUER, TokenSigner
 from controlplane.store.store import Store
 
 _MAX_KNOWN: Final = 4096
 _MAX_TOKEN: Final = 16 << 10
-LEGACY_ISSUER: Final = "kubernetes/serviceaccount"
 
 
 class _Known:
@@ -44,26 +41,22 @@ class TokenIssuer:
 
     Attributes:
         issuer: URL; also the audience of this server.
+        signer: of the tokens.
     """
 
     def __init__(
         self, key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey, issuer: str, store: Store
     ) -> None:
         self.issuer = issuer
-        self._key = key
-        self._public = key.public_key()
-        self._algorithm = "RS256" if isinstance(key, rsa.RSAPrivateKey) else "ES256"
-        der = self._public.public_bytes(
-            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-        )
-        digest = hashlib.sha256(der).digest()
-        self._key_id = base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+        self.signer = TokenSigner(key)
+        self._public = self.signer.public
+        self._algorithm = self.signer.algorithm
         self._validator = Validator(store)
         self._known: OrderedDict[str, _Known] = OrderedDict()
 
     def sign(self, claims: dict[str, Any]) -> str:
         """Return a token."""
-        return jwt.encode(claims, self._key, self._algorithm, headers={"kid": self._key_id})
+        return self.signer.sign(claims)
 
     def authenticate(self, token: str, audiences: Sequence[str] = ()) -> TokenUser | None:
         """Return whom a token stands for; None: this server has not made it.
@@ -98,7 +91,7 @@ class TokenIssuer:
         else:
             found = ECAlgorithm.to_jwk(self._public, as_dict=True)
         kept = {key: value for key, value in found.items() if key != "key_ops"}
-        return {"keys": [{"use": "sig", "alg": self._algorithm, "kid": self._key_id, **kept}]}
+        return {"keys": [{"use": "sig", "alg": self._algorithm, "kid": self.signer.key_id, **kept}]}
 
     def configuration(self, keys: str) -> dict[str, Any]:
         """Return the document of OpenID Connect Discovery 1.0, section 3.
@@ -140,15 +133,14 @@ class TokenIssuer:
 
 def _from_legacy(claims: Mapping[str, Any], audience: str) -> dict[str, Any]:
     """Return the claims of a token that a Secret holds, in today's form."""
-    prefix = "kubernetes.io/serviceaccount/"
     return {
         "aud": [audience],
         PRIVATE: {
-            "namespace": claims[f"{prefix}namespace"],
+            "namespace": claims[f"{CLAIM}namespace"],
             "serviceaccount": {
-                "name": claims[f"{prefix}service-account.name"],
-                "uid": claims[f"{prefix}service-account.uid"],
+                "name": claims[f"{CLAIM}service-account.name"],
+                "uid": claims[f"{CLAIM}service-account.uid"],
             },
-            "secret": {"name": claims[f"{prefix}secret.name"]},
+            "secret": {"name": claims[f"{CLAIM}secret.name"]},
         },
     }

@@ -5,7 +5,6 @@ Source: authentication.k8s.io/v1 TokenRequest.
 
 from __future__ import annotations
 
-import base64
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -161,9 +160,3 @@ def _get(plane: Plane, plural: str, namespace: str, name: str) -> Object:
     resource = plane.catalog.find("", "v1", plural)
     assert resource is not None
     return codec.decode(plane.registry.get(resource, namespace, name))
-
-
-def legacy_data(token: str, namespace: str, authority: bytes) -> dict[str, str]:
-    """Return what the Secret of a token holds (pure)."""
-    entries = {"ca.crt": authority, "namespace": namespace.encode(), "token": token.encode()}
-    return {key: base64.b64encode(value).decode() for key, value in entries.items()}

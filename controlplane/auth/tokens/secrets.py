@@ -6,23 +6,18 @@ token for a ServiceAccount".
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 from controlplane.api import codec, metadata
 from controlplane.api.deletion import DeleteOptions
 from controlplane.api.errors import ApiError
 from controlplane.api.resource import Context, Object
-from controlplane.auth.tokens.claims import PREFIX
-from controlplane.auth.tokens.issuer import LEGACY_ISSUER, TokenIssuer
-from controlplane.auth.tokens.request import legacy_data
+from controlplane.auth.tokens.issuer import TokenIssuer
+from controlplane.auth.tokens.legacy import ACCOUNT, ACCOUNT_UID, TYPE, filled, is_full
 from controlplane.plane import Plane
 from controlplane.store.model import CompactedError, Item
 
-TYPE: Final = "kubernetes.io/service-account-token"
-ACCOUNT: Final = "kubernetes.io/service-account.name"
-ACCOUNT_UID: Final = "kubernetes.io/service-account.uid"
 _PREFIX: Final = "/core/secrets/"
-_CLAIM: Final = "kubernetes.io/serviceaccount/"
 
 
 class TokenSecrets:
@@ -81,7 +76,7 @@ class TokenSecrets:
             if account is None or (uid and uid != account["uid"]):
                 options = DeleteOptions(uid=meta["uid"])
                 await self._plane.registry.delete(self._secrets, item, options, context)
-            elif not uid or not _is_full(secret, meta["namespace"], self._authority):
+            elif not uid or not is_full(secret, meta["namespace"], self._authority):
                 await self._fill(meta, account, context)
         except ApiError as error:
             if error.reason not in ("NotFound", "Conflict"):
@@ -89,37 +84,10 @@ class TokenSecrets:
 
     async def _fill(self, meta: Object, account: Object, context: Context) -> None:
         async def change(value: Object) -> Object:
-            found = value["metadata"]
-            found["annotations"] = {**found.get("annotations", {}), ACCOUNT_UID: account["uid"]}
-            token = self._issuer.sign(_claims(found, account))
-            data = legacy_data(token, found["namespace"], self._authority)
-            held = value.get("data") or {}
-            if held.get("token"):
-                data["token"] = held["token"]
-            value["data"] = {**held, **data}
-            return value
+            return filled(value, account, self._issuer.signer, self._authority)
 
         name, namespace = meta["name"], meta["namespace"]
         await self._plane.registry.update(self._secrets, namespace, name, change, context)
-
-
-def _claims(secret: Object, account: Object) -> dict[str, Any]:
-    namespace, name = account["namespace"], account["name"]
-    return {
-        "iss": LEGACY_ISSUER,
-        "sub": f"{PREFIX}{namespace}:{name}",
-        f"{_CLAIM}namespace": namespace,
-        f"{_CLAIM}secret.name": secret["name"],
-        f"{_CLAIM}service-account.name": name,
-        f"{_CLAIM}service-account.uid": account["uid"],
-    }
-
-
-def _is_full(secret: Object, namespace: str, authority: bytes) -> bool:
-    data, wanted = secret.get("data") or {}, legacy_data("", namespace, authority)
-    return bool(data.get("token")) and all(
-        data.get(key) == wanted[key] for key in ("ca.crt", "namespace")
-    )
 
 
 def _namespace(key: str) -> str:
