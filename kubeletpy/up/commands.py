@@ -18,6 +18,8 @@ SERVICES: Final = "10.96.0.0/16"
 """Addresses of Services, as the API server has them by default."""
 DNS_ADDRESS: Final = "10.96.0.10"
 DOMAIN: Final = "cluster.local"
+BALANCERS: Final = "10.97.0.0/28"
+"""Addresses of Services of type LoadBalancer, for this machine and its pods alone."""
 STORAGE_CLASS: Final = "standard"
 _OF_THE_SERVER: Final = (
     "certificatesigningrequest-approving-controller",
@@ -135,6 +137,7 @@ class Commands:
         names += [f"-{name}" for name in _OF_THE_SERVER]
         command = [*_module("controlplane.controllers"), f"--controllers={','.join(names)}"]
         command += ["--kubeconfig", str(layout.kubeconfig), "--no-leader-elect"]
+        command += [f"--load-balancer-pool={BALANCERS}", f"--load-balancer-interface={BRIDGE}"]
         command += ["--healthz-port=-1", "--host-path-root", str(layout.data / "storage")]
         command += ["--host-path-class", STORAGE_CLASS]
         if self.ingress:

@@ -47,12 +47,15 @@ class Announcer:
     def announce(self, wanted: Collection[Address]) -> None:
         """Have the link answer for these addresses and for no others of ours. Blocks.
 
-        An address that somebody else put on the link stays as it is.
+        A link that is not there yet is missed only when it is to have addresses. One that
+        somebody else put on the link stays as it is.
 
         Raises:
             AnnounceError: there is no such link, or the kernel refused.
         """
         with IPRoute() as netlink:
+            if not wanted and not netlink.link_lookup(ifname=self._link):
+                return
             index = self._index(netlink)
             there, ours = _present(netlink, index)
             try:

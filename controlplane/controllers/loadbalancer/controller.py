@@ -26,6 +26,8 @@ FINALIZER: Final = "service.kubernetes.io/load-balancer-cleanup"
 _ANNOUNCE: Final = ""
 """Key of the queue for the addresses of the link."""
 _AGAIN: Final = 30.0
+_SOON: Final = 1.0
+"""Seconds after which a link that could not be had is looked for again."""
 
 
 class LoadBalancerController(Controller):
@@ -78,8 +80,8 @@ class LoadBalancerController(Controller):
         """Look at a Service, see `Controller.sync`; or at the link."""
         if key == _ANNOUNCE:
             # Others may take addresses off a link that goes down: it is looked at now and then.
-            await asyncio.to_thread(self._announce, self._given())
-            return _AGAIN
+            told = await asyncio.to_thread(self._announce, self._given())
+            return _AGAIN if told else _SOON
         service = self._services.get(key)
         self._waiting.discard(key)
         if service is None:
@@ -146,13 +148,16 @@ class LoadBalancerController(Controller):
             for address in addresses_of(service) if address in self._pool
         )  # fmt: skip
 
-    def _announce(self, addresses: frozenset[Address]) -> None:
+    def _announce(self, addresses: frozenset[Address]) -> bool:
+        """Have the link answer for addresses; return whether it does."""
         assert self._announcer is not None
         try:
             self._announcer.announce(addresses)
         except AnnounceError as error:
             logs.event(_log, logging.ERROR, "load balancer addresses are not announced",
                        reason=str(error))  # fmt: skip
+            return False
+        return True
 
 
 class _Others(Mapping[Address, str]):

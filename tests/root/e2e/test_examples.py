@@ -48,7 +48,7 @@ async def test_every_example_of_the_tour(directories: Directories) -> None:
     try:
         await up.until("Ingresses are served")
         cluster = Cluster(up, directories.run / "kubeconfig")
-        for number in ("02", "03", "04", "05", "06", "07", "08", "09", "11"):
+        for number in ("02", "03", "04", "05", "06", "07", "08", "09", "11", "13"):
             await cluster.apply(number)
         async with asyncio.TaskGroup() as tasks:
             for check in (_rollout, _configuration, _stateful, _daemons, _work, _volume,
@@ -129,6 +129,16 @@ async def _autoscaler(cluster: Cluster) -> None:
 
 async def _budget(cluster: Cluster) -> None:
     await cluster.run("wait", "--for=jsonpath={.status.expectedPods}=5", "pdb/web", WAIT)
+
+
+async def _balancer(cluster: Cluster) -> None:
+    field = ".status.loadBalancer.ingress"
+    await cluster.run("wait", f"--for=jsonpath={{{field}}}", "service/front", WAIT)
+    address = await cluster.run("get", "service", "front", "-o", f"jsonpath={{{field}[0].ip}}")
+    # The proxy and the link hear of the address when it is in the status, each in its time.
+    retry = ("--retry", "20", "--retry-all-errors", "--retry-delay", "1", "--max-time", "20")
+    page = await cluster.at_host("curl", "-sS", *retry, f"http://{address}:8080/")
+    assert " from web-" in page
 
 
 async def _names(cluster: Cluster) -> None:
