@@ -33,7 +33,11 @@ _BRIEF = {
 }
 """Rounds of the tests that kill daemons; half of what they do with ``--long`` or alone."""
 _ASIDE = (
-    "unshare", "--net", "--", "sh", "-c", 'ip link set lo up && exec chrt --idle 0 "$@"', "aside",
+    "unshare", "--net", "--", "sh", "-c",
+    "ip link set lo up && ip link add outside type bridge && ip link set outside up && "
+    "ip address add 192.0.2.10/24 dev outside && ip route add default via 192.0.2.1 && "
+    'exec chrt --idle 0 "$@"',
+    "aside",
 )  # fmt: skip
 """Runs a command where it takes nothing of the other tests: neither time nor ports."""
 _STOP_SECONDS = 60.0  # what a test run gets to take down its fixtures, when its time is over
