@@ -56,7 +56,7 @@ def processes(root_pid: int, token: str, *, of_others: bool) -> Entries:
     # What ended after its parent is init's to reap, whenever it comes to it.
     ours -= {pid for pid, (parent, _, state, _) in table.items() if (parent, state) == (1, "Z")}
     # What is about to end, its memory given back already, is not there to the next one who looks.
-    ours -= {pid for pid in ours if table[pid][2] == "R" and not _command_line(pid)}
+    ours -= {pid for pid in ours if table[pid][2] == "R" and _is_ending(pid)}
     return {
         f"{pid}:{table[pid][1]}": f"pid {pid} {_command(pid)} (state {table[pid][2]})"
         for pid in ours - {root_pid}
@@ -206,6 +206,15 @@ def _stat(pid: int) -> tuple[int, str, str, str] | None:
     return int(fields[1]), fields[19], fields[0], content[content.index("(") + 1 : end]
 
 
+def _is_ending(pid: int) -> bool:
+    """Whether a process is on its way out (``PF_EXITING`` of its flags, see proc_pid_stat(5))."""
+    try:
+        content = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except OSError:
+        return True
+    return bool(int(content[content.rindex(")") + 2 :].split()[6]) & 0x4)
+
+
 def _line_of(pid: int, table: dict[int, tuple[int, str, str, str]]) -> Iterator[int]:
     """Yield ``pid``, its parent, its parent's parent and so on."""
     while pid in table:
@@ -229,22 +238,13 @@ def _namespace(pid: int, kind: str) -> str:
 
 
 def _command(pid: int) -> str:
-    line = _command_line(pid)
-    if line:
-        return repr(line[:200])
-    try:
-        return f"[{Path(f'/proc/{pid}/comm').read_text().strip()}]"
-    except OSError:
-        return "(gone)"
-
-
-def _command_line(pid: int) -> str:
-    """Return the arguments; "" of a process that is gone, or about to end."""
     try:
         arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        name = Path(f"/proc/{pid}/comm").read_text().strip()
     except OSError:
-        return ""
-    return b" ".join(arguments).decode(errors="replace").strip()
+        return "(gone)"
+    line = b" ".join(arguments).decode(errors="replace").strip()
+    return repr(line[:200]) if line else f"[{name}]"
 
 
 def _mountinfo() -> Iterator[tuple[str, str, str, str]]:

@@ -70,10 +70,10 @@ class Step:
             stderr=subprocess.STDOUT if output is not None else None,
         )  # fmt: skip
 
-    def run(self) -> bool:
-        """Run the command with its output on ours; return whether it succeeded in time."""
+    def run(self) -> list[str]:
+        """Run the command with its output on ours; return its title if it failed, or took long."""
         say(f"\n== {self.title}")
-        return self.finish(self.start(), time.monotonic())
+        return [] if self.finish(self.start(), time.monotonic()) else [self.title]
 
     def finish(self, process: subprocess.Popen[bytes], begun: float) -> bool:
         """Wait for the command that was started at ``begun``; return whether it succeeded."""
@@ -107,20 +107,15 @@ class Beside:
     steps: tuple[Step, ...]
     main: Step
 
-    @property
-    def title(self) -> str:
-        """What a person reads."""
-        return "; ".join(step.title for step in (*self.steps, self.main))
-
-    def run(self) -> bool:
-        """Run all; return whether all succeeded."""
+    def run(self) -> list[str]:
+        """Run all; return the titles of those that failed."""
         with ThreadPoolExecutor(1) as beside:
             running = beside.submit(self._run_quietly)
-            well = self.main.run()
+            failed = self.main.run()
             for step, passed, text in running.result():
                 say(f"\n== {step.title}\n{text}")
-                well = well and passed
-        return well
+                failed += [] if passed else [step.title]
+        return failed
 
     def _run_quietly(self) -> list[tuple[Step, bool, str]]:
         found = []
@@ -144,7 +139,7 @@ def main(arguments: Sequence[str]) -> int:
         steps: Iterable[Step | Beside] = (
             _prepare_machine() if parsed.vm else _prepare(parsed.fast, parsed.long)
         )
-        failed = [step.title for step in steps if not step.run()]
+        failed = [title for step in steps for title in step.run()]
     except bootstrap.BootstrapError as error:
         say(f"tests/run: {error}")
         return 1
