@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar, Final
 
 from controlplane.engine.controller import Context, Controller
@@ -59,7 +60,9 @@ class LoadBalancerController(Controller):
             await super().run()
         finally:
             if self._announcer is not None:
-                self._announce(frozenset())
+                # pyroute2's calls have an event loop of their own, and this thread has one already.
+                with ThreadPoolExecutor(1) as thread:
+                    thread.submit(self._announce, frozenset()).result()
 
     def _follow(self, before: Object | None, value: Object | None) -> None:
         key = key_of(value or before or {})
