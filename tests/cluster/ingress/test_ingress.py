@@ -199,7 +199,7 @@ async def test_tls_by_name_and_redirection(bench: Bench) -> None:
     assert len(list(keys.iterdir())) == 4
     await bench.cluster.client.delete(INGRESSES.path("default", "secure"))
     await bench.until("s.test", "/", 404, tls=True)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while len(list(keys.iterdir())) > 2:  # noqa: ASYNC110 - files
             await asyncio.sleep(0.02)
 

@@ -113,7 +113,7 @@ async def one_write_each(cluster: Cluster, *names: str, **options: Any) -> int:
         host.context.writer = dying = _Dying(cluster.client, host.informers)
         task = asyncio.create_task(host.run())
         try:
-            async with asyncio.timeout(0.7):
+            async with asyncio.timeout(1.5):
                 await dying.done.wait()
         except TimeoutError:
             return lives

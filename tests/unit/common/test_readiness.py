@@ -12,7 +12,7 @@ from kubeletpy_common.readiness import VARIABLE, tell_ready, tell_stopping
 @pytest.fixture
 def listener() -> Iterator[socket.socket]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as made:
-        made.settimeout(5)
+        made.settimeout(30)
         yield made
 
 

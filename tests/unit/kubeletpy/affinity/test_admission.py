@@ -188,7 +188,7 @@ async def test_a_runtime_that_refuses_is_asked_again(tmp_path: Path) -> None:
     node.runtime.refuse = False
     node.runtime.asked.clear()
     follower = asyncio.create_task(node.pinning.run())
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await node.runtime.asked.wait()
     assert node.runtime.cpus == {"b-c0": "0-3"}
     follower.cancel()

@@ -53,7 +53,7 @@ class Registry:
             self.at_once -= 1
 
     async def wait_for_pulls(self, number: int) -> None:
-        async with asyncio.timeout(5), self.busy:
+        async with asyncio.timeout(30), self.busy:
             await self.busy.wait_for(lambda: self.at_once >= number)
 
 
@@ -138,6 +138,6 @@ async def test_cancelled_pull_gives_its_slot_back() -> None:
     hanging.cancel()
     await asyncio.wait((hanging,))
     registry.gate.set()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         state = await images.ensure(pod("a"), asked("Always"), SANDBOX)
     assert state.phase is ImagePhase.PRESENT

@@ -54,7 +54,7 @@ async def classes(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[RuntimeHandl
     made = RuntimeHandlers()
     changes: list[int] = []
     task = asyncio.create_task(made.follow(Any, lambda: changes.append(1)))  # type: ignore[arg-type]
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await followed.wait()
     assert len(changes) == 3
     yield made

@@ -64,7 +64,7 @@ async def test_records_are_taken_over_and_pruned(tmp_path: Path) -> None:
     ((name, work),) = core.background
     assert name == "records of images"
     task = asyncio.ensure_future(work())
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await cri.twice.wait()
         while gone.exists():  # noqa: ASYNC110
             await asyncio.sleep(0.01)

@@ -26,14 +26,14 @@ async def test_sidecars_wait_for_all_that_stand_before_them() -> None:
     for name in ("a", "b", "t"):
         await asyncio.sleep(0.01)
         turns.ended(name)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await asyncio.gather(*tasks)
     assert order == ["b", "a", "ephemeral", "t", "s"]
 
 
 async def test_nobody_waits_longer_than_its_grace_nor_for_what_does_not_run() -> None:
     turns = Turns(pod("a", init=SIDECARS), {"a", "s"})
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await turns.wait("s", 0.01)
         await turns.wait("s", 0)
         await turns.wait("s", -3)

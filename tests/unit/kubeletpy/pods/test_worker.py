@@ -61,7 +61,7 @@ class Bench:
         return worker
 
     async def until(self, worker: PodWorker, check: Callable[[PodStatus], object]) -> PodStatus:
-        async with asyncio.timeout(5), self.changed:
+        async with asyncio.timeout(30), self.changed:
             await self.changed.wait_for(lambda: check(worker.status))
         return worker.status
 
@@ -195,7 +195,7 @@ async def test_a_refused_call_is_told_and_tried_again(
 
 async def until(check: Callable[[], bool]) -> None:
     """Wait for what tells nobody that it has changed."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not check():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
@@ -218,7 +218,7 @@ async def test_nothing_is_told_of_what_a_deleted_pod_lacks(bench: Bench) -> None
     made = pod(container("a"))
     made.metadata.deletion_timestamp = now()
     worker = bench.run(made)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while "prepare" not in bench.environment.calls:  # noqa: ASYNC110 - a list tells nobody
             await asyncio.sleep(0)
     worker.terminate(0)

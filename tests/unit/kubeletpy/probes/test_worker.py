@@ -82,7 +82,7 @@ class Harness:
         self.probes = PodProbes(made, script, self.recorder, self.changed.set)
 
     async def change(self) -> ProbeResults:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await self.changed.wait()
         self.changed.clear()
         return self.probes.results["a-0"]

@@ -129,7 +129,7 @@ async def test_without_a_journal_files_are_looked_for(tmp_path: Path) -> None:
     logs = SystemLogs(tmp_path, LogQueries(tmp_path, str(tmp_path / "missing")))
     application.router.add_get("/logs/", logs.serve)
     async with (
-        asyncio.timeout(5),
+        asyncio.timeout(30),
         TestClient(TestServer(application)) as client,
         client.get("/logs/?query=a") as answer,
     ):

@@ -118,7 +118,7 @@ async def bench(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bench]:
 
 
 async def until(check: Callable[[], object]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not check():  # noqa: ASYNC110 - plain data tells nobody that it has changed
             await asyncio.sleep(0.002)
 

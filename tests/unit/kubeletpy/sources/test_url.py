@@ -106,7 +106,7 @@ class Site:
 
     async def more(self, count: int) -> None:
         """Wait until it was asked that often from now on."""
-        async with self.asked, asyncio.timeout(5):
+        async with self.asked, asyncio.timeout(30):
             wanted = len(self.requests) + count
             await self.asked.wait_for(lambda: len(self.requests) >= wanted)
 
@@ -144,7 +144,7 @@ class Reader:
         return self._next
 
     async def next(self) -> PodUpdates:
-        return await asyncio.wait_for(self.ask(), 5)
+        return await asyncio.wait_for(self.ask(), 30)
 
     async def close(self) -> None:
         if self._next is not None:

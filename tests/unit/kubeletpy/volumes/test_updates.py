@@ -154,7 +154,7 @@ def test_an_update_that_fails_is_told_and_the_old_content_stays(
         )
         cluster.config_maps["conf"] = {**gone, "key": "2"}
         cluster.read.clear()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await cluster.read.wait()
         await settled(volumes, pod.metadata.uid)
         assert file.read_text() == "2"
@@ -206,7 +206,7 @@ def test_a_volume_that_is_to_be_renewed_by_time(volumes: PodVolumes) -> None:
 
         plugin.act = count
         await volumes.mount(pod)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await thrice.wait()
         await volumes.remove(pod.metadata.uid)
         assert plugin.calls[-1].startswith("tear down")

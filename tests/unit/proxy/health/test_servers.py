@@ -48,7 +48,7 @@ async def served(app: web.Application) -> AsyncIterator[str]:
 
 
 async def _reachable(port: int, task: asyncio.Task[None]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while True:
             try:
                 _, writer = await asyncio.open_connection("127.0.0.1", port)

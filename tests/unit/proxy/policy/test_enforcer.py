@@ -89,7 +89,7 @@ async def test_from_start_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
     running = asyncio.create_task(one.run(never(), ready.set))
 
     async def does(*expected: str) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             for each in expected:
                 assert await Table.made.done.get() == each
 
@@ -99,7 +99,7 @@ async def test_from_start_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
         assert not ready.is_set()
         keys = {Kind.NAMESPACE: [("", "x")], Kind.POLICY: [("x", "p")], Kind.POD: []}[kind]
         one.inputs.keep(kind, keys)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await ready.wait()
     await does("anew", "watched")
     put(one, pod("x/q", ["10.0.0.1"], node=NODE))

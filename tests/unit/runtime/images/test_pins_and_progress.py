@@ -108,7 +108,7 @@ async def test_leftovers_are_collected_once() -> None:
     leftovers = Leftovers(0.01, collect)
     for _ in range(5):
         leftovers.collect_later()
-    await asyncio.wait_for(collected.get(), 5)
+    await asyncio.wait_for(collected.get(), 30)
     await asyncio.sleep(0.03)
     assert collected.empty()
     leftovers.collect_later()

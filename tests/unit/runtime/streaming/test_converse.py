@@ -56,7 +56,7 @@ async def test_the_exit_code_comes_after_all_output() -> None:
     os.write(world.stdout, b"x" * 60000)
     world.end.set_result(Outcome(exit_code=3))
     # The writing end stays open: somebody else holds it, and is not waited for.
-    assert await asyncio.wait_for(task, 5) == Outcome(exit_code=3)
+    assert await asyncio.wait_for(task, 30) == Outcome(exit_code=3)
     assert world.client.output["stdout"] == b"x" * 60000
     world.close()
 
@@ -71,7 +71,7 @@ async def test_the_end_of_input_closes_it() -> None:
     assert await reader.read() == b""
     reader.close()
     world.end.set_result(Outcome())
-    assert await asyncio.wait_for(task, 5) == Outcome()
+    assert await asyncio.wait_for(task, 30) == Outcome()
     world.close()
 
 
@@ -85,11 +85,11 @@ async def test_the_end_of_input_can_mean_something_else(stays: bool) -> None:
     world.process.on_stdin_end = on_stdin_end
     task = asyncio.create_task(converse(world.process, world.client, 60))
     world.client.stdin.end()
-    done, _ = await asyncio.wait({task}, timeout=0.2)
+    done, _ = await asyncio.wait({task}, timeout=0.2 if stays else 30)
     assert bool(done) is not stays
     if stays:
         world.end.set_result(Outcome(exit_code=1))
-    assert await asyncio.wait_for(task, 5) == Outcome(exit_code=int(stays))
+    assert await asyncio.wait_for(task, 30) == Outcome(exit_code=int(stays))
     world.close()
 
 
@@ -97,7 +97,7 @@ async def test_a_client_that_leaves_ends_it() -> None:
     world = World()
     task = asyncio.create_task(converse(world.process, world.client, 60))
     world.client.stdin.fail(ConnectionResetError("gone"))
-    assert await asyncio.wait_for(task, 5) is None
+    assert await asyncio.wait_for(task, 30) is None
     world.close()
 
 
@@ -107,13 +107,13 @@ async def test_a_process_that_does_not_read_is_waited_for_and_cancellable() -> N
     writing = asyncio.create_task(world.client.stdin.put(b"x" * (1 << 20)))
     await writing
     world.client.gone.set()
-    assert await asyncio.wait_for(task, 5) is None
+    assert await asyncio.wait_for(task, 30) is None
     world.close()
 
 
 async def test_an_idle_session_is_ended() -> None:
     world = World()
-    outcome = await asyncio.wait_for(converse(world.process, world.client, 0.05), 5)
+    outcome = await asyncio.wait_for(converse(world.process, world.client, 0.05), 30)
     assert outcome is not None
     assert "idle" in outcome.error
     world.close()
