@@ -180,7 +180,7 @@ def make_data_disk(path: Path) -> None:
     with tempfile.TemporaryDirectory(dir=path.parent, prefix="data-") as temporary:
         checkout = Path(temporary, "checkout")
         checkout.mkdir()
-        names = _run(
+        names = run(
             ["git", "-C", str(CHECKOUT), "ls-files", "-z", "--cached", "--others"]
             + ["--exclude-standard"]
         )
@@ -192,12 +192,12 @@ def make_data_disk(path: Path) -> None:
         site = Path(next(p for p in sys.path if p.endswith("site-packages")))
         shutil.copytree(site, Path(temporary, "site"), ignore=shutil.ignore_patterns(*_LEFT_OUT))
         # Of the same version, so the interpreter inside takes what this one has compiled.
-        _run([sys.executable, "-m", "compileall", "-q", "-j", "0", temporary])
+        run([sys.executable, "-m", "compileall", "-q", "-j", "0", temporary])
         _make_disk(Path(temporary), path, "600M")
 
 
 def _make_tree(release: str, tree: Path) -> None:
-    mirror = _run(
+    mirror = run(
         ["apt-get", "indextargets", "--format", "$(REPO_URI)", f"Codename: {release}"]
     ).split("\n")[0]
     # Without a line of its own for this release, mmdebstrap's default mirror is Debian's.
@@ -209,14 +209,19 @@ def _make_tree(release: str, tree: Path) -> None:
         command += [f"--dpkgopt=path-exclude=/usr/share/{folder}/*"]
     command += [f"--essential-hook={_INITRAMFS}", f"--customize-hook={_CUSTOMIZE}"]
     command += [release, str(tree), *([mirror] if mirror else [])]
-    _run(command, seconds=900)
+    run(command, seconds=1500)
 
 
 def _make_disk(tree: Path, path: Path, size: str) -> None:
-    _run(["mkfs.ext4", "-q", "-m", "0", "-O", "^has_journal", "-d", str(tree), str(path), size])
+    run(["mkfs.ext4", "-q", "-m", "0", "-O", "^has_journal", "-d", str(tree), str(path), size])
 
 
-def _run(command: Sequence[str], seconds: float = 120) -> str:
+def run(command: Sequence[str], seconds: float = 600) -> str:
+    """Run a command; return what it printed.
+
+    Raises:
+        ImageError: it failed, with the end of its messages, or took longer than ``seconds``.
+    """
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=seconds)
     except (OSError, subprocess.TimeoutExpired) as error:

@@ -10,7 +10,9 @@ from typing import Final
 
 import pytest
 
-_ARGUMENTS: Final = Path("/sys/firmware/qemu_fw_cfg/by_name/opt/org.kubeletpy/arguments/raw")
+from tests.vm.machine import firmware_file
+
+_ARGUMENTS: Final = firmware_file("arguments")
 CHECKOUT: Final = Path(__file__).resolve().parents[3]
 CHOSEN: Final = (
     "tests/root/common/test_cgroups.py",
