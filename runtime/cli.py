@@ -31,6 +31,8 @@ A config file holds the same settings and more; every key is optional:
   bridge = "kubeletpy0"
   subnet_v4 = "10.88.0.0/16"
   subnet_v6 = "fd88::/64"          # "" for IPv4 only
+  from_node = true                 # subnets of Node.spec.podCIDRs instead
+  no_masquerade = ["10.244.0.0/16"]         # pods of all nodes
   [cni]
   conf_dir = "/etc/cni/net.d"      # its plugins instead of the network above
   [images]

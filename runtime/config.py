@@ -34,8 +34,13 @@ class NetworkSettings(_Strict, frozen=True):
         bridge: name of the bridge.
         subnet_v4: the pods' IPv4 network.
         subnet_v6: the pods' IPv6 network; "" for IPv4 only.
-        mtu: bytes; 0 takes it from the link of the default route.
+        mtu: bytes; 0 takes it from the link of the default route; with ``from_node`` it has room
+            for VXLAN, or is what `kubeletpy network` says.
         ipv6_required: a machine without IPv6 is an error.
+        from_node: the subnets are those that the cluster gives the node (Node.spec.podCIDRs), which
+            the kubelet tells; until then no pod gets a network.
+        no_masquerade: networks that pods reach with their own address: the pods of all nodes.
+        node_file: where `kubeletpy network` says the MTU of pods.
     """
 
     bridge: str = "kubeletpy0"
@@ -43,6 +48,9 @@ class NetworkSettings(_Strict, frozen=True):
     subnet_v6: str = "fd88::/64"
     mtu: int = 0
     ipv6_required: bool = False
+    from_node: bool = False
+    no_masquerade: tuple[str, ...] = ()
+    node_file: str = "/run/kubeletpy/network/pod-network.json"
 
 
 class CniSettings(_Strict, frozen=True):

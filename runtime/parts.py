@@ -23,6 +23,9 @@ def network_config(config: Config) -> NetworkConfig:
         subnet_v6=network.subnet_v6 or None,
         mtu=network.mtu or None,
         ipv6_required=network.ipv6_required,
+        from_node=network.from_node,
+        no_masquerade=network.no_masquerade,
+        node_file=Path(network.node_file),
     )
 
 

@@ -24,9 +24,10 @@ async def update_runtime_config(
 ) -> cri.UpdateRuntimeConfigResponse:
     """Record the pod CIDR, or several of them with commas in between; an empty one is ignored.
 
-    As with containerd without a CNI template, the network itself is not changed by it: that one
-    is of the runtime's settings, or of the CNI configuration. CNI plugins with the capability
-    ``ipRanges`` are told of it.
+    With ``[network] from_node`` the built-in network gives pods addresses of these; else, as with
+    containerd without a CNI template, the network itself is not changed by it: that one is of the
+    runtime's settings, or of the CNI configuration. CNI plugins with the capability ``ipRanges``
+    are told of it.
 
     Raises:
         InvalidRequestError: it is no CIDR.
@@ -45,7 +46,7 @@ async def update_runtime_config(
     await asyncio.to_thread(write_atomic, path, json.dumps({"podCIDR": cidr}), mode=0o600)
     runtime.network.use_pod_cidrs(networks)
     event(_log, logging.INFO, "pod CIDR recorded", pod_cidr=cidr,
-          bridge_network=runtime.config.network.subnet_v4)  # fmt: skip
+          from_node=runtime.config.network.from_node)  # fmt: skip
     return cri.UpdateRuntimeConfigResponse()
 
 

@@ -180,6 +180,16 @@ class Allocator:
             "DELETE FROM network_addresses WHERE sandbox_id = ?", (sandbox_id,)
         )
 
+    def held(self) -> set[str]:
+        """Return the subnets that addresses are taken of."""
+        query = "SELECT DISTINCT subnet FROM network_addresses"
+        return {row[0] for row in self._store.connection.execute(query)}
+
+    def empty(self) -> bool:
+        """Tell whether no address is taken."""
+        query = "SELECT 1 FROM network_addresses LIMIT 1"
+        return self._store.connection.execute(query).fetchone() is None
+
     def holds(self, sandbox_id: str) -> bool:
         """Tell whether the sandbox has an address."""
         query = "SELECT 1 FROM network_addresses WHERE sandbox_id = ?"

@@ -24,12 +24,11 @@ import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
-from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Final
 
 from kubeletpy_common import logs
-from runtime.network import links, pod
+from runtime.network import links, node_ranges, pod
 from runtime.network.allocator import Allocator, Pool
 from runtime.network.config import Attachment, NetworkConfig
 from runtime.network.errors import NetworkError, SubnetExhausted
@@ -73,8 +72,13 @@ class BridgeNetwork:
     def __init__(self, config: NetworkConfig, database: Path) -> None:
         self.config = config
         subnets = [config.subnet_v4] + ([config.subnet_v6] if config.subnet_v6 else [])
-        pools = [Pool.parse(subnet) for subnet in subnets]
         self._store = NetworkStore(database)
+        self._heard: tuple[str, ...] = ()
+        self._problem = ""
+        pools: Sequence[Pool] = [Pool.parse(subnet) for subnet in subnets]
+        if config.from_node:
+            ranges = node_ranges.decide((), Allocator(self._store, ()).held())
+            pools, self._problem = ranges.pools, ranges.problem
         self._allocator = Allocator(self._store, pools)
         self._executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="network")
         self._host = HostSide(config, pools, self._store, self._executor)
@@ -104,6 +108,10 @@ class BridgeNetwork:
         links.check_sandbox_id(sandbox_id)
         if self._closed:
             raise NetworkError(f"attaching sandbox {sandbox_id}: the network is closed")
+        if self._problem and self._store.attachment(sandbox_id) is None:
+            self._decide()
+            if self._problem:
+                raise NetworkError(f"attaching sandbox {sandbox_id}: {self._problem}")
         attaching = self._turns.spawn(self._attach_alone(sandbox_id, netns, facts))
         try:
             return await asyncio.shield(attaching)
@@ -136,17 +144,18 @@ class BridgeNetwork:
                 ) from error
 
     async def _attach(self, sandbox_id: str, netns: Path, name: str, facts: PodFacts) -> Attachment:
+        if self.config.from_node and self._allocator.empty():
+            self._host.heed_mtu()
         host = await self._host.ensure()
         async with AsyncExitStack() as undo:
             undo.push_async_callback(self._undo, sandbox_id, name)
             addresses = self._allocator.allocate(sandbox_id, host.pools)
-            [ipv4] = [a.ip for a in addresses if isinstance(a.ip, IPv4Address)]
             plan = pod.Plan(
                 sandbox_id=sandbox_id,
                 netns=netns,
                 host_interface=name,
                 bridge=host.bridge,
-                mac=links.hardware_address(ipv4),
+                mac=links.hardware_address(addresses[0].ip),
                 mtu=host.mtu,
                 addresses=list(
                     zip(addresses, (pool.gateway.ip for pool in host.pools), strict=True)
@@ -264,11 +273,33 @@ class BridgeNetwork:
         return result
 
     async def readiness(self) -> str:
-        """Return why pods cannot be attached: "", since the network is made with the first."""
-        return ""
+        """Return why pods cannot be attached, "" if they can: the first makes the network."""
+        if self._problem:
+            self._decide()
+        return self._problem
 
     def use_pod_cidrs(self, cidrs: Sequence[str]) -> None:
-        """Do nothing: this network's subnets are settings of the node."""
+        """Take over the node's subnets, if the settings say so; else they are of the settings.
+
+        Where pods have addresses of others, that waits for their end: :meth:`readiness` says so.
+        """
+        if self.config.from_node:
+            self._heard = tuple(cidrs)
+            self._decide()
+
+    def _decide(self) -> None:
+        ranges = node_ranges.decide(self._heard, self._allocator.held())
+        if ranges.problem != self._problem:
+            logs.event(
+                _LOGGER, logging.WARNING if ranges.problem else logging.INFO,
+                "subnets of this node's pods", subnets=[str(each.network) for each in ranges.pools],
+                problem=ranges.problem,
+            )  # fmt: skip
+        self._problem = ranges.problem
+        if ranges.pools != self._allocator.pools:
+            self._allocator.pools = ranges.pools
+            self._host.use(ranges.pools)
+            self._ports.use(ranges.pools)
 
     async def close(self) -> None:
         """Remove bridge, rules and settings if no sandbox is attached; else leave everything.

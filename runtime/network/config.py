@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
 
 # Lower case, so that the chain's name, which is upper case by custom, is one bridge's alone;
 # 15 bytes is the kernel's limit of an interface name (IFNAMSIZ).
@@ -26,6 +27,10 @@ class NetworkConfig:
         ipv6_required: whether a machine without IPv6 (or without ip6tables) is an error. By
             default it is not: ``subnet_v6`` has a default, so nobody asked for it by name, and
             pods are then given IPv4 alone, which one line of the log says.
+        from_node: the subnets are those that the cluster gives the node (see ``node_ranges``);
+            ``subnet_v4`` and ``subnet_v6`` do not count, and the MTU has room for VXLAN.
+        no_masquerade: networks that pods reach with their own address: the pods of all nodes.
+        node_file: where the daemon that routes between nodes says the MTU of pods.
 
     Raises:
         ValueError: a name or a network that cannot work.
@@ -36,6 +41,9 @@ class NetworkConfig:
     subnet_v6: str | None = "fd88::/64"
     mtu: int | None = None
     ipv6_required: bool = False
+    from_node: bool = False
+    no_masquerade: tuple[str, ...] = ()
+    node_file: Path = Path("/run/kubeletpy/network/pod-network.json")
 
     def __post_init__(self) -> None:
         if not _BRIDGE_NAME.fullmatch(self.bridge):
@@ -49,6 +57,8 @@ class NetworkConfig:
                 raise ValueError("IPv6 is required, but there is no IPv6 subnet")
         else:
             IPv6Network(self.subnet_v6)
+        for network in self.no_masquerade:
+            ip_network(network)
         if self.mtu is not None:
             smallest = _SMALLEST_MTU_V4 if self.subnet_v6 is None else _SMALLEST_MTU_V6
             if not smallest <= self.mtu <= _LARGEST_MTU:

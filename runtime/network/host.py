@@ -16,11 +16,10 @@ import socket
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Interface
 from typing import Final
 
 from kubeletpy_common import logs
-from runtime.network import links, rules, settings
+from runtime.network import links, node_ranges, rules, settings
 from runtime.network.allocator import Pool
 from runtime.network.config import NetworkConfig
 from runtime.network.errors import NetworkError
@@ -31,9 +30,11 @@ from runtime.network.store import NetworkStore
 
 _LOGGER: Final = logging.getLogger(__name__)
 _DEFAULT_MTU: Final = 1500
+_SMALLEST_MTU: Final = 1280  # RFC 8200, section 5
 # Links that no other network of pods, containers or machines is made of.
 _HARMLESS_KINDS: Final = (None, "dummy", "ifb")
 _GONE: Final = (errno.ENODEV,)
+_NO_ADDRESS: Final = (errno.EADDRNOTAVAIL, errno.ENODEV)
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,14 @@ def choose_mtu(present: Iterable[Link], routes: Sequence[Route]) -> int:
     return _DEFAULT_MTU
 
 
+def overlay_mtu(present: Iterable[Link], routes: Sequence[Route]) -> int:
+    """Return the MTU with room for VXLAN over the family of the preferred default route."""
+    only_v6 = not uplinks(routes, socket.AF_INET) and bool(uplinks(routes, socket.AF_INET6))
+    overhead = node_ranges.OVERHEAD_V6 if only_v6 else node_ranges.OVERHEAD_V4
+    # A link with less has IPv6 no more, and pods would not either.
+    return max(choose_mtu(present, routes) - overhead, _SMALLEST_MTU)
+
+
 def conflict(pool: Pool, bridge: str, present: Iterable[Link], routes: Iterable[Route]) -> str:
     """Return the name of another link that the pool's very subnet is routed to, or ""."""
     names = {link.index: link.name for link in present}
@@ -98,9 +107,12 @@ class HostSide:
     ) -> None:
         self._config = config
         self._pools = tuple(pools)
+        self._replaced: tuple[Pool, ...] = ()
+        self._told_mtu: int | None = None
         self._forwarding = settings.Forwarding(store)
         self._executor = executor
         self._lock = asyncio.Lock()
+        self._mtu_is_free = False
         self._ready: Host | None = None
 
     async def _exchange(self, *requests: Request) -> list[list[Reply]]:
@@ -121,6 +133,24 @@ class HostSide:
         """Have the next :meth:`ensure` look at everything again."""
         self._ready = None
 
+    def use(self, pools: Iterable[Pool]) -> None:
+        """Take other subnets from the next :meth:`ensure` on; what goes with the old ones, goes."""
+        self._replaced = (*self._replaced, *self._pools)
+        self._pools = tuple(pools)
+        self.doubt()
+
+    def heed_mtu(self) -> None:
+        """Have the next :meth:`ensure` give another MTU, if the node's file says so by now.
+
+        To be called when no pod is attached: pods of different MTUs on one bridge lose packets.
+        """
+        if self._config.from_node and not self._config.mtu:
+            told = node_ranges.told_mtu(self._config.node_file)
+            if told != self._told_mtu or self._ready is None:
+                self._told_mtu = told
+                self._mtu_is_free = True
+                self.doubt()
+
     async def ensure(self) -> Host:
         """Make what is missing; costs nothing when it was made before.
 
@@ -130,8 +160,12 @@ class HostSide:
         """
         if self._ready is None:
             async with self._lock:
-                if self._ready is None:
-                    self._ready = await self._make()
+                while self._ready is None:
+                    pools = self._pools
+                    made = await self._make()
+                    # Others may have come meanwhile.
+                    if self._pools is pools:
+                        self._ready = made
         return self._ready
 
     async def _make(self) -> Host:
@@ -155,7 +189,35 @@ class HostSide:
             _LOGGER, logging.INFO, "pod network is ready", bridge=bridge.name, mtu=bridge.mtu,
             subnets=[str(pool.network) for pool in pools],
         )  # fmt: skip
+        self._mtu_is_free = False
         return Host(bridge.index, bridge.mtu, pools)
+
+    def _wanted_mtu(self, present: Iterable[Link], routes: Sequence[Route]) -> int:
+        if self._config.mtu:
+            return self._config.mtu
+        if not self._config.from_node:
+            return choose_mtu(present, routes)
+        if self._told_mtu is None:
+            self._told_mtu = node_ranges.told_mtu(self._config.node_file)
+        return self._told_mtu or overlay_mtu(present, routes)
+
+    async def _replace_addresses(self, bridge: int, pools: Sequence[Pool]) -> None:
+        """Remove the gateways of subnets that do not count any more, and their rules."""
+        kept = {pool.gateway for pool in pools}
+        old = {pool.gateway for pool in self._replaced} - kept
+        replies = await self._dump(links.get_addresses()) if self._config.from_node else []
+        found = [links.parse_address(reply) for reply in replies]
+        stale = [each for link, each in filter(None, found) if link == bridge and each not in kept]
+        if stale:
+            await self._exchange(
+                *(links.delete_address(bridge, each, tolerated=_NO_ADDRESS) for each in stale)
+            )
+        gone = {each.network for each in (*stale, *old)}
+        for network in gone:
+            if all(network.version != pool.network.version for pool in pools):
+                rule_set = rules.RuleSet(self._config.bridge, network)
+                await rules.withdraw(rule_set, PortRules(rule_set).remove)
+        self._replaced = ()
 
     def _usable_pools(self) -> tuple[Pool, ...]:
         if settings.has_ipv6():
@@ -167,11 +229,12 @@ class HostSide:
         """Return the IPv4 pools; say so if that is less, and refuse if IPv6 was asked for."""
         kept = tuple(pool for pool in pools if pool.family == socket.AF_INET)
         if kept != tuple(pools):
-            if self._config.ipv6_required:
+            if self._config.ipv6_required or not kept:
                 raise NetworkError(f"pods cannot have IPv6, which is required: {reason}")
             logs.event(
                 _LOGGER, logging.WARNING, "pods get IPv4 only",
-                reason=reason, subnet=self._config.subnet_v6,
+                reason=reason,
+                subnet=[str(p.network) for p in pools if p.family == socket.AF_INET6],
             )  # fmt: skip
         return kept
 
@@ -181,9 +244,8 @@ class HostSide:
         name = self._config.bridge
         bridge = next((link for link in present if link.name == name), None)
         if bridge is None:
-            mtu = self._config.mtu or choose_mtu(present, routes)
-            [gateway] = [p.gateway for p in pools if isinstance(p.gateway, IPv4Interface)]
-            mac = links.hardware_address(gateway.ip)
+            mtu = self._wanted_mtu(present, routes)
+            mac = links.hardware_address(pools[0].gateway.ip)
             _, [reply] = await self._exchange(
                 links.add_bridge(name, mac, mtu), links.get_link(name)
             )
@@ -198,7 +260,9 @@ class HostSide:
             settings.write(settings.accept_ra(name), "0")
         if any(pool.family == socket.AF_INET6 for pool in pools):
             settings.write(f"ipv6/conf/{name}/disable_ipv6", "0")
-        mtu = self._config.mtu or bridge.mtu
+        mtu = self._wanted_mtu(present, routes) if self._mtu_is_free else (
+            self._config.mtu or bridge.mtu)  # fmt: skip
+        await self._replace_addresses(bridge.index, pools)
         await self._exchange(
             links.set_up(bridge.index, f"setting bridge {name} up", mtu=mtu),
             *(
@@ -211,7 +275,7 @@ class HostSide:
     async def _make_rules(self, pools: tuple[Pool, ...]) -> tuple[Pool, ...]:
         """Make the rules of each family; return the pools that can be used with them."""
         for pool in pools:
-            rule_set = rules.RuleSet(self._config.bridge, pool.network)
+            rule_set = rules.RuleSet(self._config.bridge, pool.network, self._config.no_masquerade)
             try:
                 await rules.apply(rule_set)
             except NetworkError as error:

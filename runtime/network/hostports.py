@@ -154,10 +154,17 @@ class HostPorts:
     def __init__(
         self, bridge: str, pools: Sequence[Pool], store: NetworkStore, executor: Executor
     ) -> None:
+        self._bridge = bridge
         self._store = store
         self._executor = executor
+        self._families: dict[int, _Family] = {}
+        self.use(pools)
+
+    def use(self, pools: Iterable[Pool]) -> None:
+        """Take other subnets from now on; to be called when no pod has host ports."""
         self._families = {
-            pool.family: _Family(PortRules(RuleSet(bridge, pool.network)), store) for pool in pools
+            pool.family: _Family(PortRules(RuleSet(self._bridge, pool.network)), self._store)
+            for pool in pools
         }
 
     def doubt(self) -> None:

@@ -8,7 +8,7 @@ import socket
 import struct
 from dataclasses import dataclass
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv4Interface
+from ipaddress import IPv4Interface, ip_interface
 from typing import Final
 
 from runtime.network import netlink
@@ -41,13 +41,14 @@ def is_host_link_name(name: str) -> bool:
     return _HOST_LINK.fullmatch(name) is not None
 
 
-def hardware_address(address: IPv4Address) -> str:
-    """Return the locally administered MAC address that goes with a pod's IPv4 address.
+def hardware_address(address: Address) -> str:
+    """Return the locally administered MAC address that goes with a pod's address.
 
-    Whoever has the address next has its hardware address too, so that no neighbour's cache can
-    be stale. The prefix is the one kubenet used.
+    It is of the IPv4 address, or, without one, of the last 32 bits of the IPv6 address, in which
+    all addresses of a pool differ. Whoever has the address next has its hardware address too, so
+    that no neighbour's cache can be stale. The prefix is the one kubenet used.
     """
-    return "0a:58:" + ":".join(f"{octet:02x}" for octet in address.packed)
+    return "0a:58:" + ":".join(f"{octet:02x}" for octet in address.packed[-4:])
 
 
 def check_sandbox_id(sandbox_id: str) -> None:
@@ -280,6 +281,31 @@ def add_address(index: int, interface: Interface, *, tolerated: tuple[int, ...] 
         attributes=attributes,
         tolerated=tolerated,
     )
+
+
+def delete_address(index: int, interface: Interface, *, tolerated: tuple[int, ...]) -> Request:
+    """Take an address away."""
+    return Request(
+        f"removing address {interface}",
+        netlink.RTM_DELADDR,
+        CHANGE,
+        header={
+            "family": socket.AF_INET if interface.version == 4 else socket.AF_INET6,
+            "prefixlen": interface.network.prefixlen,
+            "index": index,
+        },
+        attributes=[("IFA_LOCAL", str(interface.ip)), ("IFA_ADDRESS", str(interface.ip))],
+        tolerated=tolerated,
+    )
+
+
+def parse_address(reply: Reply) -> tuple[int, Interface] | None:
+    """Return the link's index and the address of an answer; None for what is no global one."""
+    text = reply.text("IFA_LOCAL") or reply.text("IFA_ADDRESS")
+    if text is None:
+        return None
+    found = ip_interface(f"{text}/{reply.header('prefixlen')}")
+    return None if found.ip.is_link_local else (reply.header("index"), found)
 
 
 @lru_cache(64)

@@ -44,6 +44,7 @@ RTM_NEWLINK: Final = 16
 RTM_DELLINK: Final = 17
 RTM_GETLINK: Final = 18
 RTM_NEWADDR: Final = 20
+RTM_DELADDR: Final = 21
 RTM_GETADDR: Final = 22
 RTM_NEWROUTE: Final = 24
 RTM_GETROUTE: Final = 26
@@ -67,6 +68,7 @@ _MESSAGES: Final = {
     RTM_DELLINK: ifinfmsg,
     RTM_GETLINK: ifinfmsg,
     RTM_NEWADDR: ifaddrmsg,
+    RTM_DELADDR: ifaddrmsg,
     RTM_GETADDR: ifaddrmsg,
     RTM_NEWROUTE: rtmsg,
     RTM_GETROUTE: rtmsg,

@@ -20,7 +20,7 @@ import shlex
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Final
 
 from runtime.network.errors import NetworkError
@@ -39,6 +39,7 @@ class RuleSet:
 
     bridge: str
     subnet: IPv4Network | IPv6Network
+    no_masquerade: tuple[str, ...] = ()
 
     @property
     def chain(self) -> str:
@@ -60,6 +61,11 @@ class RuleSet:
         multicast = _MULTICAST[self.subnet.version]
         return [
             f"-d {self.subnet} {self.comment('pod to pod')} -j RETURN",
+            *(
+                f"-d {network} {self.comment('pod to pod of any node')} -j RETURN"
+                for network in self.no_masquerade
+                if ip_network(network).version == self.subnet.version
+            ),
             f"-d {multicast} {self.comment('multicast')} -j RETURN",
             f"{self.comment('pod to outside')} -j MASQUERADE",
         ]
