@@ -64,6 +64,10 @@ TESTS = (
     Package("umoci", "unpacks our images with a tool that is not ours", "umoci"),
     Package("kubernetes-client", "tries our API server", "kubectl", any_origin=True),
 )
+VAGRANT = (
+    Package("vagrant", "reads our Vagrantfile", "vagrant", any_origin=True),
+    Package("shellcheck", "reads the scripts that provision virtual machines", "shellcheck"),
+)
 VENV = Package("python3-venv", "makes the virtual environment", "python3 -m ensurepip")
 
 _POLICY = Path("/usr/sbin/policy-rc.d")

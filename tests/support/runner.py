@@ -186,18 +186,23 @@ def _prepare(fast: bool, long: bool) -> Iterator[Step | Beside]:
         if problem:
             raise bootstrap.BootstrapError(f"this machine cannot run the root tests: {problem}")
     python = bootstrap.ensure_environment(_EXTRAS).python
-    with ThreadPoolExecutor(1) as beside:
+    with ThreadPoolExecutor(2) as beside:
         # Linters leave a core idle for a minute, which is what the second environment takes.
         making = beside.submit(_other_environment)
+        packages = beside.submit(bootstrap.ensure_packages, () if fast else debian.VAGRANT)
         yield from _linters(python.parent)
         other = making.result()
+        packages.result()
     yield _pytest("unit tests", python, "tests/unit", 300)
-    others = [_pytest("tests with an API server", python, "tests/cluster", 1200)]
+    others = [
+        _pytest("tests with an API server", python, "tests/cluster", 1200),
+        _pytest("tests of vagrant/", python, "tests/vagrant", 600),
+    ]
     if other is not None:
         title = f"unit tests on Python {OTHER_PYTHON}"
         others.append(_pytest(title, other.python, "tests/unit", 1200))
     if fast:
-        yield from others[1:]
+        yield from others[2:]
         return
     rounds = {} if long else {key: os.environ.get(key, text) for key, text in _BRIEF.items()}
     environment = {"KUBELETPY_TESTS_ALONE": "1", **rounds}
