@@ -19,7 +19,7 @@ _COMPLETION = 30.0
 # Imported when asked for: what they need takes a daemon's start half a second to load.
 _LAZY = {
     "cri": ("kubeletpy.cri_cli.commands", "cri_group"),
-    "doctor": ("kubeletpy.doctor", "doctor"),
+    "doctor": ("kubeletpy.doctor.command", "doctor"),
     "image": ("kubeletpy.cri_cli.images", "image_group"),
     "up": ("kubeletpy.up.command", "up"),
     "why": ("kubeletpy.why.command", "why"),

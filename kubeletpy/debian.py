@@ -97,6 +97,7 @@ def missing(packages: Iterable[Package]) -> list[Package]:
         capture_output=True,
         text=True,
         check=False,  # exit status 1 means: some are unknown, which is what we ask
+        timeout=60,
     )
     installed = {
         name

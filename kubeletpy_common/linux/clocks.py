@@ -1,4 +1,4 @@
-"""When somebody sets the clock of the machine: timerfd_create(2), TFD_TIMER_CANCEL_ON_SET."""
+"""The machine's clock: when somebody sets it (timerfd_create(2)), how it is kept (adjtimex(2))."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import ctypes
 import errno
 import os
 import time
+from dataclasses import dataclass
 from typing import Final
 
 from .libc import check, libc
@@ -16,6 +17,8 @@ _ABSOLUTE: Final = 1
 _CANCEL_ON_SET: Final = 2
 # A moment that never comes; the kernel refuses what is beyond its 64 bits of nanoseconds.
 _FAR: Final = 1 << 33
+_TIME_ERROR: Final = 5  # adjtimex(2)
+_STA_UNSYNC: Final = 0x40
 
 
 class _TimeSpec(ctypes.Structure):
@@ -73,3 +76,42 @@ class ClockChanges:
         check(
             libc.timerfd_settime(self._fd, flags, ctypes.byref(when), None), "timerfd_settime", _FAR
         )
+
+
+class _Timex(ctypes.Structure):
+    """struct timex of adjtimex(2)."""
+
+    _fields_ = (
+        ("modes", ctypes.c_uint),
+        ("offset", ctypes.c_long),
+        ("frequency", ctypes.c_long),
+        ("largest_error", ctypes.c_long),
+        ("estimated_error", ctypes.c_long),
+        ("status", ctypes.c_int),
+        ("rest", ctypes.c_byte * 256),
+    )
+
+
+@dataclass(frozen=True)
+class Discipline:
+    """How the kernel's clock is kept right.
+
+    Attributes:
+        synchronised: somebody keeps it, such as an NTP daemon, and has done so lately.
+        largest_error: seconds that it may be off by, at most.
+    """
+
+    synchronised: bool
+    largest_error: float
+
+
+def discipline() -> Discipline:
+    """Ask how the machine's clock is kept; nothing is changed, and no privilege needed.
+
+    Raises:
+        OSError: the kernel does not tell.
+    """
+    told = _Timex()  # modes 0: only read
+    state = check(libc.adjtimex(ctypes.byref(told)), "adjtimex")
+    unsynchronised = state == _TIME_ERROR or bool(told.status & _STA_UNSYNC)
+    return Discipline(not unsynchronised, told.largest_error / 1e6)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -8,9 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from kubeletpy import doctor
 from kubeletpy.cli import main
-from kubeletpy.doctor import Requirement
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 
@@ -80,26 +77,3 @@ def test_flags_of_daemons_are_completed(words: list[str], expected: str) -> None
     }  # fmt: skip
     result = CliRunner().invoke(main, [], env=environment, prog_name="kubeletpy")
     assert result.output.splitlines() == [expected]
-
-
-def requirement(ok: bool, required: bool) -> Requirement:
-    return Requirement("runtime", "overlayfs", ok, required, "looked", "modprobe overlay")
-
-
-@pytest.mark.parametrize(
-    ("found", "code"),
-    [
-        ([requirement(True, True)], 0),
-        ([requirement(False, False)], 0),
-        ([requirement(False, True), requirement(True, True)], 1),
-    ],
-)
-def test_doctor_fails_when_something_required_is_missing(
-    found: list[Requirement], code: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(doctor, "examine", lambda: found)
-    result = CliRunner().invoke(main, ["doctor"])
-    assert result.exit_code == code
-    assert ("modprobe" in result.output) is not all(item.ok for item in found)
-    listed = json.loads(CliRunner().invoke(main, ["doctor", "-o", "json"]).stdout)
-    assert [entry["name"] for entry in listed] == ["overlayfs"] * len(found)
