@@ -50,3 +50,10 @@ def local_url(options: Options) -> str:
         address = ipaddress.ip_address("127.0.0.1" if address.version == 4 else "::1")
     host = f"[{address}]" if address.version == 6 else str(address)
     return f"https://{host}:{options.secure_port}"
+
+
+def public_url(options: Options) -> str:
+    """Return the URL by which other machines reach the server."""
+    address = advertised(options)
+    host = f"[{address}]" if ":" in address else address
+    return f"https://{host}:{options.secure_port}"

@@ -21,6 +21,8 @@ _LAZY = {
     "cri": ("kubeletpy.cri_cli.commands", "cri_group"),
     "doctor": ("kubeletpy.doctor.command", "doctor"),
     "image": ("kubeletpy.cri_cli.images", "image_group"),
+    "kubeconfig": ("kubeletpy.joining.kubeconfig_command", "kubeconfig_command"),
+    "token": ("kubeletpy.joining.command", "token_group"),
     "up": ("kubeletpy.up.command", "up"),
     "why": ("kubeletpy.why.command", "why"),
 }

@@ -95,9 +95,7 @@ def _auditor(plane: Plane) -> Auditor | None:
 
 def _serve_keys(plane: Plane, issuer: TokenIssuer) -> None:
     """Tell verifiers of tokens by what keys (OpenID Connect Discovery 1.0, section 4)."""
-    address = addresses.advertised(plane.options)
-    host = f"[{address}]" if ":" in address else address
-    keys = f"https://{host}:{plane.options.secure_port}/openid/v1/jwks"
+    keys = f"{addresses.public_url(plane.options)}/openid/v1/jwks"
 
     async def configuration(_: web.Request) -> web.StreamResponse:
         return respond(issuer.configuration(keys))

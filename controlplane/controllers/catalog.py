@@ -57,13 +57,17 @@ _CLASSES: Final = {
 """By name: module, below this package, and class."""
 
 _OTHERS: Final = {
+    "bootstrap-signer-controller": f"{_HERE}.bootstrap.signer:BootstrapSigner",
     "ingress-controller": "controlplane.ingress.controller:IngressController",
     "metrics-server": "controlplane.metrics_server.server:MetricsServer",
     "scheduler": "controlplane.scheduler.scheduler:Scheduler",
+    "token-cleaner-controller": f"{_HERE}.bootstrap.cleaner:TokenCleaner",
 }
-"""Processes of their own elsewhere, which one that is to be small can have in it: by name."""
+"""What runs only where it is named. Some are processes of their own elsewhere, which one that is to
+be small can have in it; those of tokens are off by default in kube-controller-manager, too."""
 
 _ALIASES: Final = {
+    "bootstrapsigner": "bootstrap-signer-controller",
     "csrapproving": "certificatesigningrequest-approving-controller",
     "csrcleaner": "certificatesigningrequest-cleaner-controller",
     "csrsigning": "certificatesigningrequest-signing-controller",
@@ -94,6 +98,7 @@ _ALIASES: Final = {
     "serviceaccount": "serviceaccount-controller",
     "serviceaccount-token": "serviceaccount-token-controller",
     "statefulset": "statefulset-controller",
+    "tokencleaner": "token-cleaner-controller",
     "ttl-after-finished": "ttl-after-finished-controller",
 }
 

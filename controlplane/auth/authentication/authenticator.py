@@ -15,8 +15,10 @@ from aiohttp import web
 
 from controlplane.api.errors import ApiError
 from controlplane.api.identity import ANONYMOUS, AUTHENTICATED, UNAUTHENTICATED, User
+from kubeletpy_common.bootstrap_tokens import INFO_NAME, INFO_NAMESPACE
 from kubeletpy_common.client_certificates import ClientCertificates, Named
 
+_CLUSTER_INFO: Final = f"/api/v1/namespaces/{INFO_NAMESPACE}/configmaps/{INFO_NAME}"
 _HEALTH: Final = ("/healthz", "/livez", "/readyz")
 # How browsers send a bearer token with a WebSocket: as one of the protocols.
 _WEBSOCKET: Final = "base64url.bearer.authorization.k8s.io."
@@ -85,7 +87,7 @@ class Authenticator:
             return with_authenticated(user)
         token = bearer_token(request)
         if token is None:
-            if is_health(request.path):
+            if is_health(request.path) or is_public(request):
                 return ANONYMOUS
             raise unauthorized()
         try:
@@ -114,6 +116,15 @@ class Authenticator:
 def is_health(path: str) -> bool:
     """Say whether anybody may ask for this path: those of health, and nothing else."""
     return any(path == one or path.startswith(f"{one}/") for one in _HEALTH)
+
+
+def is_public(request: web.Request) -> bool:
+    """Say whether anybody may ask for this as ``system:anonymous``, if RBAC lets that user.
+
+    A new node has to learn who the cluster is before it can show who it is itself. It is as with
+    ``anonymous.conditions`` of a kube-apiserver's AuthenticationConfiguration: no other path.
+    """
+    return request.method == "GET" and request.path == _CLUSTER_INFO
 
 
 def bearer_token(request: web.Request) -> str | None:

@@ -14,6 +14,7 @@ from typing import Any, Final
 from controlplane.api import codec, metadata
 from controlplane.api.deletion import DeleteOptions
 from controlplane.api.errors import ApiError
+from controlplane.api.identity import ANONYMOUS
 from controlplane.api.resource import Context, Object, Resource
 from controlplane.api.selectors import from_object
 from controlplane.auth.authorization.rbac import GROUP
@@ -21,6 +22,7 @@ from controlplane.auth.authorization.rules import Rule, read_rule, uncovered
 from controlplane.auth.trust.keyring import ADMINISTRATORS
 from controlplane.plane import Plane
 from controlplane.store.model import CompactedError
+from kubeletpy_common.bootstrap_tokens import INFO_NAME, INFO_NAMESPACE
 
 BOOTSTRAPPING: Final = "kubernetes.io/bootstrapping"
 TABLE: Final = Path(__file__).parent / "defaults.json"
@@ -28,12 +30,22 @@ _AUTOUPDATE: Final = "rbac.authorization.kubernetes.io/autoupdate"
 _AT_ONCE: Final = 64
 _CSR: Final = "system:certificates.k8s.io:certificatesigningrequests"
 
+_INFO_READER: Final = f"{INFO_NAMESPACE}/kubeadm:bootstrap-signer-clusterinfo"
+_GET_NODES: Final = "kubeadm:get-nodes"
 _KUBEADM: Final = (
     (ADMINISTRATORS, "cluster-admin", ADMINISTRATORS),
     ("kubeadm:kubelet-bootstrap", "system:node-bootstrapper", "system:bootstrappers"),
+    (_GET_NODES, _GET_NODES, "system:bootstrappers"),
     ("kubeadm:node-autoapprove-bootstrap", f"{_CSR}:nodeclient", "system:bootstrappers"),
     ("kubeadm:node-autoapprove-certificate-rotation", f"{_CSR}:selfnodeclient", "system:nodes"),
 )
+
+_NODE_READING: Final = {"apiGroups": [""], "resources": ["nodes"], "verbs": ["get"]}
+"""A machine that is to join looks whether its name is taken."""
+_INFO_READING: Final = {
+    "apiGroups": [""], "resources": ["configmaps"], "resourceNames": [INFO_NAME], "verbs": ["get"],
+}  # fmt: skip
+"""Anybody may, before they have any credentials; of no other object."""
 
 _POLICIES: Final = "kubeletpy:network-policies"
 _POLICY_RULES: Final = (
@@ -55,6 +67,13 @@ def default_objects() -> list[Object]:
         subjects = [{"apiGroup": GROUP, "kind": "Group", "name": group}]
         entry = {"roleRef": reference, "subjects": subjects}
         found.append(_object("ClusterRoleBinding", name, entry))
+    found.append(_object("ClusterRole", _GET_NODES, {"rules": [_NODE_READING]}))
+    found.append(_object("Role", _INFO_READER, {"rules": [_INFO_READING]}))
+    entry = {
+        "roleRef": {"apiGroup": GROUP, "kind": "Role", "name": _INFO_READER.partition("/")[2]},
+        "subjects": [{"apiGroup": GROUP, "kind": "User", "name": ANONYMOUS.name}],
+    }
+    found.append(_object("RoleBinding", _INFO_READER, entry))
     found.append(_object("ClusterRole", _POLICIES, {"rules": list(_POLICY_RULES)}))
     entry = {
         "roleRef": {"apiGroup": GROUP, "kind": "ClusterRole", "name": _POLICIES},

@@ -5,24 +5,26 @@ Source: Kubernetes documentation, "Authenticating with Bootstrap Tokens".
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hmac
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Final
 
 from controlplane.api import codec
 from controlplane.api.identity import User
 from controlplane.api.resource import Object
 from controlplane.auth.authentication.authenticator import TokenError, TokenUser
 from controlplane.store.store import Store
-
-_TOKEN: Final = re.compile(r"([a-z0-9]{6})\.([a-z0-9]{16})", re.ASCII)
-_GROUP: Final = re.compile(r"system:bootstrappers:[a-z0-9:-]{0,255}[a-z0-9]", re.ASCII)
-_TYPE: Final = "bootstrap.kubernetes.io/token"
-_BOOTSTRAPPERS: Final = "system:bootstrappers"
+from kubeletpy_common.bootstrap_tokens import (
+    BOOTSTRAPPERS,
+    GROUP,
+    NAME_PREFIX,
+    NAMESPACE,
+    SECRET_TYPE,
+    TOKEN,
+    USAGE_PREFIX,
+    is_expired,
+    texts,
+)
 
 
 class BootstrapTokens:
@@ -41,10 +43,10 @@ class BootstrapTokens:
         Raises:
             TokenError: it is one, but not good.
         """
-        match = _TOKEN.fullmatch(token)
+        match = TOKEN.fullmatch(token)
         if match is None:
             return None
-        item = self._store.get(f"/core/secrets/kube-system/bootstrap-token-{match[1]}")
+        item = self._store.get(f"/core/secrets/{NAMESPACE}/{NAME_PREFIX}{match[1]}")
         if item is None:
             return None
         return TokenUser(user_of(codec.decode(item), match[1], match[2]), tuple(audiences))
@@ -63,40 +65,17 @@ def user_of(secret: Object, identifier: str, key: str, now: datetime | None = No
         TokenError: it is not good.
     """
     data = texts(secret)
-    if secret.get("type") != _TYPE or secret["metadata"].get("deletionTimestamp"):
+    if secret.get("type") != SECRET_TYPE or secret["metadata"].get("deletionTimestamp"):
         raise TokenError("no bootstrap token, or one that is being deleted")
     held = data.get("token-secret", "").encode(errors="replace")
     if data.get("token-id") != identifier or not hmac.compare_digest(held, key.encode()):
         raise TokenError("the bootstrap token is another one")
     if is_expired(data, now or datetime.now(UTC)):
         raise TokenError("the bootstrap token has expired")
-    if data.get("usage-bootstrap-authentication") != "true":
+    if data.get(USAGE_PREFIX + "authentication") != "true":
         raise TokenError("the bootstrap token is not for authentication")
     extra = [one for one in data.get("auth-extra-groups", "").split(",") if one]
-    if not all(_GROUP.fullmatch(one) for one in extra):
+    if not all(GROUP.fullmatch(one) for one in extra):
         raise TokenError("the bootstrap token has groups that it cannot have")
-    groups = dict.fromkeys((*extra, _BOOTSTRAPPERS))
+    groups = dict.fromkeys((*extra, BOOTSTRAPPERS))
     return User(f"system:bootstrap:{identifier}", "", tuple(groups))
-
-
-def is_expired(data: Mapping[str, str], now: datetime) -> bool:
-    """Say whether a token is at its end; one whose end cannot be read is (pure)."""
-    text = data.get("expiration", "")
-    if not text:
-        return False
-    try:
-        end = datetime.fromisoformat(text.replace("Z", "+00:00"))
-        return end <= now
-    except (ValueError, TypeError):
-        return True
-
-
-def texts(secret: Object) -> dict[str, str]:
-    """Return the data of a Secret as text; what is none is left out (pure)."""
-    found: dict[str, str] = {}
-    for key, value in (secret.get("data") or {}).items():
-        try:
-            found[key] = base64.b64decode(value).decode()
-        except (binascii.Error, ValueError):
-            continue
-    return found
