@@ -112,6 +112,7 @@ main.add_command(_Daemon("kubelet", "kubeletpy.kubelet_main", "Run the kubelet."
 main.add_command(_Daemon("apiserver", "controlplane", "Run the API server of one machine."))
 main.add_command(_Daemon("proxy", "proxy", "Run the service proxy."))
 main.add_command(_Daemon("ingress", "controlplane.ingress", "Serve Ingresses by an nginx."))
+main.add_command(_Daemon("network", "proxy.podnetwork", "Route between the pods of all nodes."))
 main.add_command(_Daemon("policy", "proxy.policy", "Enforce NetworkPolicies on this node."))
 main.add_command(
     _Daemon("controllers", "controlplane.controllers", "Run the controllers of a cluster.")

@@ -107,6 +107,10 @@ def _help_all(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     "--enforce-network-policies", is_flag=True,
     help="Enforce NetworkPolicies too, as `kubeletpy policy` does.",
 )  # fmt: skip
+@click.option(
+    "--pod-network", type=click.Choice(("none", "host-gw", "vxlan", "auto")), default="none",
+    help="Route between the pods of all nodes too, as `kubeletpy network` does.",
+)  # fmt: skip
 @click.option("--init-only", is_flag=True, help="Set the sysctls that need root, and end.")
 @click.option("--write-config-to", type=Path, help="Write the configuration to a file and end.")
 @click.option("--log-level", type=click.Choice(_LEVELS), default=None, help="Default: info.")
@@ -126,6 +130,7 @@ def main(
     dry_run: bool,
     cleanup: bool,
     enforce_network_policies: bool,
+    pod_network: str,
     init_only: bool,
     write_config_to: Path | None,
     log_level: str | None,
@@ -157,10 +162,16 @@ def main(
         if write_config_to is not None:
             _write_config(settings, write_config_to)
             return
-        if enforce_network_policies and objects is not None:
-            raise StartError("--enforce-network-policies needs an API server, not --objects")
+        for name, wanted in (
+            ("--enforce-network-policies", enforce_network_policies),
+            ("--pod-network", pod_network != "none"),
+        ):
+            if wanted and objects is not None:
+                raise StartError(f"{name} needs an API server, not --objects")
         _tell(settings, given)
-        daemon = Daemon(settings, objects, policies=enforce_network_policies)
+        daemon = Daemon(
+            settings, objects, policies=enforce_network_policies, pod_network=pod_network
+        )
         if cleanup:
             daemon.clean_up()
         elif init_only:

@@ -46,10 +46,15 @@ class Daemon:
         settings: all of them.
         objects: file or directory to take objects of; None: of the API server.
         policies: NetworkPolicies of the API server are enforced as well.
+        pod_network: how the pods of other nodes are reached; "none": that is no work of ours.
     """
 
-    def __init__(self, settings: Settings, objects: Path | None, *, policies: bool = False) -> None:
+    def __init__(
+        self, settings: Settings, objects: Path | None, *, policies: bool = False,
+        pod_network: str = "none",
+    ) -> None:  # fmt: skip
         self._settings = settings
+        self._pod_network = pod_network
         self._policies = policies
         self._one = settings.configuration
         self._objects = objects
@@ -72,11 +77,18 @@ class Daemon:
         """
         failed = [text for mode in MODES for text in self._cleaned(mode)]
         if self._policies:
-            from .policy.enforcer import clean_up
+            from .policy import enforcer
 
             try:
-                clean_up()
+                enforcer.clean_up()
             except SyncError as error:
+                failed.append(str(error))
+        if self._pod_network != "none":
+            from .podnetwork import command
+
+            try:
+                command.clean_up()
+            except StartError as error:
                 failed.append(str(error))
         if failed:
             raise StartError("--cleanup: " + "; ".join(failed))
@@ -146,6 +158,7 @@ class Daemon:
                     self._stay_configured(),
                     watchdog.run(_turning),
                     *self._enforcing(),
+                    *self._connecting(),
                 ]
                 for text in options.warnings(self._one):
                     logs.event(_log, logging.WARNING, text)
@@ -236,6 +249,20 @@ class Daemon:
         from .policy.running import enforce
 
         return [enforce(self._client, self._name, self._families)]
+
+    def _connecting(self) -> list[Coroutine[Any, Any, None]]:
+        """Return what routes between the pods of all nodes, if that is wanted.
+
+        Raises:
+            StartError: its settings cannot be.
+        """
+        if self._pod_network == "none" or self._client is None:
+            return []
+        from .podnetwork.running import connect
+        from .podnetwork.settings import settings_of
+
+        settings = settings_of(self._pod_network, self._one.cluster_cidrs)
+        return [connect(self._client, self._name, settings)]
 
     def _servers(self, proxy: Proxy, observers: Observers) -> list[Coroutine[Any, Any, None]]:
         """Return what serves health and metrics, and let it be told of syncs."""

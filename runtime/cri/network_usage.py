@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from runtime.network import netlink
+from kubeletpy_common import netlink
+from kubeletpy_common.netlink import DUMP, Netlink, Request
 from runtime.network.links import POD_INTERFACE, host_link_name
-from runtime.network.netlink import DUMP, Netlink, Request
 
 # A container with CAP_NET_ADMIN may make links by the thousand.
 _MAX_INTERFACES: Final = 32

@@ -12,9 +12,9 @@ import socket
 from collections.abc import Iterable
 from typing import Any, Final
 
+from kubeletpy_common.lean import without_init
+from kubeletpy_common.netlink import Netlink
 from runtime.network import links
-from runtime.network.lean import without_init
-from runtime.network.netlink import Netlink
 from runtime.network.port_rules import Forward
 
 _GONE: Final = (errno.ENOENT,)

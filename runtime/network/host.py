@@ -19,12 +19,12 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from kubeletpy_common import logs
+from kubeletpy_common.netlink import Netlink, Reply, Request
 from runtime.network import links, node_ranges, rules, settings
 from runtime.network.allocator import Pool
 from runtime.network.config import NetworkConfig
 from runtime.network.errors import NetworkError
 from runtime.network.links import Link, Route
-from runtime.network.netlink import Netlink, Reply, Request
 from runtime.network.port_rules import PortRules
 from runtime.network.store import NetworkStore
 

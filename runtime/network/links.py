@@ -11,9 +11,9 @@ from functools import lru_cache
 from ipaddress import IPv4Interface, ip_interface
 from typing import Final
 
-from runtime.network import netlink
+from kubeletpy_common import netlink
+from kubeletpy_common.netlink import CHANGE, CREATE, DUMP, GET, Reply, Request, nested
 from runtime.network.allocator import Address, Interface
-from runtime.network.netlink import CHANGE, CREATE, DUMP, GET, Reply, Request, nested
 
 POD_INTERFACE: Final = "eth0"
 LOOPBACK_INDEX: Final = 1  # in every network namespace, kernel: LOOPBACK_IFINDEX

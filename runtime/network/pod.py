@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from kubeletpy_common import netlink
 from kubeletpy_common.linux.namespaces import in_namespace
-from runtime.network import links, netlink, settings
+from kubeletpy_common.netlink import Netlink
+from runtime.network import links, settings
 from runtime.network.allocator import Address, Interface
-from runtime.network.netlink import Netlink
 
 _GONE: Final = (errno.ENODEV,)
 

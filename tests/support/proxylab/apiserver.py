@@ -131,6 +131,8 @@ class ApiServer:
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         self.requests.append(f"{request.method} {request.path_qs}")
         path = request.path
+        if request.method == "PATCH" and path.startswith("/api/v1/nodes/"):
+            return self._patch(path.split("/")[4], json.loads(await request.read()))
         if request.method != "GET":
             self.events.append(json.loads(await request.read()))
             return web.json_response(
@@ -151,6 +153,25 @@ class ApiServer:
         if path == "/version":
             return web.json_response({"major": "1", "minor": "36", "gitVersion": "v1.36.2"})
         return _status(404, "NotFound", f"no {path} here")
+
+    def _patch(self, name: str, patch: Json) -> web.Response:
+        """Change a Node as a strategic merge does, as far as clients here need it."""
+        found = self._by_kind["Node"].objects.get(("", name))
+        if found is None:
+            return _status(404, "NotFound", f"no node {name}")
+        changed = json.loads(json.dumps(found))
+        annotations = patch.get("metadata", {}).get("annotations", {})
+        changed["metadata"].setdefault("annotations", {}).update(annotations)
+        held = changed.setdefault("status", {}).setdefault("conditions", [])
+        for new in patch.get("status", {}).get("conditions", []):
+            held[:] = [each for each in held if each["type"] != new["type"]] + [new]
+        self._put(changed)
+        return web.json_response(changed)
+
+    def node(self, name: str) -> Json:
+        """Return a Node as it is now."""
+        found: Json = self._by_kind["Node"].objects["", name]
+        return found
 
     def _list(self, held: Collection, chosen: Callable[[Json], bool]) -> web.Response:
         items = [held.encoded[key] for key, each in held.objects.items() if chosen(each)]
@@ -180,12 +201,13 @@ class ApiServer:
             except ConnectionError:
                 return response  # the proxy has ended
 
-    async def _start(self, listener: socket.socket) -> web.AppRunner:
+    async def _start(self, *listeners: socket.socket) -> web.AppRunner:
         app = web.Application(client_max_size=1 << 26)
         app.router.add_route("*", "/{path:.*}", self._handle)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await runner.setup()
-        await web.SockSite(runner, listener).start()
+        for listener in listeners:
+            await web.SockSite(runner, listener).start()
         return runner
 
     async def _end(self, runner: web.AppRunner) -> None:
@@ -197,13 +219,17 @@ class ApiServer:
 
     @classmethod
     @contextmanager
-    def running(cls, host: Namespace) -> Iterator[ApiServer]:
-        """Serve on a free port of 127.0.0.1 of a host."""
+    def running(cls, host: Namespace, *others: Namespace) -> Iterator[ApiServer]:
+        """Serve on a free port of 127.0.0.1 of a host, and on the same port of others."""
         server = cls()
         with in_namespace(host.path):
             listener = socket.create_server(("127.0.0.1", 0))
         server.address = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        runner = server._loop.run_until_complete(server._start(listener))
+        listeners = [listener]
+        for each in others:
+            with in_namespace(each.path):
+                listeners.append(socket.create_server(listener.getsockname()))
+        runner = server._loop.run_until_complete(server._start(*listeners))
         thread = threading.Thread(target=server._loop.run_forever, name="api server")
         thread.start()
         try:

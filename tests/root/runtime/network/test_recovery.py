@@ -25,7 +25,7 @@ pytestmark = pytest.mark.root
 VICTIM = """
 import asyncio, os, signal, sys
 from pathlib import Path
-from runtime.network import netlink
+from kubeletpy_common import netlink
 from runtime.network.bridge import BridgeNetwork, NetworkConfig
 
 database, netns, call, when, action = sys.argv[1:]

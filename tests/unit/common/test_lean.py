@@ -5,19 +5,19 @@ import sys
 
 import pytest
 
-from runtime.network.lean import without_init
+from kubeletpy_common.lean import without_init
 
 
 def test_the_runtime_loads_a_part_of_pyroute2_only_and_others_may_have_it_whole() -> None:
     script = """
 import sys
-import runtime.network.netlink
+import kubeletpy_common.netlink
 assert "pyroute2.netlink.rtnl.rtmsg" in sys.modules
 assert "pyroute2.ndb" not in sys.modules
 assert "pyroute2" not in sys.modules
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 from pyroute2 import IPRoute
-assert runtime.network.netlink.rtmsg is rtmsg
+assert kubeletpy_common.netlink.rtmsg is rtmsg
 """
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
 

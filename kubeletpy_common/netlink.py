@@ -1,4 +1,4 @@
-"""The one module that touches pyroute2: several requests go out in one message, typed.
+"""The one module that speaks rtnetlink by pyroute2: several requests go out in one message, typed.
 
 pyroute2 encodes requests and decodes replies; the socket is ours, since pyroute2's own ways into
 another network namespace start a process each, and its asyncio classes cost more time per pod
@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final
 
-from runtime.network.lean import without_init
+from kubeletpy_common.lean import without_init
 
 with without_init("pyroute2"):
     from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
@@ -34,6 +34,7 @@ NLM_F_MULTI: Final = 0x2
 NLM_F_ACK: Final = 0x4
 NLM_F_DUMP_INTR: Final = 0x10
 NLM_F_DUMP: Final = 0x300
+NLM_F_REPLACE: Final = 0x100
 NLM_F_EXCL: Final = 0x200
 NLM_F_CREATE: Final = 0x400
 NLMSG_ERROR: Final = 2
@@ -47,7 +48,11 @@ RTM_NEWADDR: Final = 20
 RTM_DELADDR: Final = 21
 RTM_GETADDR: Final = 22
 RTM_NEWROUTE: Final = 24
+RTM_DELROUTE: Final = 25
 RTM_GETROUTE: Final = 26
+RTM_NEWNEIGH: Final = 28
+RTM_DELNEIGH: Final = 29
+RTM_GETNEIGH: Final = 30
 
 CHANGE: Final = NLM_F_REQUEST | NLM_F_ACK
 CREATE: Final = CHANGE | NLM_F_CREATE | NLM_F_EXCL
@@ -127,6 +132,11 @@ class Reply:
 
     def __init__(self, data: bytes) -> None:
         self._data = data
+
+    @property
+    def data(self) -> bytes:
+        """The message as it came, for who reads many of one kind."""
+        return self._data
 
     @cached_property
     def _message(self) -> Any:
