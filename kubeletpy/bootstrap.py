@@ -220,12 +220,13 @@ def enter(arguments: list[str]) -> None:
     if not (CHECKOUT / "pyproject.toml").is_file():
         return
     environment = Environment()
+    extras = ("package",) if arguments[:1] == ["package"] else ()
     inside = Path(sys.prefix) == environment.path
     if not inside and sys.prefix != sys.base_prefix:
         return
-    if inside and environment.is_ready():
+    if inside and environment.is_ready(extras):
         return
-    ensure_environment()
+    ensure_environment(extras)
     python = str(environment.python)
     os.execv(python, [python, "-P", "-m", "kubeletpy", *arguments])
 

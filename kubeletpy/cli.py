@@ -22,6 +22,7 @@ _LAZY = {
     "doctor": ("kubeletpy.doctor.command", "doctor"),
     "image": ("kubeletpy.cri_cli.images", "image_group"),
     "kubeconfig": ("kubeletpy.joining.kubeconfig_command", "kubeconfig_command"),
+    "package": ("kubeletpy.packaging.command", "package"),
     "token": ("kubeletpy.joining.command", "token_group"),
     "up": ("kubeletpy.up.command", "up"),
     "why": ("kubeletpy.why.command", "why"),

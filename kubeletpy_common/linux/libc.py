@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 libc: Final = ctypes.CDLL(None, use_errno=True)
 libc.syscall.restype = ctypes.c_long
+# An address, or -1: wide enough for both.
+libc.mmap.restype = ctypes.c_ssize_t
 
 # Numbers from 403 on are the same on every architecture (kernel: Documentation/process/
 # adding-syscalls.rst); the older ones are not.

@@ -33,6 +33,8 @@ PR_CAP_AMBIENT_CLEAR_ALL: Final = 4
 KEYCTL_JOIN_SESSION_KEYRING: Final = 1
 
 CLOSE_RANGE_CLOEXEC: Final = 4
+_PROT_READ: Final = 1
+_MAP_SHARED: Final = 1
 
 # capabilities(7); the position is the number.
 _NAMES: Final = (
@@ -173,6 +175,23 @@ def set_title(name: str, title: str, room: tuple[int, int]) -> None:
     memory = os.open("/proc/self/mem", os.O_WRONLY | os.O_CLOEXEC)
     os.pwrite(memory, title.encode()[: size - 1].ljust(size, b"\0"), start)
     os.close(memory)
+
+
+def keep_mapped(path: Path) -> None:
+    """Have a file shown in this process's /proc/self/maps, and in those of what it forks.
+
+    Nothing of it is read, no descriptor stays, and execve(2) ends it.
+
+    Raises:
+        OSError: it cannot be opened or mapped.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        offset = ctypes.c_long(0)
+        check(libc.mmap(None, ctypes.c_size_t(1), _PROT_READ, _MAP_SHARED, descriptor, offset),
+              "mmap", path)  # fmt: skip
+    finally:
+        os.close(descriptor)
 
 
 @functools.cache

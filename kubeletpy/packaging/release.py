@@ -1,0 +1,277 @@
+"""From the wheels of an installed package to a release that runs; called by its maintainer scripts.
+
+    PYTHONPATH=kubeletpy-VERSION.whl python3.11 -m kubeletpy.packaging.release configure
+
+Standard library only, and no network: a release is a virtual environment without pip, made under
+another name and renamed when it is whole and on the disk.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from kubeletpy.packaging.manifest import FILE_NAME, Manifest, ManifestError
+from kubeletpy_common.releases import ROOT, ReleaseError, Releases
+
+WHEELS: Final = Path("/usr/lib/kubeletpy")
+NODE: Final = Path("/etc/kubeletpy/node.yaml")
+"""Where ``kubeletpy install`` keeps what it was told: there is a node on this machine."""
+_SETTINGS: Final = Path("/etc/kubeletpy/runtime.toml")
+_SYSTEMD: Final = Path("/run/systemd/system")
+_CHECK_SECONDS: Final = 60
+_RESTART_SECONDS: Final = 300
+# In the order in which they start; each one keeps what the others made.
+_UNITS: Final = (
+    *("runtime", "apiserver", "controllers", "network", "proxy", "dns", "metrics", "kubelet"),
+)
+_ENTRY: Final = """\
+#!{python} -P
+import sys
+from kubeletpy.cli import main
+sys.exit(main(prog_name="kubeletpy"))
+"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Carry out one step; return the exit code, the reason of a failure is on stderr."""
+    parser = argparse.ArgumentParser(prog="python -m kubeletpy.packaging.release")
+    parser.add_argument("step", choices=["configure", "check-removal", "remove", "collect"])
+    parser.add_argument("--root", type=Path, default=ROOT)
+    parser.add_argument("--wheels", type=Path, default=WHEELS)
+    parsed = parser.parse_args(arguments)
+    releases = Releases(parsed.root)
+    try:
+        if parsed.step == "configure":
+            configure(releases, parsed.wheels)
+        elif parsed.step == "check-removal":
+            check_removal(releases)
+        elif parsed.step == "remove":
+            remove(releases)
+        for name in releases.collect() if parsed.step in ("configure", "collect") else []:
+            print(f"kubeletpy: removed release {name}: no process uses it")  # noqa: T201
+    except (ReleaseError, ManifestError, OSError, subprocess.SubprocessError) as error:
+        sys.stderr.write(f"kubeletpy: {error}\n")
+        return 1
+    return 0
+
+
+def configure(releases: Releases, wheels: Path) -> None:
+    """Make the release of the package, and let everything new start from it.
+
+    What runs goes on undisturbed until the new release is in place.
+
+    Raises:
+        ReleaseError: this Python is not among the package's, or the machine's pods need another
+            release; nothing was changed then.
+        ManifestError: a wheel is damaged.
+        OSError: the disk is full, or cannot be written.
+    """
+    manifest = Manifest.from_json((wheels / FILE_NAME).read_text())
+    python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    if python not in manifest.pythons:
+        raise ReleaseError(
+            f"this package has nothing for Python {python} ({sys.executable}), only for "
+            f"{', '.join(sorted(manifest.pythons))}: build one by `python3 -m kubeletpy package "
+            f"deb --python {python}`"
+        )
+    name = manifest.release_name(python)
+    with releases.locked():
+        before = releases.current()
+        release = releases.directory / name
+        if not release.is_dir():
+            release = _make(releases, manifest, python, wheels)
+        if before not in (None, release):
+            _check_state(release)
+        if before == release:
+            return
+        releases.switch(release)
+    print(f"kubeletpy: release {name} is in place")  # noqa: T201
+    if NODE.exists() and _SYSTEMD.is_dir() and releases.root == ROOT:
+        _restart(release)
+
+
+def _make(releases: Releases, manifest: Manifest, python: str, wheels: Path) -> Path:
+    name = manifest.release_name(python)
+    final = releases.directory / name
+    made = releases.making(name)
+    shutil.rmtree(made, ignore_errors=True)
+    site = made / "lib" / f"python{python}" / "site-packages"
+    try:
+        site.mkdir(parents=True)
+        for wheel in manifest.pythons[python]:
+            path = wheels / wheel.file
+            wheel.verify(path)
+            unpack(path, site)
+        _make_environment(made, final, python)
+        (made / "release.json").write_text(
+            Manifest(manifest.version, {python: manifest.pythons[python]}).to_json()
+        )
+        _compile(made, final, site)
+        return releases.publish(made, name)
+    except BaseException:
+        shutil.rmtree(made, ignore_errors=True)
+        raise
+
+
+def unpack(wheel: Path, site: Path) -> None:
+    """Unpack a wheel into ``site``, without its scripts: none but ours is wanted.
+
+    Raises:
+        ManifestError: it is no wheel, or a name in it leads elsewhere.
+        OSError: it cannot be written.
+    """
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            for entry in archive.infolist():
+                target = _target(entry.filename)
+                if target is None or entry.is_dir():
+                    continue
+                path = site / target
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with archive.open(entry) as source, open(path, "wb") as copy:
+                    shutil.copyfileobj(source, copy, 1 << 20)
+    except zipfile.BadZipFile as error:
+        raise ManifestError(f"{wheel}: {error}; install the package again") from error
+
+
+def _target(name: str) -> str | None:
+    """Return where a wheel's file belongs in site-packages; None if it does not belong there.
+
+    Raises:
+        ManifestError: it leads out of there.
+    """
+    parts = name.split("/")
+    if name.startswith("/") or ".." in parts or "\\" in name:
+        raise ManifestError(f"a wheel has a file {name!r}, which leads out of its place")
+    # Binary distribution format: *.data/{purelib,platlib} are for site-packages, too.
+    if len(parts) > 2 and parts[0].endswith(".data"):
+        return "/".join(parts[2:]) if parts[1] in ("purelib", "platlib") else None
+    return name
+
+
+def _make_environment(made: Path, final: Path, python: str) -> None:
+    """Make what turns a directory into a virtual environment (PEP 405), and our command."""
+    interpreter = Path(sys.executable).resolve()
+    programs = made / "bin"
+    programs.mkdir()
+    for name in ("python", "python3", f"python{python}"):
+        # By its version: `python3` is another one after an upgrade of the distribution.
+        (programs / name).symlink_to(interpreter)
+    version = ".".join(map(str, sys.version_info[:3]))
+    (made / "pyvenv.cfg").write_text(
+        f"home = {interpreter.parent}\ninclude-system-site-packages = false\nversion = {version}\n"
+    )
+    command = programs / "kubeletpy"
+    command.write_text(_ENTRY.format(python=final / "bin" / "python"))
+    command.chmod(0o755)
+
+
+def _compile(made: Path, final: Path, site: Path) -> None:
+    """Compile everything: processes with a read-only system could not keep what they compile."""
+    command = [str(made / "bin" / "python"), "-I", "-m", "compileall", "-q", "-j", "0"]
+    command += ["-s", str(made), "-p", str(final), str(site)]
+    # Some libraries carry files for other versions, which do not compile: that is no failure.
+    subprocess.run(command, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    done = subprocess.run(
+        [str(made / "bin" / "python"), "-I", "-c", "import kubeletpy.cli"],
+        capture_output=True, text=True, check=False, timeout=_CHECK_SECONDS,
+    )  # fmt: skip
+    if done.returncode != 0:
+        reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise ReleaseError(f"the new release does not start: {reason}")
+
+
+def _check_state(release: Path) -> None:
+    """Ask the new runtime whether it can go on with what is on this machine.
+
+    Raises:
+        ReleaseError: it cannot.
+    """
+    command = [str(release / "bin" / "kubeletpy"), "runtime", "--check", "--output", "json"]
+    if _SETTINGS.is_file():
+        command += ["--config", str(_SETTINGS)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=_CHECK_SECONDS
+    )
+    try:
+        found = {item["name"]: item for item in json.loads(done.stdout)}
+    except ValueError:
+        # It has more to say when it is started; what it asks of a machine is no matter here.
+        return
+    state = found.get("state", {"ok": True})
+    if not state["ok"]:
+        raise ReleaseError(
+            f"release {release.name} cannot take over what runs here: {state['detail']}; "
+            f"{state['remedy']}. The release that was current still is"
+        )
+
+
+def _restart(release: Path) -> None:
+    """Restart the daemons of the node one by one; containers go on."""
+    command = release / "bin" / "kubeletpy"
+    known = subprocess.run(
+        [str(command), "install", "--help"], capture_output=True, text=True, check=False,
+        timeout=_CHECK_SECONDS,
+    )  # fmt: skip
+    if "--upgrade" in known.stdout:
+        subprocess.run([str(command), "install", "--upgrade"], check=True, timeout=_RESTART_SECONDS)
+        return
+    for unit in _UNITS:
+        done = subprocess.run(
+            ["systemctl", "try-restart", f"kubeletpy-{unit}.service"],
+            capture_output=True, text=True, check=False, timeout=_RESTART_SECONDS,
+        )  # fmt: skip
+        if done.returncode != 0 and "not found" not in done.stderr:
+            raise ReleaseError(
+                f"kubeletpy-{unit}.service did not start again: {done.stderr.strip()}; see "
+                f"`journalctl -u kubeletpy-{unit}`"
+            )
+
+
+def check_removal(releases: Releases) -> None:
+    """Tell whether the package may be removed.
+
+    Raises:
+        ReleaseError: the machine is a node, or containers run that nobody could stop afterwards.
+    """
+    if os.environ.get("KUBELETPY_REMOVE") == "force":
+        return
+    if NODE.exists():
+        raise ReleaseError(
+            "this machine is a node: `kubeletpy uninstall` first, which ends its pods and takes "
+            "down what it set up; then remove the package"
+        )
+    users = [user for each in releases.users().values() for user in each]
+    if users:
+        shown = ", ".join(f"{user.pid} ({user.title.strip()})" for user in users[:5])
+        raise ReleaseError(
+            f"{len(users)} processes still run from {releases.root}: {shown}. Stop the daemons and "
+            "remove their pods first, or set KUBELETPY_REMOVE=force: containers then go on with "
+            "nobody to stop them"
+        )
+
+
+def remove(releases: Releases) -> None:
+    """Remove all releases; called when nothing runs from them, or by force.
+
+    Raises:
+        OSError: something cannot be removed.
+    """
+    releases.link.unlink(missing_ok=True)
+    if releases.directory.is_dir():
+        shutil.rmtree(releases.directory)
+    if releases.root.is_dir() and not any(releases.root.iterdir()):
+        releases.root.rmdir()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
