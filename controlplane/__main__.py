@@ -17,7 +17,7 @@ from controlplane.operation.durations import parse_duration
 from controlplane.options import ADDRESS_TYPES, DEFAULT_DATA, Options, OptionsError
 from controlplane.serving import serving
 from controlplane.store.model import StoreError
-from kubeletpy_common import logs
+from kubeletpy_common import logs, watchdog
 from kubeletpy_common.readiness import tell_ready, tell_stopping
 
 _log = logging.getLogger(__name__)
@@ -258,6 +258,11 @@ def main(
         sys.exit(1)
 
 
+async def _all_well() -> str:
+    """Say what is wrong: an event loop that comes this far does its work."""
+    return ""
+
+
 async def _run(options: Options) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -270,7 +275,9 @@ async def _run(options: Options) -> None:
         gc.set_threshold(_COLLECT_AFTER, 20, 50)
         logs.event(_log, logging.INFO, "the API server listens", port=running.port)
         tell_ready(f"listens on https://{options.bind_address}:{running.port}")
+        alive = asyncio.create_task(watchdog.run(_all_well), name="watchdog")
         await stop.wait()
+        alive.cancel()
         tell_stopping()
 
 

@@ -21,6 +21,7 @@ _LAZY = {
     "cri": ("kubeletpy.cri_cli.commands", "cri_group"),
     "doctor": ("kubeletpy.doctor.command", "doctor"),
     "image": ("kubeletpy.cri_cli.images", "image_group"),
+    "install": ("kubeletpy.install.command", "install"),
     "kubeconfig": ("kubeletpy.joining.kubeconfig_command", "kubeconfig_command"),
     "package": ("kubeletpy.packaging.command", "package"),
     "token": ("kubeletpy.joining.command", "token_group"),

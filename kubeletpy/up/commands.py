@@ -21,7 +21,7 @@ DOMAIN: Final = "cluster.local"
 BALANCERS: Final = "10.97.0.0/28"
 """Addresses of Services of type LoadBalancer, for this machine and its pods alone."""
 STORAGE_CLASS: Final = "standard"
-_OF_THE_SERVER: Final = (
+OF_THE_SERVER: Final = (
     "certificatesigningrequest-approving-controller",
     "garbage-collector-controller",
     "namespace-controller",
@@ -134,7 +134,7 @@ class Commands:
         """Return that of the process of the controllers and the scheduler."""
         layout = self._layout
         names = ["*", "scheduler", *(["ingress-controller"] if self.ingress else [])]
-        names += [f"-{name}" for name in _OF_THE_SERVER]
+        names += [f"-{name}" for name in OF_THE_SERVER]
         command = [*_module("controlplane.controllers"), f"--controllers={','.join(names)}"]
         command += ["--kubeconfig", str(layout.kubeconfig), "--no-leader-elect"]
         command += [f"--load-balancer-pool={BALANCERS}", f"--load-balancer-interface={BRIDGE}"]

@@ -25,10 +25,17 @@ _PLURALS: Final = {
 }  # fmt: skip
 
 
-def dns_objects(port: int) -> list[Object]:
+def dns_objects(
+    port: int, *, address: str = GATEWAY, cluster_ip: str = DNS_ADDRESS
+) -> list[Object]:
     """Return the Service of the cluster's DNS, and where that is (pure).
 
     The name is that of all clusters: programs look for it.
+
+    Args:
+        port: that it listens on.
+        address: that it listens on.
+        cluster_ip: of the Service.
     """
     labels = {"k8s-app": "kube-dns", "kubernetes.io/cluster-service": "true",
               "kubernetes.io/name": "CoreDNS"}  # fmt: skip
@@ -38,7 +45,7 @@ def dns_objects(port: int) -> list[Object]:
             "apiVersion": "v1", "kind": "Service",
             "metadata": {"namespace": "kube-system", "name": "kube-dns", "labels": labels},
             "spec": {
-                "clusterIP": DNS_ADDRESS,
+                "clusterIP": cluster_ip,
                 "ports": [
                     {"name": name, "port": 53, "targetPort": port, "protocol": protocol}
                     for name, protocol in ports
@@ -52,8 +59,8 @@ def dns_objects(port: int) -> list[Object]:
                 "labels": {"kubernetes.io/service-name": "kube-dns",
                            "endpointslice.kubernetes.io/managed-by": _AGENT},
             },
-            "addressType": "IPv4",
-            "endpoints": [{"addresses": [GATEWAY], "conditions": {"ready": True}}],
+            "addressType": "IPv6" if ":" in address else "IPv4",
+            "endpoints": [{"addresses": [address], "conditions": {"ready": True}}],
             "ports": [
                 {"name": name, "port": port, "protocol": protocol} for name, protocol in ports
             ],

@@ -1,0 +1,36 @@
+"""Waiting for a file that another process makes."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from asyncinotify import Inotify, Mask
+
+from kubeletpy.install.errors import InstallError
+
+
+def await_file(path: Path, seconds: float) -> None:
+    """Wait until a file is there.
+
+    Raises:
+        InstallError: it is not, in time.
+    """
+    try:
+        asyncio.run(_there(path, seconds))
+    except TimeoutError:
+        raise InstallError(
+            f"the kubelet did not write {path} within {seconds:.0f} s: it has no certificate yet; "
+            "see: journalctl -u kubeletpy-kubelet"
+        ) from None
+
+
+async def _there(path: Path, seconds: float) -> None:
+    async with asyncio.timeout(seconds):
+        with Inotify() as watch:
+            watch.add_watch(path.parent, Mask.CREATE | Mask.MOVED_TO)
+            if path.exists():  # asked only once changes are seen
+                return
+            async for _ in watch:
+                if path.exists():
+                    return
