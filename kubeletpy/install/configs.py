@@ -48,7 +48,7 @@ def runtime_toml(one: NodeInstallation) -> str:
 
 
 def network_lines(one: NodeInstallation) -> list[str]:
-    """Return the runtime's settings of its built-in network: it is the node's part of the cluster's.
+    """Return the runtime's settings of its network, which is the node's part of the cluster's.
 
     A cluster whose networks are not known (``--pod-network none``) has its own.
     """
