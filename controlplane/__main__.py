@@ -8,6 +8,7 @@ import logging
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -26,6 +27,7 @@ _COLLECT_AFTER = 20_000
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 # From here on the Go daemons tell what they do, rather than what happens.
 _DEBUG = 4
+_OWN = "own"
 _LEVELS = ("error", "warning", "info", "debug")
 
 
@@ -45,6 +47,16 @@ class Duration(click.ParamType[float]):
         if seconds < 0:
             self.fail(f"{value} is less than nothing", param, ctx)
         return seconds
+
+
+class Authority(click.Path):
+    """A file with certificates, or the word for this server's own."""
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Any:
+        """Return the path; that of the own one is known once the data directory is."""
+        return Path(_OWN) if value == _OWN else super().convert(value, param, ctx)  # type: ignore[arg-type]
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -115,8 +127,9 @@ class Duration(click.ParamType[float]):
 )
 @click.option(
     "--kubelet-certificate-authority",
-    type=_FILE,
-    help="Signs the certificates of kubelets; without it they are not checked.",
+    type=Authority(exists=True, dir_okay=False, path_type=Path),
+    help=f"Signs the certificates of kubelets, '{_OWN}': this server's own; without it they are "
+    "not checked.",
 )
 @click.option(
     "--kubelet-client-certificate",
@@ -229,7 +242,11 @@ def main(
         node_ports=service_node_port_range,
         issuer=service_account_issuer,
         kubelet_preferred_address_types=kubelet_preferred_address_types,
-        kubelet_certificate_authority=kubelet_certificate_authority,
+        kubelet_certificate_authority=(
+            data_dir / "pki" / "ca.crt"
+            if kubelet_certificate_authority == Path(_OWN)
+            else kubelet_certificate_authority
+        ),
         kubelet_client_certificate=kubelet_client_certificate,
         kubelet_client_key=kubelet_client_key,
         extra_names=tls_san,

@@ -4,11 +4,37 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+from pathlib import Path
+from typing import Final
 
 from controlplane.options import Options, OptionsError
 
 # Documentation addresses (RFC 5737, RFC 3849): routed as anything far away; nothing is sent.
 _FAR = ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1"))
+
+
+_DEVICES: Final = Path("/sys/class/net")
+
+
+def lan_addresses() -> list[str]:
+    """Return the addresses of this machine's network cards; bridges of pods and the like have none.
+
+    Those that only this machine or one cable reaches (loopback, link-local) are left out.
+    """
+    import psutil
+
+    found: list[str] = []
+    for name, listed in psutil.net_if_addrs().items():
+        try:
+            virtual = "/devices/virtual/" in str((_DEVICES / name).resolve(strict=True))
+        except OSError:
+            continue
+        for one in [] if virtual else listed:
+            if one.family in (socket.AF_INET, socket.AF_INET6):
+                address = ipaddress.ip_address(one.address.partition("%")[0])
+                if not (address.is_loopback or address.is_link_local):
+                    found.append(str(address))
+    return sorted(set(found))
 
 
 def advertised(options: Options) -> str:

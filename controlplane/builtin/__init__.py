@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from controlplane.builtin.cluster_info import publish
+from controlplane.builtin import cluster_info
 from controlplane.builtin.event_ttl import EventTtl
 from controlplane.builtin.furnishing import keep_accounts, keep_root_certificates
 from controlplane.builtin.garbage.collector import Collector
@@ -49,7 +49,8 @@ def install(plane: Plane) -> None:
     plane.handlers["", "namespaces", "finalize"] = serve_finalize
     # Other starters put things into them.
     plane.starters.insert(0, partial(make_namespaces, plane))
-    plane.starters.append(partial(publish, plane))
+    plane.starters.append(partial(cluster_info.publish, plane))
+    plane.background.append(partial(cluster_info.keep, plane))
     chosen = selected(plane.options.controllers)
     # That is the server's own task in every cluster, and no controller's.
     plane.background.append(EventTtl(plane).run)

@@ -9,6 +9,7 @@ Source: Kubernetes documentation, "Authenticating with Bootstrap Tokens", "Confi
 from __future__ import annotations
 
 import base64
+from functools import partial
 from typing import Final
 
 import yaml
@@ -18,6 +19,7 @@ from controlplane.api import codec
 from controlplane.api.errors import ApiError
 from controlplane.api.resource import Object
 from controlplane.builtin.following import context
+from controlplane.network_changes import follow_addresses
 from controlplane.plane import Plane
 from kubeletpy_common.bootstrap_tokens import INFO_NAME, INFO_NAMESPACE, KUBECONFIG_KEY
 
@@ -50,6 +52,11 @@ def kubeconfig(server: str, authority: bytes) -> str:
         },
         sort_keys=False,
     )
+
+
+async def keep(plane: Plane) -> None:
+    """Publish it anew whenever the addresses of this machine changed."""
+    await follow_addresses(partial(publish, plane))
 
 
 async def publish(plane: Plane) -> None:

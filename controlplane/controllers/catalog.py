@@ -20,6 +20,7 @@ from controlplane.engine.host import Make, Part
 _HERE: Final = "controlplane.controllers"
 
 _CLASSES: Final = {
+    "bootstrap-signer-controller": "bootstrap.signer:BootstrapSigner",
     "certificatesigningrequest-approving-controller": "certificates.approver:Approver",
     "certificatesigningrequest-cleaner-controller": "certificates.cleaner:Cleaner",
     "certificatesigningrequest-signing-controller": "certificates.signer:Signer",
@@ -51,20 +52,20 @@ _CLASSES: Final = {
     "serviceaccount-token-controller": "furnishing.tokens:TokenController",
     "statefulset-controller": "statefulset.controller:StatefulSetController",
     "taint-eviction-controller": "tainteviction.controller:TaintEvictionController",
+    "token-cleaner-controller": "bootstrap.cleaner:TokenCleaner",
     "ttl-after-finished-controller": "ttl.controller:TtlController",
     "volume-provisioner": "volumes.provisioner:Provisioner",
 }
 """By name: module, below this package, and class."""
 
 _OTHERS: Final = {
-    "bootstrap-signer-controller": f"{_HERE}.bootstrap.signer:BootstrapSigner",
+    "kubelet-serving-approving-controller": f"{_HERE}.certificates.serving:ServingApprover",
     "ingress-controller": "controlplane.ingress.controller:IngressController",
     "metrics-server": "controlplane.metrics_server.server:MetricsServer",
     "scheduler": "controlplane.scheduler.scheduler:Scheduler",
-    "token-cleaner-controller": f"{_HERE}.bootstrap.cleaner:TokenCleaner",
 }
-"""What runs only where it is named. Some are processes of their own elsewhere, which one that is to
-be small can have in it; those of tokens are off by default in kube-controller-manager, too."""
+"""What runs only where it is named: processes of their own elsewhere, which one that is to be small
+can have in it; and what kube-controller-manager leaves to people."""
 
 _ALIASES: Final = {
     "bootstrapsigner": "bootstrap-signer-controller",

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 import signal
+import socket
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 import click
 
 from controlplane.engine.flags import LEVELS
+from controlplane.flags import ADDRESS
 from kubeletpy_common import logs, watchdog
 from kubeletpy_common.apiclient.access import access_of
 from kubeletpy_common.apiclient.client import ApiClient
@@ -24,6 +26,7 @@ from .cache import ENTRIES, Cache
 from .directory import INSECURE, POD_MODES, ClusterDirectory
 from .forwarding import RESOLV_CONF, Forwarder, Upstream, Upstreams, parse_upstream
 from .monitoring import Counts, monitoring
+from .publishing import Place, Publisher, reached
 from .resolving import Resolver, probe_loop
 from .server import DnsServer
 from .zone import Zone
@@ -48,6 +51,8 @@ class Settings:
     resolv_conf: Path
     cache_size: int
     cache_ttl: int
+    publish: tuple[str, str] | None
+    publish_address: tuple[str, ...]
     healthz_bind_address: str
     healthz_port: int
 
@@ -61,6 +66,13 @@ def _forward(
         return tuple(parse_upstream(one) for one in value)
     except ValueError as error:
         raise click.BadParameter(f"{error}; or {_NOBODY} alone", ctx, param) from error
+
+
+def _service(ctx: click.Context, param: click.Parameter, value: str) -> tuple[str, str] | None:
+    namespace, slash, name = value.partition("/")
+    if value and not (namespace and slash and name and "/" not in name):
+        raise click.BadParameter(f"{value!r} is not NAMESPACE/NAME", ctx, param)
+    return (namespace, name) if value else None
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -131,6 +143,19 @@ def _forward(
     help="Seconds for which they are kept at most.",
 )
 @click.option(
+    "--publish",
+    default="",
+    callback=_service,
+    help="NAMESPACE/NAME of a Service without a selector, as kube-system/kube-dns, that this "
+    "daemon is an endpoint of for as long as it runs.",
+)
+@click.option(
+    "--publish-address",
+    type=ADDRESS,
+    multiple=True,
+    help="Its address there; may be given again; by default those of --bind-address.",
+)
+@click.option(
     "--healthz-bind-address",
     default="127.0.0.1",
     show_default=True,
@@ -151,8 +176,12 @@ def main(log_level: str, **given: object) -> None:
     knows while that is away. It is ready, and answers, once it knows all of them.
     """
     logs.configure(log_level)
+    settings = Settings(**given)  # type: ignore[arg-type]
+    if settings.publish and not (settings.publish_address or reached(settings.bind_address)):
+        raise click.UsageError("--publish needs a --bind-address that others reach, or "
+                               "--publish-address")  # fmt: skip
     try:
-        asyncio.run(_run(Settings(**given)))  # type: ignore[arg-type]
+        asyncio.run(_run(settings))
     except (KubeconfigError, OSError) as error:
         click.echo(f"dns: {error}", err=True)
         sys.exit(1)
@@ -186,12 +215,10 @@ async def _run(settings: Settings) -> None:
             await stack.enter_async_context(monitoring(
                 counts, resolver, directory, settings.healthz_bind_address, settings.healthz_port
             ))  # fmt: skip
-        tasks = [
-            asyncio.create_task(each)
-            for each in (
-                directory.run(), _serve(directory, resolver, ready, port), watchdog.run(_turning),
-            )
-        ]  # fmt: skip
+        works = [directory.run(), _serve(directory, resolver, ready, port), watchdog.run(_turning)]
+        if settings.publish is not None:
+            works.append(_publish(client, settings, settings.publish, ready, port))
+        tasks = [asyncio.create_task(each) for each in works]
         try:
             await _until_stopped(stop, tasks)
         finally:
@@ -200,6 +227,16 @@ async def _run(settings: Settings) -> None:
             await asyncio.gather(*tasks, return_exceptions=True)
             if forwarder is not None:
                 await forwarder.close()
+
+
+async def _publish(
+    client: ApiClient, settings: Settings, service: tuple[str, str], ready: asyncio.Event, port: int
+) -> None:
+    """Be an endpoint of a Service, once there are answers."""
+    addresses = settings.publish_address or reached(settings.bind_address)
+    machine = socket.gethostname().partition(".")[0]
+    await ready.wait()
+    await Publisher(client, Place(*service, machine, addresses, port)).run()
 
 
 def _forwarder(settings: Settings, own: set[tuple[str, int]]) -> Forwarder | None:

@@ -41,7 +41,6 @@ class ApiserverService:
 
     def __init__(self, plane: Plane) -> None:
         self._plane = plane
-        self._address = advertised(plane.options)
 
     async def start(self) -> None:
         """Make what is not there, before anybody asks.
@@ -110,16 +109,17 @@ class ApiserverService:
             (_SERVICE, service),
         ]
         # Endpoints on the loopback interface are nobody's else: the API takes none.
-        if ip_address(self._address).is_loopback or not options.secure_port:
+        address = advertised(options)
+        if ip_address(address).is_loopback or not options.secure_port:
             return found
         endpoints: Object = {
             "metadata": {"labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}},
-            "subsets": [{"addresses": [{"ip": self._address}], "ports": [port]}],
+            "subsets": [{"addresses": [{"ip": address}], "ports": [port]}],
         }
-        endpoint = {"addresses": [self._address], "conditions": {"ready": True}}
+        endpoint = {"addresses": [address], "conditions": {"ready": True}}
         piece: Object = {
             "metadata": {"labels": {"kubernetes.io/service-name": NAME}},
-            "addressType": f"IPv{ip_address(self._address).version}",
+            "addressType": f"IPv{ip_address(address).version}",
             "endpoints": [endpoint],
             "ports": [port],
         }

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import ssl
 import time
@@ -128,6 +129,7 @@ class ApiClient:
         self._closing: set[asyncio.Task[None]] = set()
 
     def _open(self) -> aiohttp.ClientSession:
+        self._files = _stamps(self.access)
         context = self.access.ssl_context()
         connector = aiohttp.TCPConnector(
             limit=0, ssl=context if context is not None else True, keepalive_timeout=60.0,
@@ -179,6 +181,17 @@ class ApiClient:
         task = asyncio.get_running_loop().create_task(close(), name="close old connections")
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
+
+    def _follow_files(self) -> None:
+        """Take a certificate that was replaced in its file, as the kubelet does with its own.
+
+        It is looked at before each request and each watch, of which the longest lasts ten minutes:
+        much sooner than a certificate ends after it was renewed.
+        """
+        if _stamps(self.access) != self._files:
+            # Half of it may be written yet: what there was goes on until the files change again.
+            with contextlib.suppress(KubeconfigError):
+                self.renew()
 
     async def turn(self) -> None:
         """Wait for the rate limit; the request that follows is then an ``urgent`` one.
@@ -340,6 +353,7 @@ class ApiClient:
         """Send a request; return status and body of the answer and its Retry-After."""
         if not urgent:
             await self._throttle.take()
+        self._follow_files()
         data = None
         headers = self._headers(accept)
         if body is not None:
@@ -385,6 +399,7 @@ class ApiClient:
         Raises:
             ApiError: it could not be opened, or broke.
         """
+        self._follow_files()
         asked = {**params, "watch": "1"}
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=TIMEOUT, sock_read=idle)
         with _translated("WATCH", path, self.access.server):
@@ -409,6 +424,21 @@ class ApiClient:
 
     def _url(self, path: str) -> URL:
         return URL(self.access.server + path, encoded=True)
+
+
+def _stamps(access: Access) -> tuple[tuple[int, int, int] | None, ...]:
+    """Return what tells that the files of a client's certificate were replaced."""
+    found: list[tuple[int, int, int] | None] = []
+    for path in (access.certificate_file, access.key_file):
+        if path is None:
+            continue
+        try:
+            status = os.stat(path)
+        except OSError:
+            found.append(None)
+        else:
+            found.append((status.st_ino, status.st_mtime_ns, status.st_size))
+    return tuple(found)
 
 
 def _socket(info: Any) -> socket.socket:

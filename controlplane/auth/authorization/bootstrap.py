@@ -57,6 +57,28 @@ _POLICY_RULES: Final = (
 )  # fmt: skip
 """What a proxy may besides where it enforces NetworkPolicies."""
 
+_APPROVER: Final = "kubeletpy:kubelet-serving-approver"
+_APPROVER_RULES: Final = (
+    {
+        "apiGroups": ["certificates.k8s.io"], "resources": ["certificatesigningrequests/approval"],
+        "verbs": ["update"],
+    },
+    {
+        "apiGroups": ["certificates.k8s.io"], "resources": ["signers"],
+        "resourceNames": ["kubernetes.io/kubelet-serving"], "verbs": ["approve"],
+    },
+)  # fmt: skip
+"""What the controller that approves kubelets' serving certificates may, where it runs."""
+
+_ADDED: Final = (
+    # Proxy, policies and the network of pods of a node that joined have no credentials but its own.
+    ("kubeletpy:node-proxier", "system:node-proxier", "Group", "system:nodes"),
+    ("kubeletpy:node-network-policies", _POLICIES, "Group", "system:nodes"),
+    (_POLICIES, _POLICIES, "User", "system:kube-proxy"),
+    (_APPROVER, _APPROVER, "User", "system:kube-controller-manager"),
+)
+"""Our own bindings: name, ClusterRole, whom it is for."""
+
 
 def default_objects() -> list[Object]:
     """Return the default objects: roles first, for their bindings."""
@@ -75,11 +97,13 @@ def default_objects() -> list[Object]:
     }
     found.append(_object("RoleBinding", _INFO_READER, entry))
     found.append(_object("ClusterRole", _POLICIES, {"rules": list(_POLICY_RULES)}))
-    entry = {
-        "roleRef": {"apiGroup": GROUP, "kind": "ClusterRole", "name": _POLICIES},
-        "subjects": [{"apiGroup": GROUP, "kind": "User", "name": "system:kube-proxy"}],
-    }
-    found.append(_object("ClusterRoleBinding", _POLICIES, entry))
+    found.append(_object("ClusterRole", _APPROVER, {"rules": list(_APPROVER_RULES)}))
+    for name, role, kind, subject in _ADDED:
+        entry = {
+            "roleRef": {"apiGroup": GROUP, "kind": "ClusterRole", "name": role},
+            "subjects": [{"apiGroup": GROUP, "kind": kind, "name": subject}],
+        }
+        found.append(_object("ClusterRoleBinding", name, entry))
     return sorted(found, key=lambda one: one["kind"].endswith("Binding"))
 
 

@@ -7,6 +7,7 @@ import logging
 import socket
 import ssl
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -27,6 +28,7 @@ from controlplane.auth.trust.authority import (
     write,
 )
 from controlplane.auth.trust.kubeconfig import keep_kubeconfig
+from controlplane.network_changes import follow_addresses
 from controlplane.options import Options
 from kubeletpy_common import logs
 
@@ -95,7 +97,12 @@ class Keyring:
         keep_kubeconfig(admin_kubeconfig(self.options), server, self.authority, _ADMIN)
 
     async def keep_good(self) -> None:
-        """Renew once a day."""
+        """Renew once a day, and when the addresses of this machine changed."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._daily())
+            tasks.create_task(follow_addresses(partial(asyncio.to_thread, self.renew)))
+
+    async def _daily(self) -> None:
         while True:
             await asyncio.sleep(_DAY)
             await asyncio.to_thread(self.renew)
@@ -140,7 +147,9 @@ def serving_names(options: Options) -> list[str]:
     service = ["kubernetes", "kubernetes.default", "kubernetes.default.svc",
                "kubernetes.default.svc.cluster.local"]  # fmt: skip
     local = ["localhost", "127.0.0.1", "::1", addresses.advertised(options)]
-    if options.bind_address not in ("0.0.0.0", "::"):
+    if options.bind_address in ("0.0.0.0", "::"):
+        local += [socket.gethostname().lower(), *addresses.lan_addresses()]
+    else:
         local.append(options.bind_address)
     names = [
         *service,

@@ -160,6 +160,10 @@ async def test_a_node_reads_what_its_pods_need(data: Path) -> None:
                             "envFrom": [{"secretRef": {"name": "s1"}}]}],
         }  # fmt: skip
         await make(admin, NS + "/serviceaccounts", name="default")
+        # Without them the node's authorizer alone decides; they let its proxy and policies read.
+        for name in ("kubeletpy:node-proxier", "kubeletpy:node-network-policies"):
+            path = f"/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/{name}"
+            assert (await admin.call("DELETE", path))[0] == 200
         made = await make(admin, NS + "/pods", name="web", spec=spec)
         assert made[0] == 201, made
         cases = [

@@ -268,6 +268,12 @@ async def test_access_reviews(admin: Client) -> None:
     answer = await ask("/subjectaccessreviews", **node, resourceAttributes=mine)
     assert answer == (201, {"allowed": True})
     answer = await ask("/subjectaccessreviews", **node, resourceAttributes=pods)
+    assert answer == (201, {"allowed": True})
+    # Without what lets it enforce policies, the node's authorizer alone decides.
+    binding = "/clusterrolebindings/kubeletpy:node-network-policies"
+    path = f"/apis/rbac.authorization.k8s.io/v1{binding}"
+    assert (await admin.call("DELETE", path))[0] == 200
+    answer = await ask("/subjectaccessreviews", **node, resourceAttributes=pods)
     assert answer[1]["reason"] == "can only list/watch pods with spec.nodeName field selector"
     both = {"resourceAttributes": pods, "nonResourceAttributes": version}
     for spec in ({"user": "ann"}, {"resourceAttributes": pods}, {"user": "a", **both}):
