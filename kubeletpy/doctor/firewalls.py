@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Final
 
@@ -30,6 +30,7 @@ class Facts:
         saved: rules of iptables' table filter, as iptables-save prints them; asked for only where
             ufw or a dropping policy is.
         ufw_enabled: its configuration says that it starts at boot.
+        rules: of chains that drop by policy and are not iptables', as `nft list chain` prints them.
         zones: firewalld's, where it runs.
         problem: why the chains are not known.
     """
@@ -37,6 +38,7 @@ class Facts:
     chains: tuple[Chain, ...] = ()
     saved: str = ""
     ufw_enabled: bool = False
+    rules: dict[Chain, str] = field(default_factory=dict)
     zones: firewalld.Zones | None = None
     problem: str = ""
 
@@ -63,9 +65,23 @@ def gather() -> Facts:
     return Facts(
         chains=chains,
         saved=saved,
+        rules={one: _listed(one) for one in chains if _foreign(one)},
         ufw_enabled="ENABLED=yes" in configuration.replace(" ", ""),
         zones=firewalld.ask() if firewalld.has_tables(chains) or not chains else None,
         problem=problem,
+    )
+
+
+def _listed(one: Chain) -> str:
+    return output(["nft", "list", "chain", one.family, one.table, one.name]) or ""
+
+
+def _foreign(one: Chain) -> bool:
+    """Return whether a chain drops by policy, and is not one that our own rules are put into."""
+    return (
+        one.policy == "drop"
+        and one.hook in ("input", "forward")
+        and (one.family, one.table) not in _SHARED
     )
 
 
@@ -172,25 +188,26 @@ def _policies(facts: Facts, purpose: Purpose) -> list[Finding]:
     if facts.problem and not facts.saved:
         said = f"nf_tables cannot be asked: {facts.problem}"
         return [fine("packet filter", said, _USER)]
-    dropping = {
-        (one.family, one.table, one.name, one.hook)
+    shared = {
+        (one.name, one.hook)
         for one in facts.chains
-        if one.policy == "drop" and one.hook in ("input", "forward")
+        if one.policy == "drop" and (one.family, one.table) in _SHARED
     }
-    shared = {one for one in dropping if (one[0], one[1]) in _SHARED}
     if ":FORWARD DROP" in facts.saved:
-        shared.add(("ip", "filter", "FORWARD", "forward"))
+        shared.add(("FORWARD", "forward"))
     if ":INPUT DROP" in facts.saved:
-        shared.add(("ip", "filter", "INPUT", "input"))
-    found = [_foreign(one, purpose) for one in sorted(dropping - shared)]
+        shared.add(("INPUT", "input"))
+    found = [
+        _dropping(one, facts.rules.get(one, ""), purpose) for one in facts.chains if _foreign(one)
+    ]
     found.append(_forward(shared, facts))
-    if any(hook == "input" for *_, hook in shared) and ":ufw-user-input " not in facts.saved:
+    if any(hook == "input" for _, hook in shared) and ":ufw-user-input " not in facts.saved:
         found.append(_input(facts, purpose))
     return found
 
 
-def _forward(shared: set[tuple[str, str, str, str]], facts: Facts) -> Finding:
-    if not any(hook == "forward" for *_, hook in shared):
+def _forward(shared: set[tuple[str, str]], facts: Facts) -> Finding:
+    if not any(hook == "forward" for _, hook in shared):
         return fine("policy of FORWARD", "accept", "pods")
     whose = " (docker's)" if ":DOCKER" in facts.saved else ""
     found = (
@@ -222,24 +239,25 @@ def _input(facts: Facts, purpose: Purpose) -> Finding:
     return warning(name, found, _USER, " && ".join(commands))
 
 
-def _foreign(place: tuple[str, str, str, str], purpose: Purpose) -> Finding:
-    """Judge a dropping chain beside ours: each such chain has to accept a packet by itself."""
-    family, table, chain, hook = place
-    where = f"{family} {table} {chain}"
-    networks = [
-        one for one in purpose.pod_networks if (":" in one) <= (family in ("inet", "ip6"))
-        and (":" not in one) <= (family in ("inet", "ip"))
-    ]  # fmt: skip
+def _dropping(one: Chain, rules: str, purpose: Purpose) -> Finding:
+    """Judge a chain beside ours: each chain that drops has to accept a packet by itself."""
+    where = f"{one.family} {one.table} {one.name}"
+    name = f"nftables chain {where}"
+    sides = ("saddr", "daddr") if one.hook == "forward" else ("saddr",)
     matches = [
-        f"{'ip6' if ':' in one else 'ip'} {side} {one} accept"
-        for one in networks
-        for side in (("saddr", "daddr") if hook == "forward" else ("saddr",))
+        f"{'ip6' if ':' in network else 'ip'} {side} {network} accept"
+        for network in purpose.pod_networks
+        if one.family in ("inet", "ip6" if ":" in network else "ip")
+        for side in sides
     ]
-    if hook == "input":
+    if one.hook == "input":
         matches += [
             f"{port.protocol} dport {port.number} accept" for port in purpose.ports if port.remote
         ]
-    remedy = " && ".join(f"nft insert rule {where} {match}" for match in matches)
-    found = f"its policy is drop: unless a rule of it accepts them, {hook} packets of pods are lost"
-    kind = error if hook == "forward" else warning
-    return kind(f"nftables chain {where}", found, _USER, remedy or f"nft list chain {where}")
+    missing = [match for match in matches if match not in rules]
+    if not missing:
+        return fine(name, "its policy is drop, and it accepts what is needed", _USER)
+    found = f"its policy is drop: unless a rule of it accepts them, {one.hook} packets are lost"
+    remedy = " && ".join(f"nft insert rule {where} {match}" for match in missing)
+    kind = error if one.hook == "forward" else warning
+    return kind(name, found, _USER, remedy)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,12 +11,14 @@ from kubeletpy.doctor.looking import text
 from kubeletpy.doctor.processes import Process, holders
 from kubeletpy.doctor.purpose import Port, Purpose
 
+_OURS: Final = "kubeletpy-vx"
+"""The link of our own pod network."""
 _LISTENS: Final = "0A"  # TCP_LISTEN; a UDP socket that is bound counts whatever its state
 
 
 @dataclass(frozen=True)
 class Socket:
-    """A socket that has a port: the protocol, its number, and its inode (0: the kernel's own)."""
+    """A socket that has a port: the protocol, its number, and its inode."""
 
     protocol: str
     port: int
@@ -24,10 +27,11 @@ class Socket:
 
 @dataclass(frozen=True)
 class Facts:
-    """The sockets of this network namespace, and whose those are whose port is wanted."""
+    """The sockets here, whose those are whose port is wanted (the kernel's are nobody's), links."""
 
     sockets: tuple[Socket, ...]
     holders: dict[int, Process]
+    links: tuple[str, ...] = ()
 
 
 def look(purpose: Purpose) -> list[Finding]:
@@ -38,14 +42,14 @@ def look(purpose: Purpose) -> list[Finding]:
 def gather(purpose: Purpose) -> Facts:
     """Read the facts."""
     found = [
-        socket
+        one
         for protocol in ("tcp", "udp")
         for family in ("", "6")
-        for socket in sockets(protocol, text(f"/proc/net/{protocol}{family}") or "")
+        for one in sockets(protocol, text(f"/proc/net/{protocol}{family}") or "")
     ]
     wanted = {(port.protocol, port.number) for port in purpose.ports}
-    taken = [socket.inode for socket in found if (socket.protocol, socket.port) in wanted]
-    return Facts(tuple(found), holders(taken))
+    taken = [one.inode for one in found if (one.protocol, one.port) in wanted]
+    return Facts(tuple(found), holders(taken), tuple(name for _, name in socket.if_nameindex()))
 
 
 def sockets(protocol: str, table: str) -> list[Socket]:
@@ -71,12 +75,13 @@ def _port(port: Port, facts: Facts) -> Finding:
     ]
     if not taken:
         return fine(name, "free", port.user)
-    if port.protocol == "udp" and all(one.inode == 0 for one in taken):
-        # A VXLAN device: ours, or one of another network, with which it is shared by its number.
+    owners = {str(one): one for one in map(facts.holders.get, [s.inode for s in taken]) if one}
+    if port.protocol == "udp" and not owners:
+        if _OURS in facts.links:
+            return fine(name, f"our own {_OURS}", port.user)
         found = "a VXLAN device of the kernel has it; another network's would take our packets"
         seen = f"ip -d link show type vxlan | grep -B2 'dstport {port.number}'"
         return warning(name, found, port.user, f"see whose it is: {seen}; ip link delete NAME")
-    owners = {str(one): one for one in map(facts.holders.get, [s.inode for s in taken]) if one}
     if owners and all(owner.ours for owner in owners.values()):
         return fine(name, f"our own {', '.join(owners)}", port.user)
     said = ", ".join(owners) or "another user's process, or one of another PID namespace"
