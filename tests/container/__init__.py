@@ -1,0 +1,1 @@
+"""The root tests in a privileged container: image, start, and what runs inside."""
