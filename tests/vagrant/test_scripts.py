@@ -58,8 +58,8 @@ class Box:
         self.deb = directory / "kubeletpy_1.0_amd64.deb"
         self.deb.touch()
         self.command("id", "echo 0", noted=False)
-        self.command("dpkg-deb", "echo 1.0-abc", noted=False)
         self.command("dpkg-query", "exit 1", noted=False)
+        self.command("dpkg")
         self.command("apt-get")
         self.command("kubeletpy")
 
@@ -70,7 +70,12 @@ class Box:
         path.chmod(0o755)
 
     def run(self, name: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        environment = {"PATH": f"{self.bin}:/usr/bin:/bin", "DEB": str(self.deb), **variables}
+        environment = {
+            "PATH": f"{self.bin}:/usr/bin:/bin",
+            "DEB": str(self.deb),
+            "UNITS": str(self.directory),
+            **variables,
+        }
         return subprocess.run(
             ["sh", str(PROVISION / name)], capture_output=True, text=True, check=False,
             timeout=60, env={key: value for key, value in environment.items() if value},
@@ -91,6 +96,10 @@ def box(tmp_path: Path) -> Box:
     [
         ({}, "install server --advertise-address 192.0.2.10"),
         (
+            {"ADDRESS6": "fd00::10"},
+            "install server --advertise-address 192.0.2.10 --node-ip 192.0.2.10,fd00::10",
+        ),
+        (
             {
                 "TOKEN": JOIN["TOKEN"],
                 "RUN_PODS": "no",
@@ -106,11 +115,23 @@ def box(tmp_path: Path) -> Box:
 def test_the_server_is_installed_as_asked(
     box: Box, variables: dict[str, str], command: str
 ) -> None:
+    box.command("systemctl")
     done = box.run("server.sh", ADDRESS="192.0.2.10", **variables)
     assert done.returncode == 0, done.stderr
     assert box.called("kubeletpy") == [f"kubeletpy {command}"]
     (apt,) = box.called("apt-get")
     assert apt.endswith(f"install --no-install-recommends --allow-downgrades {box.deb}")
+
+
+def test_a_second_address_stays_over_boots(box: Box) -> None:
+    box.command("systemctl")
+    done = box.run("node.sh", **JOIN, ADDRESS="192.0.2.11", ADDRESS6="fd00::11")
+    assert done.returncode == 0, done.stderr
+    unit = (box.directory / "kubeletpy-second-address.service").read_text()
+    assert "show to 192.0.2.11 " in unit
+    assert "ip -6 address replace fd00::11/64 " in unit
+    assert "systemctl --quiet enable kubeletpy-second-address.service" in box.called("systemctl")
+    assert box.called("kubeletpy")[0].endswith("--node-ip 192.0.2.11,fd00::11")
 
 
 def test_a_node_joins_with_the_hash_of_the_servers_authority(box: Box) -> None:
@@ -163,12 +184,26 @@ def test_they_have_to_run_as_root(box: Box) -> None:
     assert done.stderr == "node.sh: has to run as root: start it with sudo\n"
 
 
-def test_an_installed_version_is_not_installed_again(box: Box) -> None:
-    box.command("dpkg-query", "echo installed 1.0-abc", noted=False)
+def test_an_installed_package_is_not_installed_again(box: Box) -> None:
+    box.command("dpkg-query", "printf installed", noted=False)
+    box.command("dpkg-deb", noted=False)
+    box.command("cmp", noted=False)
+    box.command("tar", noted=False)
     done = box.run("node.sh", **JOIN)
     assert done.returncode == 0, done.stderr
     assert box.called("apt-get") == []
     assert len(box.called("kubeletpy")) == 1
+
+
+def test_one_of_the_same_version_with_other_contents_is_installed(box: Box) -> None:
+    box.command("dpkg-query", "printf installed", noted=False)
+    box.command("cmp", "exit 1", noted=False)
+    box.command("dpkg-deb", noted=False)
+    box.command("tar", noted=False)
+    done = box.run("node.sh", **JOIN)
+    assert done.returncode == 0, done.stderr
+    assert len(box.called("apt-get")) == 1
+    assert box.called("dpkg") == [f"dpkg --install {box.deb}"]
 
 
 def test_lists_are_refreshed_only_when_that_helps(box: Box) -> None:

@@ -38,23 +38,31 @@ apt_install() {
         fail "apt-get could not install $*, see above; after a failure of the network run this again"
 }
 
-# install_package FILE.deb: no work where that very version is installed.
+# holds FILE.deb: that very package is installed. Not by its version alone: a copied checkout has no
+# commit to name it by.
+holds() {
+    # shellcheck disable=SC2016  # dpkg-query's own variable
+    [ "$(dpkg-query --show --showformat '${db:Status-Status}' kubeletpy 2>/dev/null)" = installed ] &&
+        dpkg-deb --ctrl-tarfile "$1" | tar --extract --to-stdout ./md5sums |
+        cmp --quiet - /var/lib/dpkg/info/kubeletpy.md5sums
+}
+
+# install_package FILE.deb: no work where it is installed.
 install_package() {
-    version=$(dpkg-deb --field "$1" Version)
-    # shellcheck disable=SC2016  # dpkg-query's own variables
-    installed=$(dpkg-query --show --showformat '${db:Status-Status} ${Version}' kubeletpy 2>/dev/null) || installed=
-    if [ "$installed" = "installed $version" ]; then
-        say "kubeletpy $version is installed"
+    if holds "$1"; then
+        say "$1 is installed"
         return
     fi
     say "installing $1"
     # An older version of the checkout may be wanted again.
     apt_install --allow-downgrades "$1"
+    # apt leaves a package alone whose version is the same.
+    holds "$1" || dpkg --install "$1" >&2 || fail "dpkg could not install $1, see above"
 }
 
 # add_second_address ADDRESS ADDRESS6: now and at each boot, on the link that has ADDRESS.
 add_second_address() {
-    cat >/etc/systemd/system/kubeletpy-second-address.service <<UNIT
+    cat >"${UNITS:-/etc/systemd/system}/kubeletpy-second-address.service" <<UNIT
 [Unit]
 Description=Address of IPv6 on the private network
 Wants=network-online.target

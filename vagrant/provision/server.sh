@@ -33,4 +33,6 @@ case ${RUN_PODS:-} in
     no) set -- "$@" --no-node ;;
     *) fail "RUN_PODS=$RUN_PODS has to be yes or no" ;;
 esac
+# shellcheck disable=SC2153
+[ -z "${ADDRESS6:-}" ] || set -- "$@" --node-ip "$ADDRESS,$ADDRESS6"
 kubeletpy install server "$@"
