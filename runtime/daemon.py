@@ -100,6 +100,8 @@ async def _run(config: Config) -> None:
                        lowest=runtime.host.lowest_oom_score_adj)  # fmt: skip
         tell_ready(f"serves CRI at {config.address}")
         alive = asyncio.create_task(watchdog.run(_all_well), name="watchdog")
+        if config.cgroups.driver == "systemd":
+            stack.push_async_callback(_cancel, _follow_systemd(runtime))
         await stopper.stopped.wait()
         alive.cancel()
         tell_stopping()
@@ -115,6 +117,17 @@ async def _run(config: Config) -> None:
 async def _all_well() -> str:
     """Say what is wrong: an event loop that comes this far does its work."""
     return ""
+
+
+def _follow_systemd(runtime: Runtime) -> asyncio.Task[None]:
+    from runtime.cri.reloads import follow_reloads
+
+    return asyncio.create_task(follow_reloads(runtime), name="reloads of systemd")
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait([task])
 
 
 async def _start(spawner: Spawner) -> None:

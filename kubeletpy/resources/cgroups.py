@@ -12,7 +12,7 @@ from posixpath import dirname
 from kubeletpy.api.pod import Pod
 from kubeletpy_common.cgroups import CgroupError, CgroupStats, Hierarchy, LinuxResources
 
-from .layout import CGROUPFS, CLASSES, Layout
+from .layout import CGROUPFS, CLASSES, SYSTEMD, Layout
 from .limits import MIN_SHARES, UNLIMITED, Limits, cpu_shares, pod_cgroup_limits
 from .policy import TIERED, ResourcePolicy
 from .qos import BEST_EFFORT, BURSTABLE, GUARANTEED, qos_class
@@ -98,7 +98,8 @@ class PodCgroups:
     def read(self, pod: Pod, wanted: Limits) -> Limits | None:
         """Return the limits that the pod's cgroup has, None if it is gone; see `read_limits`."""
         cgroup = self._hierarchy.cgroup(self.path(pod))
-        return read_limits(cgroup, self._hierarchy.version, wanted)
+        rounds = self.layout.driver == SYSTEMD
+        return read_limits(cgroup, self._hierarchy.version, wanted, whole_percents=rounds)
 
     def usage(self, pod: Pod) -> CgroupStats:
         """Return what the pod uses, all of its containers together."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from kubeletpy_common.cgroups import Cgroup, CgroupError, shares_to_weight
+from kubeletpy_common.cgroups.interfaces import Bandwidth
+from kubeletpy_common.cgroups.systemd.properties import rounded
 
 from .limits import Limits
 
@@ -12,7 +14,9 @@ _NO_LIMIT_FROM = 1 << 62
 """cgroup v1 writes "no limit" as a huge number."""
 
 
-def read_limits(cgroup: Cgroup, version: int, wanted: Limits) -> Limits | None:
+def read_limits(
+    cgroup: Cgroup, version: int, wanted: Limits, *, whole_percents: bool = False
+) -> Limits | None:
     """Return shares, quota, period and memory limit of a cgroup; None if it is gone.
 
     Args:
@@ -20,12 +24,14 @@ def read_limits(cgroup: Cgroup, version: int, wanted: Limits) -> Limits | None:
         version: of the cgroups.
         wanted: what it shall have: on v2 a weight stands for several numbers of shares, so where
             the weight is the one wanted, so are the shares.
+        whole_percents: the driver rounds a quota, as systemd does; where it is the one wanted
+            rounded, it is the one wanted.
     """
     try:
         cpu, memory = (cgroup.controller_directory(name) for name in ("cpu", "memory"))
         if cpu is None or memory is None:
             return None
-        return _v1(cpu, memory) if version == 1 else _v2(cpu, memory, wanted)
+        return _v1(cpu, memory) if version == 1 else _v2(cpu, memory, wanted, whole_percents)
     except (OSError, ValueError, CgroupError):
         return None
 
@@ -41,14 +47,19 @@ def _v1(cpu: Path, memory: Path) -> Limits:
     )
 
 
-def _v2(cpu: Path, memory: Path, wanted: Limits) -> Limits:
+def _v2(cpu: Path, memory: Path, wanted: Limits, whole_percents: bool) -> Limits:
     quota, period = (cpu / "cpu.max").read_text().split()
+    found = None if quota == "max" else int(quota)
+    if whole_percents and wanted.cpu_quota_us and wanted.cpu_quota_us > 0:
+        asked = Bandwidth(wanted.cpu_quota_us, int(period))
+        if found == rounded(asked).quota_us:
+            found = wanted.cpu_quota_us
     limit = (memory / "memory.max").read_text().strip()
     weight = _number(cpu / "cpu.weight")
     same = weight == shares_to_weight(wanted.cpu_shares)
     return Limits(
         cpu_shares=wanted.cpu_shares if same else shares_of_weight(weight),
-        cpu_quota_us=None if quota == "max" else int(quota),
+        cpu_quota_us=found,
         cpu_period_us=int(period),
         memory_bytes=None if limit == "max" else int(limit),
     )

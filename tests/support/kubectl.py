@@ -15,7 +15,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-_LIMIT_SECONDS = 30.0
+from tests.support.circumstances import patient
+
+_LIMIT_SECONDS = patient(30)
 
 
 def find_kubectl() -> str:

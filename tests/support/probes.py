@@ -18,6 +18,8 @@ from pathlib import Path
 
 from pyroute2 import IPRoute
 
+from tests.support.circumstances import ASIDE_VARIABLE
+
 TOKEN_VARIABLE = "KUBELETPY_TEST_RUN"
 SYSCTLS = (
     "kernel/core_pattern",
@@ -46,11 +48,17 @@ def processes(root_pid: int, token: str, *, of_others: bool) -> Entries:
     table = {pid: stat for pid in _pids() if (stat := _stat(pid)) is not None}
     own_namespace = _namespace(os.getpid(), "pid")
     seeds = {root_pid}
+    settings = {pid: _environment(pid) for pid in table}
+    aside = {pid for pid in table if f"{ASIDE_VARIABLE}=1".encode() in settings[pid]}
     for pid, (parent, _, _, name) in table.items():
         if pid == 2 or parent == 2:
             continue  # the kernel's own threads
         foreign = _namespace(pid, "pid") not in (own_namespace, "")
-        if _carries(pid, token) or (of_others and (foreign or name.startswith("kubeletpy"))):
+        if f"{TOKEN_VARIABLE}={token}".encode() in settings[pid] or (
+            of_others
+            and (foreign or name.startswith("kubeletpy"))
+            and aside.isdisjoint(_line_of(pid, table))
+        ):
             seeds.add(pid)
     ours = {pid for pid in table if any(up in seeds for up in _line_of(pid, table))}
     # What ended after its parent is init's to reap, whenever it comes to it.
@@ -222,12 +230,11 @@ def _line_of(pid: int, table: dict[int, tuple[int, str, str, str]]) -> Iterator[
         pid = table[pid][0]
 
 
-def _carries(pid: int, token: str) -> bool:
+def _environment(pid: int) -> list[bytes]:
     try:
-        environment = Path(f"/proc/{pid}/environ").read_bytes()
+        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     except OSError:
-        return False
-    return f"{TOKEN_VARIABLE}={token}".encode() in environment.split(b"\0")
+        return []
 
 
 def _namespace(pid: int, kind: str) -> str:

@@ -22,6 +22,8 @@ from typing import IO
 from kubeletpy import bootstrap, debian
 from kubeletpy.console import say
 from tests.support import preflight
+from tests.support.circumstances import ASIDE_VARIABLE
+from tests.vm import image
 
 CHECKOUT = bootstrap.CHECKOUT
 OTHER_PYTHON = "3.13"
@@ -33,6 +35,7 @@ _BRIEF = {
     "KUBELETPY_STORE_KILL_ROUNDS": "50",
 }
 """Rounds of the longest tests; with ``--long`` or alone they do two to four times as many."""
+_IDLE = ("chrt", "--idle", "0")
 _ASIDE = (
     "unshare", "--net", "--", "sh", "-c",
     "ip link set lo up && ip link add outside type bridge && ip link set outside up && "
@@ -41,6 +44,8 @@ _ASIDE = (
     "aside",
 )  # fmt: skip
 """Runs a command where it takes nothing of the other tests: neither time nor ports."""
+_MACHINE_TITLE = "cgroup v2 and systemd, in a virtual machine"
+_MACHINE_ASIDE_SECONDS = 1500
 _STOP_SECONDS = 60.0  # what a test run gets to take down its fixtures, when its time is over
 
 
@@ -53,12 +58,14 @@ class Step:
         command: program and arguments.
         limit: seconds after which it counts as hung.
         environment: variables besides those of the caller.
+        online: beside another step, it keeps the machine's network.
     """
 
     title: str
     command: tuple[str, ...]
     limit: float
     environment: dict[str, str] = field(default_factory=dict)
+    online: bool = False
 
     def start(self, output: IO[bytes] | None = None) -> subprocess.Popen[bytes]:
         """Start the command, with its output on ours or in a file."""
@@ -120,7 +127,11 @@ class Beside:
     def _run_quietly(self) -> list[tuple[Step, bool, str]]:
         found = []
         for step in self.steps:
-            idle = replace(step, command=(*_ASIDE, *step.command))
+            idle = replace(
+                step,
+                command=(*(_IDLE if step.online else _ASIDE), *step.command),
+                environment={**step.environment, ASIDE_VARIABLE: "1"},
+            )
             with tempfile.TemporaryFile() as output:
                 passed = idle.finish(idle.start(output), time.monotonic())
                 output.seek(0)
@@ -137,7 +148,7 @@ def main(arguments: Sequence[str]) -> int:
     parsed = _parsed(arguments)
     try:
         steps: Iterable[Step | Beside] = (
-            _prepare_machine() if parsed.vm else _prepare(parsed.fast, parsed.long)
+            _prepare_machine(parsed.brief) if parsed.vm else _prepare(parsed.fast, parsed.long)
         )
         failed = [title for step in steps for title in step.run()]
     except bootstrap.BootstrapError as error:
@@ -166,7 +177,13 @@ def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--vm", action="store_true", help="only the tests in a virtual machine (cgroup v2, systemd)"
     )
-    return parser.parse_args(arguments)
+    parser.add_argument(
+        "--brief", action="store_true", help="with --vm: the essence of them, in minutes"
+    )
+    parsed = parser.parse_args(arguments)
+    if parsed.brief and not parsed.vm:
+        parser.error("--brief is a form of --vm")
+    return parsed
 
 
 def _prepare(fast: bool, long: bool) -> Iterator[Step | Beside]:
@@ -181,7 +198,7 @@ def _prepare(fast: bool, long: bool) -> Iterator[Step | Beside]:
                 "the tests need root: start `sudo tests/run`, or `tests/run --fast` for those "
                 "that do not"
             )
-        bootstrap.ensure_packages(debian.TESTS)
+        bootstrap.ensure_packages((*debian.TESTS, *image.PACKAGES))
         problem = next(preflight.problems(), None)
         if problem:
             raise bootstrap.BootstrapError(f"this machine cannot run the root tests: {problem}")
@@ -204,21 +221,29 @@ def _prepare(fast: bool, long: bool) -> Iterator[Step | Beside]:
     if fast:
         yield from others[2:]
         return
+    others += _virtual_machine_aside(python)
     rounds = {} if long else {key: os.environ.get(key, text) for key, text in _BRIEF.items()}
     environment = {"KUBELETPY_TESTS_ALONE": "1", **rounds}
     yield Beside(tuple(others), _pytest("root tests", python, "tests/root", 1800, environment))
 
 
-def _prepare_machine() -> list[Step]:
+def _prepare_machine(brief: bool) -> list[Step]:
     if os.geteuid() != 0:
         raise bootstrap.BootstrapError("the virtual machine's disk needs root: use sudo")
-    return [_virtual_machine(bootstrap.ensure_environment(_EXTRAS).python)]
+    python = bootstrap.ensure_environment(_EXTRAS).python
+    arguments, limit = (("--brief",), 1500) if brief else ((), 5400)
+    return [Step(_MACHINE_TITLE, (str(python), "-m", "tests.vm", *arguments), limit)]
 
 
-def _virtual_machine(python: Path) -> Step:
-    return Step(
-        "cgroup v2 and systemd, in a virtual machine", (str(python), "-m", "tests.vm"), 2400
-    )
+def _virtual_machine_aside(python: Path) -> list[Step]:
+    """Return the steps of the brief form, with what others leave of the machine."""
+    command = (str(python), "-m", "tests.vm")
+    run = (*command, "--brief", "--seconds", str(_MACHINE_ASIDE_SECONDS))
+    return [
+        # Its packages come from apt's mirror.
+        Step("disk of the virtual machine", (*command, "--make"), 1500, online=True),
+        Step(_MACHINE_TITLE, run, _MACHINE_ASIDE_SECONDS + 200),
+    ]
 
 
 def _linters(programs: Path) -> list[Step]:

@@ -14,6 +14,7 @@ from kubeletpy_common.cgroups.interfaces import Bandwidth
 from kubeletpy_common.cgroups.resources import LinuxResources
 from kubeletpy_common.cgroups.systemd import names
 from kubeletpy_common.cgroups.systemd.properties import (
+    in_whole_percents,
     limit_properties,
     scope_properties,
     slice_properties,
@@ -96,11 +97,11 @@ class _Unit(CgroupV2):
     def apply(self, resources: LinuxResources) -> None:
         """Set limits as properties, so that systemd keeps them, and in the files.
 
-        The files get them to the letter (systemd rounds a CPU quota), tell what the kernel
-        refuses, and have what systemd has no property for.
+        The files tell what the kernel refuses, and have what systemd has no property for.
         """
         resources.check()
         now: Bandwidth = files.Cpu(self._directory).get("max", Bandwidth(None, 100_000))
+        resources = in_whole_percents(resources, now)
         if properties := limit_properties(resources, now):
             self._bus.set_properties(self.unit, properties)
         super().apply(resources)

@@ -87,7 +87,53 @@ def limit_properties(resources: LinuxResources, now: Bandwidth) -> list[Property
         found["AllowedCPUs"] = ("ay", mask(resources.cpuset_cpus))
     if resources.cpuset_mems is not None:
         found["AllowedMemoryNodes"] = ("ay", mask(resources.cpuset_mems))
-    return list((found | _unified(resources.unified.items())).items())
+    found |= _unified(resources.unified.items())
+    if found.get("TasksMax") == ("t", 0):
+        # systemd refuses 0, and who is the only task has none beside it.
+        found["TasksMax"] = ("t", 1)
+    return list(found.items())
+
+
+def in_whole_percents(resources: LinuxResources, now: Bandwidth) -> LinuxResources:
+    """Return the limits with a CPU quota that systemd can keep: whole percents of a CPU (pure).
+
+    It is rounded up, so that a limit never gets tighter than asked, as the Go kubelet and runc do
+    with this driver. systemd writes what it keeps at a daemon-reload, which so changes nothing.
+
+    Args:
+        resources: what to set.
+        now: the CPU bandwidth at present, for a quota without a period and a period without one.
+    """
+    unified = dict(resources.unified)
+    asked = _cpu_max(unified["cpu.max"]) if "cpu.max" in unified else None
+    if asked is not None:
+        kept = rounded(asked)
+        unified["cpu.max"] = f"{_or_max(kept.quota_us)} {kept.period_us}"
+        resources = replace(resources, unified=unified)
+    if resources.cpu_quota_us is None and resources.cpu_period_us is None:
+        return resources
+    kept = rounded(_merged(resources, now))
+    quota = UNLIMITED if kept.quota_us is None else kept.quota_us
+    return replace(resources, cpu_quota_us=quota, cpu_period_us=kept.period_us)
+
+
+def rounded(wanted: Bandwidth) -> Bandwidth:
+    """Return a quota rounded up to whole percents of a CPU, as systemd keeps it (pure)."""
+    if wanted.quota_us is None:
+        return wanted
+    quota = _per_second(wanted) * wanted.period_us // _SECOND_US
+    return replace(wanted, quota_us=max(quota, wanted.quota_us))
+
+
+def _per_second(wanted: Bandwidth) -> int:
+    """Return the quota in microseconds a second, rounded up to whole percents."""
+    assert wanted.quota_us is not None
+    exact = -(-wanted.quota_us * _SECOND_US // wanted.period_us)
+    return -(-exact // _PERCENT_US) * _PERCENT_US
+
+
+def _or_max(value: int | None) -> str:
+    return "max" if value is None else str(value)
 
 
 def _merged(resources: LinuxResources, now: Bandwidth) -> Bandwidth:
@@ -98,15 +144,20 @@ def _merged(resources: LinuxResources, now: Bandwidth) -> Bandwidth:
 
 
 def _bandwidth(wanted: Bandwidth) -> dict[str, tuple[str, object]]:
-    # Rounded up, so that a limit never gets tighter than asked; the file gets it to the letter.
-    per_second = _INFINITY
-    if wanted.quota_us is not None:
-        exact = -(-wanted.quota_us * _SECOND_US // wanted.period_us)
-        per_second = -(-exact // _PERCENT_US) * _PERCENT_US
     return {
         "CPUQuotaPeriodUSec": ("t", wanted.period_us),
-        "CPUQuotaPerSecUSec": ("t", per_second),
+        "CPUQuotaPerSecUSec": ("t", _INFINITY if wanted.quota_us is None else _per_second(wanted)),
     }
+
+
+def _cpu_max(text: str) -> Bandwidth | None:
+    """Read what is written to ``cpu.max``; None if it is nothing that the kernel takes."""
+    quota, _, period = text.strip().partition(" ")
+    if quota != "max" and not quota.isdigit():
+        return None
+    if period and not (period.isdigit() and int(period)):
+        return None
+    return Bandwidth(None if quota == "max" else int(quota), int(period or 100_000))
 
 
 def _unified(entries: Iterable[tuple[str, str]]) -> dict[str, tuple[str, object]]:
@@ -119,13 +170,14 @@ def _unified(entries: Iterable[tuple[str, str]]) -> dict[str, tuple[str, object]
         elif key in _UNIFIED_BYTES and (value == "max" or value.isdigit()):
             found[_UNIFIED_BYTES[key]] = ("t", _INFINITY if value == "max" else int(value))
         elif key == "cpu.weight" and value.isdigit():
-            found["CPUWeight"] = ("t", int(value))
-        elif key == "cpu.max":
-            quota, _, period = value.partition(" ")
-            if (quota == "max" or quota.isdigit()) and (not period or period.isdigit()):
-                found |= _bandwidth(
-                    Bandwidth(None if quota == "max" else int(quota), int(period or 100_000))
-                )
+            found.setdefault("CPUWeight", ("t", int(value)))
+        elif key == "cpu.idle" and value == "1":
+            # A weight of 0 stands for it, and goes before a weight (systemd 252).
+            found["CPUWeight"] = ("t", 0)
+        elif key == "io.weight" and value.removeprefix("default ").isdigit():
+            found["IOWeight"] = ("t", int(value.removeprefix("default ")))
+        elif key == "cpu.max" and (bandwidth := _cpu_max(value)) is not None:
+            found |= _bandwidth(bandwidth)
     return found
 
 

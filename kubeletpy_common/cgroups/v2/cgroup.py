@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import time
 from pathlib import Path
@@ -36,7 +37,11 @@ REQUIRED: Final = ("cpu", "memory", "pids")
 # Domain controllers first: in a cgroup that has processes they are refused (EBUSY), while a
 # threaded one (cpu, pids, cpuset) would be enabled there and turn that cgroup into a threaded
 # domain (Documentation/admin-guide/cgroup-v2.rst, "Threads").
-WANTED: Final = ("memory", "io", "hugetlb", "cpu", "pids", "cpuset")
+WANTED: Final = ("memory", "io", "hugetlb", "rdma", "misc", "cpu", "pids", "cpuset")
+_THREADED: Final = ("threaded", "domain threaded", "domain invalid")
+_MEMBER: Final = "member"
+
+_log = logging.getLogger(__name__)
 
 
 class CgroupsV2:
@@ -62,6 +67,21 @@ class CgroupsV2:
         """Return what ``cgroup.controllers`` of the root offers, and ``devices``, done by BPF."""
         offered: frozenset[str] = files.Core(self.root).controllers
         return offered | {"devices"}
+
+
+def threads_only(kind: str) -> str:
+    """Return why a cgroup of this ``cgroup.type`` cannot hold containers; "" if it can (pure).
+
+    Memory and I/O are limited in domains only (Documentation/admin-guide/cgroup-v2.rst, "Threads").
+    """
+    if kind.strip() not in _THREADED:
+        return ""
+    return f"its cgroup.type is {kind.strip()!r}: only threads and their CPUs are managed there"
+
+
+def missing_controllers(offered: frozenset[str]) -> list[str]:
+    """Return which of the controllers that limits need a cgroup is not given (pure)."""
+    return [name for name in REQUIRED if name not in offered]
 
 
 def controllers_to_enable(offered: frozenset[str], enabled: frozenset[str]) -> list[str]:
@@ -109,6 +129,7 @@ class CgroupV2(Cgroup):
 
     def _enable_controllers(self, parent: Path) -> None:
         core = files.Core(parent)
+        self._check_parent(parent, core)
         # One write for each: a write of several fails as a whole if one of them does.
         for name in controllers_to_enable(core.controllers, core.subtree_control):
             try:
@@ -116,6 +137,28 @@ class CgroupV2(Cgroup):
             except CgroupError as error:
                 if name in REQUIRED:
                     raise self._not_enabled(parent, name, error) from error
+
+    def _check_parent(self, parent: Path, core: files.Core) -> None:
+        """Refuse a parent below which nothing can be limited.
+
+        Raises:
+            CgroupError: (EOPNOTSUPP) it is threaded; (ENODEV) controllers are not given to it.
+        """
+        action = f"cannot make {self.path} below it"
+        # The root of the hierarchy has no such file, and is always a domain.
+        if reason := threads_only(core.get("type", "")):
+            remedy = (
+                "choose a parent in a domain: a cgroup becomes threaded when somebody writes "
+                "`threaded` to its cgroup.type or its child's, and stays it until it is removed"
+            )
+            raise CgroupError(errno.EOPNOTSUPP, parent, action, reason, remedy)
+        if absent := missing_controllers(core.controllers):
+            reason = f"its cgroup.controllers lacks {', '.join(absent)}"
+            above = "the kernel's command line (cgroup_disable=, cgroup_no_v1=all)"
+            if parent != self._root:
+                above = f"{parent.parent}/cgroup.subtree_control"
+            remedy = f"enable what is missing by {above}; a container's manager has to delegate it"
+            raise CgroupError(errno.ENODEV, parent, action, reason, remedy)
 
     def _not_enabled(self, parent: Path, name: str, error: CgroupError) -> CgroupError:
         remedy = ""
@@ -153,10 +196,21 @@ class CgroupV2(Cgroup):
                 now.quota_us if quota is None else _or_max(quota),
                 now.period_us if period is None else period,
             )
-        if resources.cpuset_cpus is not None:
+        if resources.cpuset_cpus is not None and not self._is_partition(cpuset):
             cpuset.cpus = resources.cpuset_cpus
         if resources.cpuset_mems is not None:
             cpuset.mems = resources.cpuset_mems
+
+    def _is_partition(self, cpuset: files.CpuSet) -> bool:
+        """Whether somebody made the cgroup a partition of CPUs, which is left as it is."""
+        kind: str = cpuset.get("partition", _MEMBER)
+        if kind == _MEMBER:
+            return False
+        _log.warning(
+            "the CPUs of a cgroup are left as they are: it is a partition, which its maker manages",
+            extra={"cgroup": self.path, "cpuset.cpus.partition": kind},
+        )
+        return True
 
     def _apply_memory(self, resources: LinuxResources) -> None:
         memory = files.Memory(self._directory)

@@ -26,6 +26,7 @@ class Core(ControlFiles):
     subtree_control = Words("cgroup.subtree_control")
     kill = Text("cgroup.kill", writeonly=True)
     freeze = Text("cgroup.freeze")
+    type = Text("cgroup.type")
     events = FlatKeyed("cgroup.events")
 
 
@@ -43,6 +44,7 @@ class CpuSet(ControlFiles):
 
     cpus = CpuList("cpuset.cpus")
     mems = CpuList("cpuset.mems")
+    partition = Text("cpuset.cpus.partition")
 
 
 class Memory(ControlFiles):
@@ -60,7 +62,7 @@ class Memory(ControlFiles):
 
 
 class Io(ControlFiles):
-    """``io``: pressure; its limits are set by ``unified`` alone."""
+    """``io``: weights, limits of devices, pressure."""
 
     pressure = NestedKeyed("io.pressure")
 

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kubeletpy_common.readiness import READY, VARIABLE
+from tests.support.circumstances import patient
 
-READY_SECONDS = 30.0
-_STOP_SECONDS = 15.0
+READY_SECONDS = patient(30)
+_STOP_SECONDS = patient(15)
 
 
 @dataclass

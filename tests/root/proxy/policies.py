@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from kubeletpy_common.linux.namespaces import in_namespace
+from tests.support.circumstances import patient
 from tests.support.policies import Json, Traffic, World, namespace, pod, policy
 from tests.support.proxylab.clients import PATIENCE, SILENCE, ask
 from tests.support.proxylab.lab import Lab
@@ -24,7 +25,7 @@ from tests.support.proxylab.proxies import REPOSITORY
 from tests.support.proxylab.topology import FAMILIES, pod_address, wire_address
 
 NODE = NODES["node"]
-SETTLE_SECONDS = 10.0
+SETTLE_SECONDS = patient(10)
 _ATONCE = 200
 _WIRE = {4: "192.168.77.0/24", 6: "fd77::/64"}
 _PODS = {4: "10.244.0.0/16", 6: "fd00:244::/32"}

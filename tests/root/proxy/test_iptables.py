@@ -16,12 +16,13 @@ from proxy.backend import LocalDetector, LocalTraffic, RuleOptions, SyncError, W
 from proxy.iptables.backend import IptablesBackend
 from proxy.iptables.tools import BackEnd, Tools, tools_for
 from proxy.model.portal import Family
+from tests.support.circumstances import patient
 from tests.support.namespaces import in_new_network
 from tests.support.portals import Portals, endpoint, network, one_of_each, portal
 
 pytestmark = pytest.mark.root
 
-_WAIT_SECONDS = 10
+_WAIT_SECONDS = patient(10)
 
 BOTH = pytest.mark.parametrize("back_end", BackEnd, ids=lambda each: str(each.value))
 

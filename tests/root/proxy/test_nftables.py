@@ -24,12 +24,13 @@ from proxy.nftables.ruleset import Chain, Element, Encoder, Rule, elements_of
 from proxy.nftables.socket import Refused, RuleSocket
 from proxy.nftables.statements import Verdict
 from proxy.nftables.wire import Kind, string
+from tests.support.circumstances import patient
 from tests.support.namespaces import in_new_network
 from tests.support.portals import Portals, endpoint, network, one_of_each, portal
 
 pytestmark = pytest.mark.root
 
-_WAIT_SECONDS = 10
+_WAIT_SECONDS = patient(10)
 
 
 def options(family: Family) -> RuleOptions:

@@ -17,6 +17,8 @@ import pytest
 from pyroute2 import netns
 
 from kubeletpy_common.linux import mounts
+from tests.support import probes
+from tests.support.circumstances import ASIDE_VARIABLE
 from tests.support.machine import Change, MachineState, Scope
 from tests.support.namespaces import in_new_network
 
@@ -252,3 +254,19 @@ def test_fixture_fails_the_tests_that_leak(
         os.kill(int(pid), signal.SIGKILL)
     assert "3 passed, 2 errors" in run.stdout, run.stdout + run.stderr
     assert len(leaked) == 2, run.stdout
+
+
+@pytest.mark.parametrize("aside", [False, True])
+def test_what_runs_beside_the_tests_is_not_counted(aside: bool) -> None:
+    environment = {**os.environ, **({ASIDE_VARIABLE: "1"} if aside else {})}
+    command = ["unshare", "--pid", "--fork", "--kill-child", "sh", "-c", "echo up; sleep 100"]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            process.stdout.readline()
+            # As seen by tests that did not start it: by others than its parent and its token.
+            found = probes.processes(1 << 30, "no-such-token", of_others=True)
+            inside = [one for one in found.values() if "echo up; sleep 100" in one]
+            assert bool(inside) == (not aside)
+        finally:
+            process.kill()

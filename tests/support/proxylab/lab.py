@@ -11,6 +11,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.support.circumstances import patient
+
 from . import proxies
 from .answers import Place, answering
 from .apiserver import ApiServer, Json
@@ -20,7 +22,7 @@ from .objects import LOCAL, OTHER_PORT, PORT, Port, node, service, slices
 from .proxies import Proxy, Settings
 from .topology import FAMILIES, MANY, Topology, pod_address, service_address
 
-SYNC_SECONDS = 20.0
+SYNC_SECONDS = patient(20)
 _SENTINEL = 240
 """Number of the cluster IP of the Service that tells how far a proxy has come."""
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from kubeletpy_common.linux.namespaces import in_namespace
+from tests.support.circumstances import patient
 
 from .objects import NODES
 from .topology import CLUSTER_CIDRS, Namespace
@@ -25,7 +26,7 @@ PEER_VARIABLE: Final = "KUBELETPY_PEER_PROXY"
 REPOSITORY: Final = Path(__file__).parents[3]
 HEALTH_PORT: Final = 10256
 METRICS_PORT: Final = 10249
-_STOP_SECONDS: Final = 10.0
+_STOP_SECONDS: Final = patient(10)
 _TOOLS: Final = ("", "-save", "-restore")
 
 

@@ -10,17 +10,12 @@ from typing import Final
 
 import pytest
 
+from tests.vm.inside.chosen import chosen
 from tests.vm.machine import firmware_file
 
-_ARGUMENTS: Final = firmware_file("arguments")
 CHECKOUT: Final = Path(__file__).resolve().parents[3]
-CHOSEN: Final = (
-    "tests/root/common/test_cgroups.py",
-    "tests/root/common/test_bpf_devices.py",
-    "tests/vm/inside/test_drivers.py",
-    "tests/vm/inside/test_systemd.py",
-    "tests/vm/inside/services",
-)
+# Emulated, everything takes many times as long, and longer beside others.
+_PATIENCE: Final = "20"
 
 
 def main() -> int:
@@ -30,10 +25,15 @@ def main() -> int:
     # Daemons that the tests start run from the checkout too.
     places = [str(CHECKOUT), str(CHECKOUT / "proto"), os.environ["PYTHONPATH"]]
     os.environ["PYTHONPATH"] = os.pathsep.join(places)
+    # Before tests are imported.
+    os.environ.setdefault("KUBELETPY_TESTS_PATIENCE", _PATIENCE)
+    os.environ.setdefault("KUBELETPY_TESTS_CGROUP_DRIVER", "systemd")
     began = time.monotonic()
-    given = _ARGUMENTS.read_text().split("\n") if _ARGUMENTS.exists() else ["-"]
-    chosen = [*CHOSEN] if given == ["-"] else given
-    status = pytest.main(["-p", "no:cacheprovider", "--durations=15", "-o", "timeout=900", *chosen])
+    arguments = chosen(firmware_file("arguments").read_text())
+    seconds = firmware_file("seconds").read_text()
+    status = pytest.main(
+        ["-p", "no:cacheprovider", "--durations=15", "-o", f"timeout={seconds}", *arguments]
+    )
     print(f"tested for {time.monotonic() - began:.0f} s", flush=True)
     return int(status)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -14,29 +13,10 @@ from tests.root.conftest import (
     machine_scope,
     privileged_machine,
 )
-from tests.root.runtime.cri import node as nodes
 from tests.root.runtime.cri.node import Node, Place, running_node
 from tests.support.machine import Allowances
 
 __all__ = ["machine", "machine_allowances", "machine_scope", "privileged_machine"]
-
-# Emulated, everything takes many times as long.
-nodes.BOOT_SECONDS = 120.0
-
-
-class SlicedPlace(Place):
-    """A place whose runtime has systemd make cgroups."""
-
-    @property
-    def cgroup(self) -> str:
-        return f"/kt{self.token}.slice"
-
-    def write_config(self, extra: str = "") -> Path:
-        path = super().write_config(extra)
-        text = path.read_text()
-        assert text.count("[cgroups]\n") == 1
-        path.write_text(text.replace("[cgroups]\n", '[cgroups]\ndriver = "systemd"\n'))
-        return path
 
 
 @pytest.fixture(scope="module", params=["cgroupfs", "systemd"])
@@ -48,8 +28,7 @@ def driver(request: pytest.FixtureRequest) -> str:
 def node(
     driver: str, tmp_path_factory: pytest.TempPathFactory, machine_allowances: Allowances
 ) -> Iterator[Node]:
-    kind = {"cgroupfs": Place, "systemd": SlicedPlace}[driver]
-    place = kind(tmp_path_factory.mktemp(driver))
+    place = Place(tmp_path_factory.mktemp(driver), driver=driver)
     for what, name in (
         ("processes", "kubeletpy"),
         ("processes", "runtime"),

@@ -16,6 +16,7 @@ from typing import Any
 
 from kubeletpy_common.linux.namespaces import in_namespace
 from tests.root.runtime.cri.node import Place
+from tests.support.circumstances import patient
 
 NODE = "n1"
 PORT = 10248
@@ -28,7 +29,7 @@ def wait_for(condition: Callable[[], Any], what: str, timeout: float = SECONDS) 
 
     What a kubelet serves over HTTP has no event to wait for; the pause is 20 ms.
     """
-    deadline = time.monotonic() + timeout
+    deadline = time.monotonic() + patient(timeout)
     while True:
         result = condition()
         if result:
@@ -47,7 +48,8 @@ class KubeletProcess:
         self.manifests = directory / "manifests"
         self.root = directory / "kubelet"
         self.logs = directory / "logs"
-        self.cgroup_root = f"{place.cgroup}-kubelet"
+        # For systemd a name too: of the slice that it makes of it.
+        self.cgroup_root = f"/kt{place.token}k"
         self.log_path = directory / "kubelet.log"
         self.manifests.mkdir(parents=True)
         self.flags: tuple[str, ...] = ()
@@ -79,14 +81,14 @@ class KubeletProcess:
         """End it as a crash would; pods go on."""
         assert self._process is not None
         self._process.kill()
-        self._process.wait(10)
+        self._process.wait(patient(10))
 
     def stop(self, timeout: float = 60) -> int:
         """End it politely, which ends and removes its pods; returns its exit code."""
         assert self._process is not None
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
-        return self._process.wait(timeout)
+        return self._process.wait(patient(timeout))
 
     def log(self) -> str:
         """Return all that it logged."""
@@ -96,7 +98,7 @@ class KubeletProcess:
         """Ask the kubelet; status 0 if it does not answer."""
         try:
             with in_namespace(self.place.netns):
-                connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=5)
+                connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=patient(5))
                 connection.connect()
             connection.request("GET", path)
             answer = connection.getresponse()

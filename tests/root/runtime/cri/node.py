@@ -27,11 +27,12 @@ from kubeletpy_common.linux import mounts
 from kubeletpy_common.linux.namespaces import CLONE_NEWNET, in_namespace, unshare
 from kubeletpy_proto import cri_pb2 as cri
 from kubeletpy_proto import cri_pb2_grpc as services
+from tests.support.circumstances import CGROUP_DRIVER, patient
 from tests.support.ociimage import busybox_image, push
 from tests.support.registry import DockerRegistry
 
 BOOT_SECONDS = 30.0
-CALL_SECONDS = 60.0
+CALL_SECONDS = patient(60)
 SLEEP = ("sh", "-c", "trap 'exit 0' TERM; sleep 1000 & wait")
 
 
@@ -41,6 +42,7 @@ class Place:
 
     directory: Path
     token: str = field(default_factory=lambda: secrets.token_hex(3))
+    driver: str = CGROUP_DRIVER
 
     @property
     def bridge(self) -> str:
@@ -48,7 +50,11 @@ class Place:
 
     @property
     def cgroup(self) -> str:
-        return f"/kt{self.token}"
+        return self.cgroup_of(f"kt{self.token}")
+
+    def cgroup_of(self, name: str) -> str:
+        """Return the path of a cgroup at the top that this driver would make."""
+        return f"/{name}.slice" if self.driver == "systemd" else f"/{name}"
 
     @property
     def netns(self) -> Path:
@@ -75,7 +81,7 @@ class Place:
             'log_level = "debug"\n'
             f'[network]\nbridge = "{self.bridge}"\n'
             'subnet_v4 = "10.87.0.0/24"\nsubnet_v6 = "fd87::/64"\n'
-            f'[cgroups]\nparent = "{self.cgroup}"\n{bracket}{tables}'
+            f'[cgroups]\ndriver = "{self.driver}"\nparent = "{self.cgroup}"\n{bracket}{tables}'
         )
         return path
 
@@ -146,14 +152,14 @@ class Daemon:
         """End it as a crash would."""
         assert self._process is not None
         self._process.kill()
-        self._process.wait(10)
+        self._process.wait(patient(10))
 
     def stop(self) -> int:
         """End it politely; returns its exit code."""
         assert self._process is not None
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
-        return self._process.wait(30)
+        return self._process.wait(patient(30))
 
     def log(self) -> str:
         return self.log_path.read_text() if self.log_path.exists() else ""
@@ -318,7 +324,7 @@ class Node:
         """Wait for the container's end, by the events of the runtime."""
         with self.events() as events:
             status = self.status(container)
-            deadline = time.monotonic() + timeout
+            deadline = time.monotonic() + patient(timeout)
             while status.state != cri.CONTAINER_EXITED:
                 assert time.monotonic() < deadline, f"{container} did not end: {status}"
                 event = next(events)
@@ -354,7 +360,7 @@ class Node:
 
 def wait_until(condition: Callable[[], bool], what: str, timeout: float) -> None:
     """Wait for something that has no event to wait for."""
-    deadline = time.monotonic() + timeout
+    deadline = time.monotonic() + patient(timeout)
     while not condition():
         if time.monotonic() > deadline:
             raise AssertionError(f"waited {timeout:g} s for {what}")
@@ -368,7 +374,7 @@ def wait_process_end(pid: int, timeout: float = 10) -> None:
     except ProcessLookupError:
         return
     try:
-        ready, _, _ = select.select([descriptor], [], [], timeout)
+        ready, _, _ = select.select([descriptor], [], [], patient(timeout))
         assert ready, f"process {pid} did not end within {timeout:g} s"
     finally:
         os.close(descriptor)

@@ -15,8 +15,9 @@ from kubeletpy_common.linux.namespaces import in_namespace
 from kubeletpy_common.spdy import frames as f
 from kubeletpy_proto import cri_pb2 as cri
 from tests.root.runtime.cri.node import CALL_SECONDS, Node
+from tests.support.circumstances import patient
 
-SECONDS = 30.0
+SECONDS = patient(30)
 _T = TypeVar("_T")
 
 

@@ -19,10 +19,11 @@ from kubeletpy_common.linux.namespaces import in_namespace
 from tests.root.runtime.cri.node import SLEEP, Node
 from tests.root.runtime.cri.test_cri_cli import CHECKOUT, command, read_line
 from tests.root.runtime.cri.test_port_forward import CAT, wait_for_port
+from tests.support.circumstances import patient
 
 pytestmark = pytest.mark.root
 
-SECONDS = 30.0
+SECONDS = patient(30)
 
 
 def run(node: Node, *arguments: str, data: bytes = b"") -> subprocess.CompletedProcess[bytes]:

@@ -16,11 +16,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kubeletpy_common.linux.namespaces import CLONE_NEWNET, in_namespace, unshare
+from tests.support.circumstances import patient
 
 NODE_V4, OUTSIDE_V4 = "198.51.100.1", "198.51.100.2"
 NODE_V6, OUTSIDE_V6 = "2001:db8:1::1", "2001:db8:1::2"
 PORT = 8080
-TIMEOUT_SECONDS = 5.0
+TIMEOUT_SECONDS = patient(5)
 
 
 class Namespace:

@@ -11,9 +11,10 @@ from pathlib import Path
 
 from kubeletpy_common.linux.namespaces import in_namespace
 from tests.root.runtime.cri.node import Node
+from tests.support.circumstances import patient
 
 CHECKOUT = Path(__file__).resolve().parents[4]
-SECONDS = 60
+SECONDS = patient(60)
 _SCRIPT = "import sys; from kubeletpy.cli import main; main(prog_name='kubeletpy')"
 
 

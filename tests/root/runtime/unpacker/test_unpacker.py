@@ -18,10 +18,11 @@ from runtime.snapshots.overlay import Snapshots
 from runtime.unpacker import client
 from runtime.unpacker.client import Layer, Unpacked, Unpacker
 from runtime.unpacker.limits import UnpackLimits
+from tests.support.circumstances import patient
 from tests.support.ociimage import compress, digest_of, tar_layer
 
 pytestmark = pytest.mark.root
-_SECONDS = 20.0
+_SECONDS = patient(20)
 
 
 @pytest.fixture

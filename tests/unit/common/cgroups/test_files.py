@@ -177,7 +177,7 @@ def test_v1_order_of_memory_limits(
 
 def test_only_what_is_offered_and_not_yet_enabled() -> None:
     offered = frozenset({"cpu", "memory", "pids", "rdma", "io"})
-    assert controllers_to_enable(offered, frozenset({"memory"})) == ["io", "cpu", "pids"]
+    assert controllers_to_enable(offered, frozenset({"memory"})) == ["io", "rdma", "cpu", "pids"]
     # A threaded controller before a domain controller would spoil a cgroup that has processes.
     assert controllers_to_enable(offered, frozenset())[:2] == ["memory", "io"]
     assert controllers_to_enable(frozenset(), frozenset()) == []

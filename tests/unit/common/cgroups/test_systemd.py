@@ -9,7 +9,12 @@ import pytest
 from kubeletpy_common.cgroups import CgroupError, CgroupsV1, CgroupsV2, LinuxResources
 from kubeletpy_common.cgroups.interfaces import Bandwidth
 from kubeletpy_common.cgroups.systemd import cgroup, names, open_systemd
-from kubeletpy_common.cgroups.systemd.properties import limit_properties, mask, scope_properties
+from kubeletpy_common.cgroups.systemd.properties import (
+    in_whole_percents,
+    limit_properties,
+    mask,
+    scope_properties,
+)
 
 INFINITY = (1 << 64) - 1
 NOW = Bandwidth(None, 100_000)
@@ -96,6 +101,56 @@ def test_a_quota_is_rounded_up_to_what_systemd_keeps(
     found = dict(limit_properties(resources, now))
     assert found["CPUQuotaPerSecUSec"] == ("t", per_second)
     assert found["CPUQuotaPeriodUSec"] == ("t", period)
+
+
+@pytest.mark.parametrize(
+    ("quota", "period", "kept"),
+    [
+        (12_345, 50_000, 12_500),
+        (10_500, 100_000, 11_000),
+        (20_000, 100_000, 20_000),
+        (1000, 1_000_000, 10_000),
+        (150_001, 100_000, 151_000),
+        (-1, 100_000, -1),
+    ],
+)
+def test_the_file_gets_the_quota_that_systemd_keeps(quota: int, period: int, kept: int) -> None:
+    resources = LinuxResources(cpu_quota_us=quota, cpu_period_us=period)
+    found = in_whole_percents(resources, NOW)
+    assert (found.cpu_quota_us, found.cpu_period_us) == (kept, period)
+    # What systemd makes of its property is the same.
+    per_second = dict(limit_properties(found, NOW))["CPUQuotaPerSecUSec"][1]
+    if kept > 0:
+        assert isinstance(per_second, int)
+        assert per_second % 10_000 == 0
+        assert per_second * period // 1_000_000 == kept
+    assert in_whole_percents(found, NOW) == found
+
+
+def test_the_quota_of_unified_is_rounded_too() -> None:
+    found = in_whole_percents(LinuxResources(unified={"cpu.max": "12345 50000", "a.b": "c"}), NOW)
+    assert found == LinuxResources(unified={"cpu.max": "12500 50000", "a.b": "c"})
+    odd = LinuxResources(unified={"cpu.max": "12345 0"})
+    assert in_whole_percents(odd, NOW) == odd
+    assert in_whole_percents(LinuxResources(cpu_shares=5), NOW) == LinuxResources(cpu_shares=5)
+
+
+@pytest.mark.parametrize(
+    ("unified", "name", "value"),
+    [
+        ({"cpu.idle": "1", "cpu.weight": "5"}, "CPUWeight", 0),
+        ({"cpu.weight": "5", "cpu.idle": "1"}, "CPUWeight", 0),
+        ({"cpu.idle": "0", "cpu.weight": "5"}, "CPUWeight", 5),
+        ({"io.weight": "default 50"}, "IOWeight", 50),
+        ({"io.weight": "50"}, "IOWeight", 50),
+        ({"pids.max": "0"}, "TasksMax", 1),
+    ],
+)
+def test_files_whose_property_is_another_number(
+    unified: dict[str, str], name: str, value: int
+) -> None:
+    found = limit_properties(LinuxResources(unified=unified), NOW)
+    assert found == [(name, ("t", value))]
 
 
 def test_files_of_unified_are_properties_where_there_are_some() -> None:

@@ -1,0 +1,20 @@
+"""What the machine's owner says of it: its cgroup driver, and how slow it is.
+
+The virtual machine of ``tests/vm`` sets both; elsewhere tests use cgroupfs and wait as they say.
+"""
+
+from __future__ import annotations
+
+import os
+
+ASIDE_VARIABLE = "KUBELETPY_TESTS_ASIDE"
+"""Set to 1 for what runs beside the root tests, which do not count it as left behind by them."""
+CGROUP_DRIVER = os.environ.get("KUBELETPY_TESTS_CGROUP_DRIVER", "cgroupfs")
+"""The driver of the runtimes and kubelets that tests start: cgroupfs or systemd."""
+
+_PATIENCE = float(os.environ.get("KUBELETPY_TESTS_PATIENCE", "1"))
+
+
+def patient(seconds: float) -> float:
+    """Return how long to wait here for what takes up to ``seconds`` on an ordinary machine."""
+    return seconds * _PATIENCE
