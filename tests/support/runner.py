@@ -236,7 +236,12 @@ def _prepare_machine(brief: bool) -> list[Step]:
 
 
 def _virtual_machine_aside(python: Path) -> list[Step]:
-    """Return the steps of the brief form, with what others leave of the machine."""
+    """Return the steps of the brief form, with what others leave; a line says why there is none."""
+    try:
+        image.suite()
+    except image.ImageError as error:
+        say(f"tests/run: the tests in a virtual machine are not run: {error}")
+        return []
     command = (str(python), "-m", "tests.vm")
     run = (*command, "--brief", "--seconds", str(_MACHINE_ASIDE_SECONDS))
     return [
