@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from kubeletpy_common.cgroups.block_io import BlockIoLimits
 from kubeletpy_common.cgroups.devices import DeviceRule
 from kubeletpy_common.cgroups.errors import CgroupError
 
@@ -32,7 +33,7 @@ _REFUSED: Final = (
     ("cpu", "realtimeRuntime"),
     ("cpu", "realtimePeriod"),
 )
-_REFUSED_WHOLE: Final = ("blockIO", "network", "rdma")
+_REFUSED_WHOLE: Final = ("network", "rdma")
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class LinuxResources:
         memory_low: bytes that are reclaimed last (v1: the soft limit).
         memory_high: bytes above which the cgroup is slowed down (v2 only); -1 for no limit.
         pids_limit: how many processes and threads; -1 for no limit.
+        block_io: weights and limits of block devices.
         hugepages: bytes per page size, such as ``{"2MB": 0}``.
         devices: the whole list of rules, see :class:`DevicePolicy`; what none grants is denied.
         unified: files of v2 by name with the text to write, on top of all others.
@@ -64,6 +66,7 @@ class LinuxResources:
     memory_low: int | None = None
     memory_high: int | None = None
     pids_limit: int | None = None
+    block_io: BlockIoLimits | None = None
     hugepages: Mapping[str, int] = field(default_factory=dict)
     devices: tuple[DeviceRule, ...] | None = None
     unified: Mapping[str, str] = field(default_factory=dict)
@@ -91,6 +94,7 @@ class LinuxResources:
             memory_swap=memory.get("swap") or None,
             memory_low=memory.get("reservation") or None,
             pids_limit=(resources.get("pids") or {}).get("limit") or None,
+            block_io=BlockIoLimits.from_oci(resources.get("blockIO") or {}),
             hugepages={h["pageSize"]: h["limit"] for h in resources.get("hugepageLimits") or ()},
             devices=rules,
             unified=dict(resources.get("unified") or {}),

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Final
 
+from kubeletpy_common.cgroups.block_io import io_weight
 from kubeletpy_common.cgroups.interfaces import Bandwidth
 from kubeletpy_common.cgroups.resources import (
     UNLIMITED,
@@ -83,6 +84,9 @@ def limit_properties(resources: LinuxResources, now: Bandwidth) -> list[Property
     for name, value in numbers.items():
         if value is not None:
             found[name] = ("t", _INFINITY if value == UNLIMITED else value)
+    if resources.block_io is not None and resources.block_io.weight is not None:
+        # Of io.weight alone; that of BFQ is derived from it, in systemd's own way.
+        found["IOWeight"] = ("t", io_weight(resources.block_io.weight))
     if resources.cpuset_cpus is not None:
         found["AllowedCPUs"] = ("ay", mask(resources.cpuset_cpus))
     if resources.cpuset_mems is not None:

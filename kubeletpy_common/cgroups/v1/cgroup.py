@@ -13,6 +13,7 @@ from kubeletpy_common.cgroups import killing, paths
 from kubeletpy_common.cgroups.base import Cgroup
 from kubeletpy_common.cgroups.devices import DevicePolicy
 from kubeletpy_common.cgroups.errors import CgroupError
+from kubeletpy_common.cgroups.interfaces import ControlFiles
 from kubeletpy_common.cgroups.resources import UNLIMITED, LinuxResources
 from kubeletpy_common.cgroups.stats import (
     CgroupStats,
@@ -136,6 +137,10 @@ class CgroupV1(Cgroup):
             limit = None if resources.pids_limit == UNLIMITED else resources.pids_limit
             files.Pids(self._directory("pids")).max = limit
         self._apply_hugepages(resources)
+        if resources.block_io is not None:
+            control = ControlFiles(self._directory("blkio"))
+            for name, text in resources.block_io.v1_writes(control.has):
+                control.set_property(name, text)
         if resources.devices is not None:
             devices = files.Devices(self._directory("devices"))
             for name, text in DevicePolicy.reduce(resources.devices).v1_writes():

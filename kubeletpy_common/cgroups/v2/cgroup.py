@@ -181,6 +181,10 @@ class CgroupV2(Cgroup):
         if resources.pids_limit is not None:
             files.Pids(self._directory).max = _or_max(resources.pids_limit)
         self._apply_hugepages(resources)
+        if resources.block_io is not None:
+            control = files.Core(self._directory)
+            for name, text in resources.block_io.v2_writes(control.has):
+                control.set_property(name, text)
         self._apply_unified(resources)
         if resources.devices is not None:
             self._apply_devices(DevicePolicy.reduce(resources.devices))

@@ -79,7 +79,7 @@ def test_from_oci_takes_zero_and_absence_as_not_set() -> None:
 @pytest.mark.parametrize(
     ("resources", "number", "named"),
     [
-        ({"blockIO": {"weight": 10}}, errno.EOPNOTSUPP, "blockIO"),
+        ({"rdma": {"mlx": {"hcaHandles": 1}}}, errno.EOPNOTSUPP, "rdma"),
         ({"cpu": {"realtimeRuntime": 5}}, errno.EOPNOTSUPP, "cpu.realtimeRuntime"),
         ({"memory": {"disableOOMKiller": True}}, errno.EOPNOTSUPP, "disableOOMKiller"),
         ({"memory": {"limit": -2}}, errno.EINVAL, "memory_limit"),
