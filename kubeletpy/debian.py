@@ -50,6 +50,7 @@ TOUR = (
 TESTS = (
     *TOUR,
     Package("iproute2", "lets tests look at links from outside", "ip"),
+    Package("nftables", "shows rules by a tool that is not ours", "nft"),
     Package("skopeo", "checks our images with a tool that is not ours", "skopeo"),
     Package("util-linux", "provides unshare, nsenter and setpriv", "setpriv"),
     Package("containernetworking-plugins", "gives pods a network by CNI", "/usr/lib/cni/bridge"),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 _PROGRAMS = (
     *("busybox", "containerd", "docker-registry", "ip", "iptables", "kubectl", "nsenter"),
-    *("podman", "runc", "setpriv", "skopeo", "umoci", "unshare"),
+    *("nft", "podman", "runc", "setpriv", "skopeo", "umoci", "unshare"),
 )
 _OVERLAY = (
     "mount -t tmpfs tmpfs /mnt && mkdir /mnt/l /mnt/u /mnt/w /mnt/m && "

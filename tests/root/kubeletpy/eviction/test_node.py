@@ -18,6 +18,7 @@ from kubeletpy.eviction.trees import tree_usage
 from kubeletpy.resources.cgroups import PodCgroups
 from kubeletpy_common.cgroups import LinuxResources, detect
 from kubeletpy_common.linux import mounts
+from tests.support.circumstances import patient
 
 pytestmark = pytest.mark.root
 MI = 2**20
@@ -26,6 +27,12 @@ import sys
 held = bytearray(int(sys.argv[1]))
 print("ready", flush=True)
 sys.stdin.read()
+"""
+GROWER = """
+print("ready", flush=True)
+held = []
+while True:
+    held.append(bytearray(1 << 20))
 """
 
 
@@ -83,18 +90,21 @@ def test_memory_of_all_pods_and_processes(cgroups: PodCgroups) -> None:
         assert 60 * MI < memory.capacity - memory.available < 100 * MI
         assert 0 < seen[Signal.MEMORY].available < seen[Signal.MEMORY].capacity
         assert 0 < seen[Signal.PIDS].available < seen[Signal.PIDS].capacity
-        process.communicate(timeout=10)
+        process.communicate(timeout=patient(10))
 
 
 class eater(subprocess.Popen[bytes]):
-    """A process in the cgroup of all pods that holds memory until its input ends."""
+    """A process below the cgroup of all pods that holds memory until its input ends."""
 
-    def __init__(self, cgroups: PodCgroups, size: int) -> None:
+    def __init__(self, cgroups: PodCgroups, size: int, *, grows: bool = False) -> None:
         directory = cgroups.directory("memory")
         assert directory is not None
+        # On v2 processes are in leaves only.
+        leaf = directory / "pod"
+        leaf.mkdir()
         super().__init__(
-            ["sh", "-c", f'echo $$ > {directory}/cgroup.procs && exec "$@"', "sh",
-             sys.executable, "-c", EATER, str(size)],
+            ["sh", "-c", f'echo $$ > {leaf}/cgroup.procs && exec "$@"', "sh",
+             sys.executable, "-c", GROWER if grows else EATER, str(size)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE,
         )  # fmt: skip
         assert self.stdout is not None
@@ -102,8 +112,6 @@ class eater(subprocess.Popen[bytes]):
 
 
 def test_the_kernel_rings_when_memory_passes_a_threshold(cgroups: PodCgroups) -> None:
-    if detect().version != 1:
-        pytest.fail("thresholds are of cgroup v1; on v2 pressure is watched, see below")
     directory = cgroups.directory("memory")
     assert directory is not None
 
@@ -112,14 +120,22 @@ def test_the_kernel_rings_when_memory_passes_a_threshold(cgroups: PodCgroups) ->
         notices = Notices(rung.set)
         notices.start()
         try:
-            assert notices.memory(directory, 500 * MI)
-            # Set anew: the first one is gone.
-            assert notices.memory(directory, 30 * MI)
             assert not notices.memory(directory.parent / "none", 30 * MI)
-            with eater(cgroups, 60 * MI) as process:
-                async with asyncio.timeout(10):
+            if detect().version == 1:
+                assert notices.memory(directory, 500 * MI)
+                # Set anew: the first one is gone.
+                assert notices.memory(directory, 30 * MI)
+                size = 60 * MI
+            else:
+                # Thresholds are of v1; here who reaches memory.high stalls, and that rings.
+                assert not notices.memory(directory, 30 * MI)
+                cgroups.enforce(LinuxResources(memory_high=20 * MI))
+                assert notices.stall(directory / "memory.pressure")
+                size = 0
+            with eater(cgroups, size, grows=not size) as process:
+                async with asyncio.timeout(patient(10)):
                     await rung.wait()
-                process.communicate(timeout=10)
+                process.kill()
         finally:
             notices.close()
 
