@@ -8,23 +8,20 @@ _CGROUPS: Final = (
     "test_kill_ends_a_fork_bomb", "test_the_freezer_alone_ends_a_fork_bomb",
     "test_memory_limit_kills_and_is_counted",
 )  # fmt: skip
-_PODS: Final = (
-    "test_limits_are_set_and_changed_in_place", "test_devices_are_those_granted",
-    "test_an_oom_kill_is_told", "test_a_frozen_crowd_is_stopped",
+_PODS: Final = ("test_limits_are_set_and_changed_in_place", "test_an_oom_kill_is_told")
+_MORE: Final = (
+    "test_devices_are_those_granted", "test_a_frozen_crowd_is_stopped",
     "test_a_killed_daemon_takes_its_pods_over",
 )  # fmt: skip
-_NODE: Final = (
-    "test_the_units_say_when_they_serve", "test_a_pod_in_slices",
-    "test_services_that_are_killed_are_started_anew",
-)  # fmt: skip
+_NODE: Final = ("test_a_pod_in_slices", "test_services_that_are_killed_are_started_anew")
 
 BRIEF: Final = (
     *(f"tests/root/common/test_cgroups.py::{name}" for name in _CGROUPS),
     "tests/root/kubeletpy/eviction/test_node.py::"
     "test_the_kernel_rings_when_memory_passes_a_threshold",
-    "tests/root/proxy/test_once.py",
-    *(f"tests/vm/inside/test_drivers.py::{name}[{driver}]"
-      for driver in ("cgroupfs", "systemd") for name in _PODS),
+    "tests/root/proxy/test_once.py::test_files_are_enough[nftables]",
+    *(f"tests/vm/inside/test_drivers.py::{name}[cgroupfs]" for name in _PODS),
+    *(f"tests/vm/inside/test_drivers.py::{name}[systemd]" for name in (*_PODS, *_MORE)),
     "tests/vm/inside/test_systemd.py::test_containers_are_scopes_in_the_pods_slice",
     *(f"tests/vm/inside/services/test_node.py::{name}" for name in _NODE),
 )  # fmt: skip
