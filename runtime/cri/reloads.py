@@ -40,6 +40,8 @@ async def _repair(runtime: Runtime, container: Container) -> None:
             return
         try:
             await asyncio.to_thread(_apply, runtime, container)
+            event(_log, logging.DEBUG, "limits set again after a reload of systemd",
+                  **describe(container.pod, container))  # fmt: skip
         except (OSError, ValueError, KeyError) as error:
             # An end of the container is noticed elsewhere.
             level = logging.WARNING if runtime.cgroup_of(container).exists() else logging.DEBUG

@@ -91,9 +91,15 @@ def _survives_reloads(node: Node, sandbox: str, container: str, directory: Path)
         # A new scope beside it, and a changed slice above it, have systemd go over the tree.
         node.run(sandbox, *SLEEP, name=command)
         systemctl("set-property", "--runtime", directory.parent.name, "MemoryMax=129M")
-        wait_until(
-            lambda: read(directory, list(KEPT_FILES)) == KEPT_FILES, f"{command} to be undone", 30
-        )
+        # What systemd does not keep comes back once the runtime has heard of it.
+        try:
+            wait_until(
+                lambda: (directory / "memory.oom.group").read_text() == "1\n",
+                f"memory.oom.group after {command}", 2,
+            )  # fmt: skip
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{node.daemon.log()[-3000:]}") from None
+        assert read(directory, list(KEPT_FILES)) == KEPT_FILES
         script = "mknod /tmp/disk b 254 0; head -c 1 /tmp/disk"
         assert b"Operation not permitted" in node.exec(container, "sh", "-c", script).stderr
 
