@@ -25,6 +25,7 @@ _LAZY = {
     "kubeconfig": ("kubeletpy.joining.kubeconfig_command", "kubeconfig_command"),
     "package": ("kubeletpy.packaging.command", "package"),
     "token": ("kubeletpy.joining.command", "token_group"),
+    "uninstall": ("kubeletpy.install.uninstall", "uninstall"),
     "up": ("kubeletpy.up.command", "up"),
     "why": ("kubeletpy.why.command", "why"),
 }

@@ -191,7 +191,7 @@ class Installer:
         """
         one, wishes = self._one, self._wishes
         for name in units.names(one):
-            if name == units.PROXY and one.server is None:
+            if name == units.PROXY:
                 # The proxy has the node's credentials, and a new node has to get them first.
                 with self._progress.step("The cluster signs this node's certificate"):
                     await_file(places.KUBECONFIG, wishes.seconds)

@@ -99,8 +99,12 @@ def proxy_cleanup(one: NodeInstallation) -> list[str]:
 
 
 def pod_network_flags(one: NodeInstallation) -> list[str]:
-    """Return the proxy's flags for the routes to the pods of other nodes."""
-    return []
+    """Return the proxy's flags for the routes to the pods of other nodes.
+
+    They are made where ours is the network of pods, of which the cluster's networks are known.
+    """
+    ours = one.own_runtime and one.cluster.pod_cidrs and one.pod_network != "none"
+    return [f"--pod-network={one.pod_network}"] if ours else []
 
 
 def _server(one: NodeInstallation) -> ServerChoice:

@@ -88,7 +88,8 @@ def proxy(one: NodeInstallation) -> dict[str, Any]:
     settings: dict[str, Any] = {
         "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
         "kind": "KubeProxyConfiguration",
-        "clientConnection": {"kubeconfig": proxy_kubeconfig(one)},
+        # Those of the node: it tells the cluster of its network, too.
+        "clientConnection": {"kubeconfig": str(places.KUBECONFIG)},
         "hostnameOverride": one.node_name,
         "mode": one.proxy_mode,
     }
@@ -100,13 +101,6 @@ def proxy(one: NodeInstallation) -> dict[str, Any]:
             "detectLocal": {"bridgeInterface": BRIDGE},
         }
     return settings
-
-
-def proxy_kubeconfig(one: NodeInstallation) -> str:
-    """Return whose credentials the proxy has: its own on a server, the node's elsewhere."""
-    if one.server is not None:
-        return str(places.APISERVER / "proxy.kubeconfig")
-    return str(places.KUBECONFIG)
 
 
 def sysctls(one: NodeInstallation) -> dict[str, str]:

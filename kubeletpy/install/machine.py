@@ -126,6 +126,17 @@ def ensure_user(name: str) -> bool:
     return True
 
 
+def remove_user(name: str) -> None:
+    """Remove a system account; one that is not there is no fault.
+
+    Raises:
+        InstallError: it cannot be removed.
+    """
+    with contextlib.suppress(KeyError):
+        pwd.getpwnam(name)
+        run("userdel", name)
+
+
 def own(path: Path, name: str) -> None:
     """Give a directory and all in it to an account, which is the only one that writes there.
 

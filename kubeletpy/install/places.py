@@ -30,7 +30,6 @@ BOOTSTRAP: Final = ETC / "bootstrap-kubelet.kubeconfig"
 KUBECONFIG: Final = ETC / "kubelet.kubeconfig"
 ADMIN: Final = ETC / "admin.kubeconfig"
 DNS_KUBECONFIG: Final = ETC / "dns.kubeconfig"
-PROXY_KUBECONFIG: Final = ETC / "proxy.kubeconfig"
 
 APISERVER: Final = DATA / "apiserver"
 STORAGE: Final = DATA / "storage"

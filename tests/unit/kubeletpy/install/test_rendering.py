@@ -166,12 +166,17 @@ def test_the_kubelet_takes_its_configuration(tmp_path: Path) -> None:
     assert decoded.static_pod_path == "/etc/kubeletpy/manifests"
 
 
-def test_the_proxy_has_credentials_of_its_own_on_a_server_only() -> None:
-    def kubeconfig(one: NodeInstallation) -> str:
-        return str(document(one, "proxy.yaml")["clientConnection"]["kubeconfig"])
+def test_routes_between_nodes_are_made_where_the_network_is_ours() -> None:
+    def flags(one: NodeInstallation) -> str:
+        return unit(one, units.PROXY)["Service"]["ExecStart"][0]
 
-    assert kubeconfig(server()) == "/var/lib/kubeletpy/apiserver/proxy.kubeconfig"
-    assert kubeconfig(node()) == "/etc/kubeletpy/kubelet.kubeconfig"
+    pods = ("10.1.0.0/16",)
+    assert "--pod-network=auto" in flags(server())
+    assert "--pod-network=vxlan" in flags(node(pod_cidrs=pods, pod_network="vxlan"))
+    assert "--pod-network" not in flags(node(pod_cidrs=pods, pod_network="none"))
+    assert "--pod-network" not in flags(node())
+    foreign = "unix:///run/containerd/containerd.sock"
+    assert "--pod-network" not in flags(node(pod_cidrs=pods, runtime_endpoint=foreign))
 
 
 def test_forwarding_of_ipv6_keeps_router_advertisements() -> None:

@@ -1,0 +1,101 @@
+"""Install, install again, upgrade under a pod that runs, uninstall: nothing is left."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kubeletpy.install import units
+from tests.root.kubeletpy.apiserver.cluster import Api
+from tests.root.kubeletpy.engine.process import condition
+from tests.support.machine import Allowances, MachineState, Scope, report
+from tests.support.ociimage import busybox_image, push
+from tests.support.registry import DockerRegistry
+from tests.vm.inside.services import host
+
+from .conftest import install, kubeletpy, release
+
+pytestmark = [pytest.mark.root, pytest.mark.timeout(1800)]
+ADMIN = Path("/etc/kubeletpy/admin.kubeconfig")
+
+
+def processes_of(pod: Any) -> set[tuple[int, str]]:
+    """Return the processes of a pod's containers: pid and start, which name one for good."""
+    found = set()
+    for status in pod["status"]["containerStatuses"]:
+        identifier = status["containerID"].partition("://")[2]
+        (scope,) = Path("/sys/fs/cgroup").glob(f"kubepods.slice/**/kubeletpy-{identifier}.scope")
+        for pid in map(int, (scope / "cgroup.procs").read_text().split()):
+            stat = Path(f"/proc/{pid}/stat").read_text()
+            found.add((pid, stat.rpartition(")")[2].split()[19]))
+    return found
+
+
+def pod_of(image: str) -> Any:
+    return {
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "steady"},
+        "spec": {
+            "terminationGracePeriodSeconds": 1,
+            "containers": [{"name": "main", "image": image, "command": ["sleep", "36000"]}],
+        },
+    }  # fmt: skip
+
+
+def timed(what: str, begun: float) -> None:
+    print(f"\n{what}: {time.monotonic() - begun:.1f} s", flush=True)
+
+
+def test_a_server_from_nothing_to_nothing(prepared: None, tmp_path: Path) -> None:
+    (tmp_path / "registry").mkdir()
+    with DockerRegistry(tmp_path / "registry") as registry:
+        push(busybox_image({}, config={}), registry.host, "tests/busybox", "v1")
+        before = MachineState.capture(Scope(strict=True, settle=20.0))
+        begun = time.monotonic()
+        did = install("server")
+        timed("install server", begun)
+        assert list(did["services"].values()) == ["started"] * len(units.ALL)
+        assert "kubeletpy install node" in did["joinCommand"], did
+        assert did["kubeconfig"] == str(ADMIN)
+        assert ADMIN.stat().st_mode & 0o777 == 0o600
+
+        begun = time.monotonic()
+        assert set(install("server")["services"].values()) == {"runs on"}
+        timed("install again", begun)
+
+        api = Api(Path("/proc/self/ns/net"), ADMIN)
+        begun = time.monotonic()
+        api.create(pod_of(f"{registry.host}/tests/busybox:v1"))
+        pod = api.wait("steady", lambda it: condition(it, "Ready") == "True", "Ready", 600.0)
+        timed("a pod is Ready", begun)
+        upgrade(api, pod)
+
+        status = json.loads(kubeletpy("install", "status", "-o", "json"))
+        assert status["well"], status
+        begun = time.monotonic()
+        kubeletpy("uninstall", "--yes", "--timeout", "300")
+        timed("uninstall", begun)
+        kubeletpy("uninstall", "--yes")  # twice is no fault
+    allowed = Allowances()
+    # Modules stay loaded, and with them what they have in /proc/sys; logs are the test's own.
+    allowed.allow("files", "/var/log/kubeletpy-")
+    assert (leaks := before.leaks(allowed)) == [], report(leaks, "uninstall")
+
+
+def upgrade(api: Api, pod: Any) -> None:
+    """Start all daemons anew from another release; the pod does not notice."""
+    first = processes_of(pod)
+    assert first
+    pids = {name: host.main_pid(name) for name in units.ALL}
+    release("2")
+    begun = time.monotonic()
+    did = json.loads(kubeletpy("install", "--upgrade", "--timeout", "600", "-o", "json"))
+    timed("upgrade of all services", begun)
+    assert set(did["services"].values()) == {"restarted"}
+    assert not [name for name, pid in pids.items() if host.main_pid(name) == pid]
+    after = api.wait("steady", lambda it: condition(it, "Ready") == "True", "Ready", 600.0)
+    assert processes_of(after) == first
+    assert after["status"]["containerStatuses"][0]["restartCount"] == 0
