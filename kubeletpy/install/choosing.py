@@ -146,7 +146,7 @@ def _cluster(one: NodeInstallation, previous: NodeInstallation | None, asked: As
     return msgspec.structs.replace(
         one.cluster, pod_cidrs=pods, service_cidrs=services,
         server=f"https://{host}:{one.server.port}", dns=(dns_address(services[0]),),
-        domain=given.get("domain", one.cluster.domain),
+        domain=given.get("domain", one.cluster.domain), serving_certificates=True,
     )  # fmt: skip
 
 

@@ -13,7 +13,13 @@ DNS_PORT: Final = 10053
 """Of the cluster's DNS at the server's address; the Service has 53. Port 53 is often another's."""
 METRICS_PORT: Final = 4443
 CREDENTIAL: Final = "%d/kubeconfig"
+AUTHORITY: Final = "%d/authority"
 """What systemd gives to a service that may not read the file itself (LoadCredential=)."""
+_NAMED: Final = (
+    *("scheduler", "metrics-server", "bootstrap-signer-controller", "token-cleaner-controller"),
+    "kubelet-serving-approving-controller",
+)
+"""What runs only where it is named."""
 
 
 def apiserver(one: NodeInstallation) -> list[str]:
@@ -26,6 +32,7 @@ def apiserver(one: NodeInstallation) -> list[str]:
     command += [f"--node-name={one.node_name}", f"--tls-san={one.node_name}"]
     if one.cluster.service_cidrs:
         command += [f"--service-cluster-ip-range={','.join(one.cluster.service_cidrs)}"]
+    command += ["--kubelet-certificate-authority=own"]
     # Names of nodes need not be in this machine's DNS.
     return [*command, "--kubelet-preferred-address-types=InternalIP,ExternalIP,Hostname"]
 
@@ -33,7 +40,7 @@ def apiserver(one: NodeInstallation) -> list[str]:
 def controllers(one: NodeInstallation) -> list[str]:
     """Return that of the process of controllers, scheduler and metrics."""
     server = _server(one)
-    names = ["*", "scheduler", "metrics-server", *(f"-{name}" for name in OF_THE_SERVER)]
+    names = ["*", *_NAMED, *(f"-{name}" for name in OF_THE_SERVER)]
     if not server.storage:
         names.append("-volume-provisioner")
     command = [*one.program, "controllers", f"--kubeconfig={CREDENTIAL}"]
@@ -47,7 +54,7 @@ def controllers(one: NodeInstallation) -> list[str]:
     command += [f"--metrics-advertise-address={server.advertise_address}"]
     command += [f"--metrics-secure-port={METRICS_PORT}"]
     return [*command, "--kubelet-preferred-address-types=InternalIP,ExternalIP,Hostname",
-            "--kubelet-insecure-tls"]  # fmt: skip
+            f"--kubelet-certificate-authority={AUTHORITY}"]  # fmt: skip
 
 
 def dns(one: NodeInstallation) -> list[str]:

@@ -146,6 +146,7 @@ def _controllers(one: NodeInstallation) -> str:
         settings=[
             ("DynamicUser", "yes"),
             ("LoadCredential", f"kubeconfig:{places.APISERVER}/admin.kubeconfig"),
+            ("LoadCredential", f"authority:{places.APISERVER}/pki/ca.crt"),
             ("TimeoutStartSec", "10min"),
             ("OOMScoreAdjust", "-500"),
             *sandbox,
@@ -303,7 +304,8 @@ def _quoted(word: str) -> str:
     """Return a word of a command line as systemd.service(5) reads it."""
     word = word.replace("%", "%%").replace("$", "$$")
     # The directory of credentials is for systemd to fill in.
-    word = word.replace(commands.CREDENTIAL.replace("%", "%%"), commands.CREDENTIAL)
+    for each in (commands.CREDENTIAL, commands.AUTHORITY):
+        word = word.replace(each.replace("%", "%%"), each)
     return word if shlex.quote(word) == word else '"' + word.replace("\\", "\\\\").replace(
         '"', '\\"'
     ) + '"'  # fmt: skip

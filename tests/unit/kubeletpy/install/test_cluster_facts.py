@@ -20,7 +20,7 @@ def test_what_a_server_publishes_is_what_a_node_reads() -> None:
         maps["kubelet-config"]["kubelet"], maps["kubeadm-config"]["ClusterConfiguration"]
     )
     assert found == {
-        "dns": ("10.96.0.10",), "domain": "example.org", "serving_certificates": False,
+        "dns": ("10.96.0.10",), "domain": "example.org", "serving_certificates": True,
         "pod_cidrs": ("10.1.0.0/16", "fd01::/48"), "service_cidrs": ("10.96.0.0/16",),
     }  # fmt: skip
 

@@ -98,8 +98,12 @@ def test_only_storage_gives_controllers_capabilities() -> None:
     service = unit(server(), units.CONTROLLERS)["Service"]
     assert service["CapabilityBoundingSet"] == ["CAP_DAC_OVERRIDE CAP_FOWNER"]
     assert service["ReadWritePaths"] == ["/var/lib/kubeletpy/storage"]
-    assert service["LoadCredential"] == ["kubeconfig:/var/lib/kubeletpy/apiserver/admin.kubeconfig"]
+    directory = "/var/lib/kubeletpy/apiserver"
+    assert service["LoadCredential"] == [
+        f"kubeconfig:{directory}/admin.kubeconfig", f"authority:{directory}/pki/ca.crt",
+    ]  # fmt: skip
     assert " --kubeconfig=%d/kubeconfig " in service["ExecStart"][0]
+    assert service["ExecStart"][0].endswith(" --kubelet-certificate-authority=%d/authority")
 
 
 def test_the_order_of_starting() -> None:

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +61,7 @@ def install(*arguments: str) -> Any:
 
 
 @pytest.fixture(scope="module")
-def prepared() -> Iterator[None]:
+def prepared() -> None:
     """Have a network, and services that need no more of a boot than there was."""
     host.set_up_network()
     release("1")
@@ -73,4 +72,3 @@ def prepared() -> Iterator[None]:
             "[Unit]\nDefaultDependencies=no\n"
             f"[Service]\nStandardError=append:/var/log/{name}.log\nRestartSec=1\n"
         )
-    yield
