@@ -104,41 +104,65 @@ def _pids(directory: Path) -> set[int]:
 def unmount(directory: Path) -> int:
     """Unmount all below a directory, the deepest first; return how many there were.
 
-    What is still used goes when its last user does.
+    What is still used goes when its last user does. A disk that somebody mounted for a part of the
+    data (``/var/lib/kubeletpy/runtime``) stays: no daemon mounts anything there.
 
     Raises:
         InstallError: something stays mounted.
     """
-    points = mounts_below(directory)
+    points = foreign_mounts(directory)
     problem = ""
     for point in reversed(points):
         try:
             mounts.umount(Path(point), _DETACH)
         except OSError as error:
             problem = problem or f"{point}: {error.strerror}"
-    left = mounts_below(directory)
-    if left:
+    if left := foreign_mounts(directory):
         raise InstallError(f"still mounted: {', '.join(left[:_MOST_MOUNTS])}; {problem}")
     return len(points)
+
+
+def foreign_mounts(directory: Path) -> list[str]:
+    """Return what is mounted below a directory, but for disks of its parts."""
+    return [point for point in mounts_below(directory) if Path(point).parent != directory]
 
 
 def remove_tree(directory: Path) -> None:
     """Remove a directory with all in it, but never what is mounted there.
 
+    Disks that are mounted on it, or on a part of it, are emptied and stay mounted.
+
     Raises:
-        InstallError: something is mounted in it, or cannot be removed.
+        InstallError: something is mounted deeper in it, or cannot be removed.
     """
     if not directory.exists():
         return
-    if mounted := mounts_below(directory):
+    if mounted := foreign_mounts(directory):
         raise InstallError(
             f"{directory} stays, because {', '.join(mounted[:_MOST_MOUNTS])} is mounted in it: "
             "unmount it, and run this again"
         )
     try:
-        shutil.rmtree(directory)
+        for entry in list(directory.iterdir()):
+            if entry.is_dir() and not entry.is_symlink():
+                _remove_or_empty(entry)
+            else:
+                entry.unlink()
+        if not os.path.ismount(directory) and not any(directory.iterdir()):
+            directory.rmdir()
     except OSError as error:
         raise InstallError(f"cannot remove {directory}: {error}") from error
+
+
+def _remove_or_empty(directory: Path) -> None:
+    if not os.path.ismount(directory):
+        shutil.rmtree(directory)
+        return
+    for entry in directory.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
 
 
 def remove_links(names: Iterable[str] = LINKS) -> list[str]:
