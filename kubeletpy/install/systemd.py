@@ -68,7 +68,10 @@ def start(unit: str, seconds: float, *, restart: bool = False) -> None:
     try:
         call("restart" if restart else "start", "--", unit, seconds=seconds)
     except InstallError as error:
-        raise InstallError(f"{error}\n{log_of(unit)}".rstrip()) from error
+        found = show(unit, "ActiveState", "Result", "ExecMainStatus")
+        how = f"{unit} is {found.get('ActiveState')}: {found.get('Result')}, "
+        how += f"exit status {found.get('ExecMainStatus')}"
+        raise InstallError(f"{error}\n{how}\n{log_of(unit)}".rstrip()) from error
 
 
 def stop(unit: str, seconds: float) -> None:

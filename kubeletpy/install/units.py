@@ -123,7 +123,8 @@ def _apiserver(one: NodeInstallation) -> str:
 def _controllers(one: NodeInstallation) -> str:
     server = one.server
     assert server is not None
-    sandbox = list(_UNPRIVILEGED)
+    # The election's identity is of /proc/sys/kernel/random/boot_id.
+    sandbox = [entry for entry in _UNPRIVILEGED if entry != ("ProcSubset", "pid")]
     if server.storage:
         changed = {
             "CapabilityBoundingSet": "CAP_DAC_OVERRIDE CAP_FOWNER",
