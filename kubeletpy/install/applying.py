@@ -12,6 +12,7 @@ import fcntl
 import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -190,13 +191,14 @@ class Installer:
             InstallError: something does not get ready.
         """
         one, wishes = self._one, self._wishes
-        for name in units.names(one):
-            if name == units.PROXY:
+        names = units.names(one)
+        for wave in units.WAVES:
+            if wave == (units.PROXY,) and units.PROXY in names:
                 # The proxy has the node's credentials, and a new node has to get them first.
                 with self._progress.step("The cluster signs this node's certificate"):
                     await_file(places.KUBECONFIG, wishes.seconds)
-            self._ensure(name)
-            if name == units.APISERVER:
+            self._ensure([name for name in wave if name in names])
+            if wave == (units.APISERVER,) and one.server is not None:
                 server.publish_credentials()
                 with self._progress.step("The cluster's own objects"):
                     asyncio.run(server.furnish(one, wishes.seconds))
@@ -204,19 +206,44 @@ class Installer:
         if one.runs_pods:
             self._await_node()
 
-    def _ensure(self, name: str) -> None:
-        """Have a service run with what is on the disk now."""
-        now = digest(name, self._one, self._at)
-        active = systemd.is_active(name)
-        if active and self._memory.services.get(name) == now:
-            self.outcome.services[name] = "runs on"
+    def _ensure(self, names: list[str]) -> None:
+        """Have services run with what is on the disk now; they are started beside each other.
+
+        Raises:
+            InstallError: one does not get ready; the others are remembered as started.
+        """
+        digests = {name: digest(name, self._one, self._at) for name in names}
+        active = {name: systemd.is_active(name) for name in names}
+        wanted = []
+        for name in names:
+            if active[name] and self._memory.services.get(name) == digests[name]:
+                self.outcome.services[name] = "runs on"
+            else:
+                wanted.append(name)
+        if not wanted:
             return
-        word = "Restarting" if active else "Starting"
-        with self._progress.step(f"{word} {name}"):
-            systemd.start(name, self._wishes.seconds, restart=active)
-        self._memory.services[name] = now
-        changes.write_memory(self._state, self._memory)
-        self.outcome.services[name] = "restarted" if active else "started"
+        word = "Restarting" if all(active[name] for name in wanted) else "Starting"
+        problems = []
+        with (
+            self._progress.step(f"{word} {', '.join(name.partition('.')[0] for name in wanted)}"),
+            ThreadPoolExecutor(len(wanted)) as pool,
+        ):
+            seconds = self._wishes.seconds
+            waits = {
+                name: pool.submit(systemd.start, name, seconds, restart=active[name])
+                for name in wanted
+            }
+            for name, wait in waits.items():
+                try:
+                    wait.result()
+                except InstallError as error:
+                    problems.append(str(error))
+                    continue
+                self._memory.services[name] = digests[name]
+                changes.write_memory(self._state, self._memory)
+                self.outcome.services[name] = "restarted" if active[name] else "started"
+            if problems:
+                raise InstallError("\n".join(problems))
 
     def _await_node(self) -> None:
         one = self._one

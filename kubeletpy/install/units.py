@@ -27,6 +27,8 @@ KUBELET: Final = "kubeletpy-kubelet.service"
 PROXY: Final = "kubeletpy-proxy.service"
 ALL: Final = (APISERVER, CONTROLLERS, DNS, RUNTIME, KUBELET, PROXY)
 """In the order of starting."""
+WAVES: Final = ((APISERVER,), (CONTROLLERS, DNS, RUNTIME), (KUBELET,), (PROXY,))
+"""Those that can be started beside each other."""
 USER: Final = "kubeletpy-apiserver"
 
 Settings = list[tuple[str, str] | str]
