@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import socket
 import ssl
@@ -44,13 +45,11 @@ class Answer:
         body: the decoded JSON; None: it is none.
         skew: seconds by which the server's clock is ahead of ours (from its Date header, which has
             whole seconds); None: it did not say.
-        certificate: the server's, DER; b"" for none.
     """
 
     status: int
     body: Any
     skew: float | None = None
-    certificate: bytes = b""
 
 
 async def ask(
@@ -90,16 +89,35 @@ async def ask(
                     allow_redirects=False, server_hostname=access.server_name or None,
                 ) as answer,
             ):  # fmt: skip
-                certificate = _certificate(answer)
                 raw = await answer.content.read(_LARGEST)
                 while len(raw) < _LARGEST and (more := await answer.content.read(_LARGEST)):
                     raw += more
                 skew = skew_of(answer.headers.get("Date", ""), (begun + time.time()) / 2)
-                return Answer(
-                    status=answer.status, body=_decoded(raw), skew=skew, certificate=certificate
-                )
+                return Answer(status=answer.status, body=_decoded(raw), skew=skew)
     except (aiohttp.ClientError, OSError, ValueError) as error:
         raise unreachable(f"{method} {access.server}{path}", access.server, error) from error
+
+
+async def certificate_of(server: str, *, timeout: float = TIMEOUT) -> bytes:
+    """Return the certificate that a server shows, DER; nothing is verified.
+
+    Raises:
+        JoinError: there is none.
+    """
+    parts = urlsplit(server)
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    try:
+        async with asyncio.timeout(timeout):
+            _, writer = await asyncio.open_connection(parts.hostname, parts.port, ssl=context)
+    except (OSError, ValueError) as error:
+        raise unreachable(f"connect to {server}", server, error) from error
+    try:
+        return bytes(writer.get_extra_info("ssl_object").getpeercert(True))
+    finally:
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
 
 
 def skew_of(date: str, local: float) -> float | None:
@@ -195,12 +213,6 @@ def _root(error: BaseException) -> BaseException:
     if isinstance(error, aiohttp.ClientConnectorError):
         return error.os_error
     return error
-
-
-def _certificate(answer: aiohttp.ClientResponse) -> bytes:
-    transport = answer.connection.transport if answer.connection is not None else None
-    tls = transport.get_extra_info("ssl_object") if transport is not None else None
-    return (tls.getpeercert(True) or b"") if tls is not None else b""
 
 
 def _decoded(raw: bytes) -> Any:

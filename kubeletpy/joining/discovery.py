@@ -33,7 +33,7 @@ from kubeletpy_common.bootstrap_tokens import (
 )
 from kubeletpy_common.documents import DocumentError, parse
 
-from .asking import Answer, ask
+from .asking import Answer, ask, certificate_of
 from .errors import JoinError
 
 INFO_PATH: Final = f"/api/v1/namespaces/{INFO_NAMESPACE}/configmaps/{INFO_NAME}"
@@ -192,8 +192,8 @@ async def _ask(access: Access, path: str) -> Answer:
             raise
         blind = await ask(replace(access, insecure=True), path)
         raise JoinError(
-            "clock", f"GET {access.server}{path}", clock_text(blind.certificate, blind.skew),
-            error.remedy,
+            "clock", f"GET {access.server}{path}",
+            clock_text(await certificate_of(access.server), blind.skew), error.remedy,
         ) from error  # fmt: skip
 
 
