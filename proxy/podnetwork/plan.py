@@ -66,6 +66,18 @@ def mac_of(cidrs: Sequence[Network]) -> bytes:
     return b"\x0a\x59" + hashlib.sha256(str(cidrs[0]).encode()).digest()[:4]
 
 
+def next_hop(cidr: Network, mac: bytes) -> bytes:
+    """Return the address that stands for a node on the device, in the network's family.
+
+    For IPv4 it is the network's base address, which no pod has. For IPv6 it is link-local: the
+    kernel refuses others while the network still has a route by another link, so that it could not
+    be replaced without a gap (net/ipv6/route.c, ip6_route_check_nh_onlink).
+    """
+    if cidr.version == 4:
+        return cidr.network_address.packed
+    return b"\xfe\x80" + bytes(6) + mac[:3] + b"\xff\xfe" + mac[3:]
+
+
 class Lookup:
     """Which route a packet to an address would take, of those that are not ours."""
 
@@ -330,9 +342,9 @@ class _Planner:
             return
         self._entries.forwarding[mac] = remote.packed
         for cidr in overlaid:
-            base = cidr.network_address.packed
-            self._entries.neighbours[base] = mac
-            self._entries.routes[_key(cidr)] = Hop(base, OVERLAY)
+            hop = next_hop(cidr, mac)
+            self._entries.neighbours[hop] = mac
+            self._entries.routes[_key(cidr)] = Hop(hop, OVERLAY)
 
     def _no_overlay(
         self, other: Member, overlaid: Sequence[Network], addresses: Sequence[Address]

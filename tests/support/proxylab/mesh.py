@@ -17,6 +17,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -177,16 +178,46 @@ class Cluster:
         self.daemons[node] = Daemon(process, log)
         return self.daemons[node]
 
-    def start_all(self, *arguments: str) -> None:
-        """Start the daemons of all nodes, and wait until each has its routes."""
-        self.register()
+    def start_all(self, *arguments: str, families: tuple[int, ...] = (4, 6)) -> None:
+        """Start the daemons of all nodes, and wait until each has its routes and said so.
+
+        Args:
+            arguments: of each daemon.
+            families: the order of the nodes' addresses.
+        """
+        for node in NODES:
+            self.register(node, addresses=[bare(address(node, each)) for each in families])
         for node in NODES:
             self.start(node, *arguments)
         for node in NODES:
             self.until(
-                lambda node=node: self.unavailable(node) == "False",
-                f"condition of {node}",
+                lambda node=node: self.settled(node),
+                f"condition and annotation of {node}, on all nodes",
             )
+
+    def settled(self, node: str) -> bool:
+        """Tell whether a node said all of itself, and all daemons heard it."""
+        if self.unavailable(node) != "False":
+            return False
+        said = self.api.node(node)["metadata"]["annotations"]
+        # A daemon that heard of all annotations has routes that agree with them.
+        return "kubeletpy.dev/pod-network" in said
+
+    def stop_all(self) -> None:
+        """End all daemons; routes stay."""
+        for daemon in self.daemons.values():
+            daemon.stop()
+        self.daemons.clear()
+
+    def run_daemon(self, node: str, *arguments: str) -> str:
+        """Run the daemon's program on a node until it ends; return what it printed."""
+        words = [sys.executable, "-P", "-m", "proxy.podnetwork", *arguments]
+        with in_namespace(self.spaces[node].path):
+            done = subprocess.run(
+                inside_mounts(words), cwd=REPOSITORY, capture_output=True, text=True, timeout=60
+            )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout + done.stderr
 
     def unavailable(self, node: str) -> str:
         """Return what a Node's condition NetworkUnavailable says."""
@@ -296,3 +327,26 @@ def source_seen(client: Namespace, server: Namespace, where: str, port: int = PO
             accepted.sendall(b"!")
             assert connection.recv(1) == b"!"
     return str(peer[0])
+
+
+def bulk(client: Namespace, server: Namespace, where: str, size: int = 8 << 20) -> float:
+    """Send bytes over one connection; return the seconds until all of them arrived."""
+    begun = time.monotonic()
+    with listening(server, where) as listener, _socket(client, where) as connection:
+        connection.connect((where, PORT))
+        accepted, _ = listener.accept()
+        with accepted:
+            accepted.settimeout(PATIENCE)
+            sender = threading.Thread(target=_send, args=(connection, size))
+            sender.start()
+            left = size
+            while left > 0:
+                got = len(accepted.recv(1 << 20))
+                assert got, f"{left} of {size} bytes did not come"
+                left -= got
+            sender.join()
+    return time.monotonic() - begun
+
+
+def _send(connection: socket.socket, size: int) -> None:
+    connection.sendall(bytes(size))

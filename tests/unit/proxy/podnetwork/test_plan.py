@@ -34,7 +34,10 @@ def _ways(entries: Entries) -> dict[str, str]:
 
 
 DIRECT = {"10.244.2.0/24": "192.168.77.2 2", "fd44:0:2::/64": "fd77::2 2"}
-CARRIED = {"10.244.2.0/24": "10.244.2.0 vxlan", "fd44:0:2::/64": "fd44:0:2:: vxlan"}
+CARRIED = {
+    "10.244.2.0/24": "10.244.2.0 vxlan",
+    "fd44:0:2::/64": "fe80::a58:aff:fef4:200 vxlan",
+}
 
 
 @pytest.mark.parametrize(
