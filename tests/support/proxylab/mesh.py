@@ -11,6 +11,7 @@ VXLAN is lost.
 from __future__ import annotations
 
 import asyncio
+import errno
 import itertools
 import json
 import signal
@@ -19,7 +20,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -209,6 +210,26 @@ class Cluster:
             daemon.stop()
         self.daemons.clear()
 
+    def took_over(self, node: str) -> bool:
+        """Tell whether the daemon of a node that was started last has planned once."""
+        return (self.directory / f"{node}.json").exists()
+
+    def monitor(self, node: str) -> Callable[[], str]:
+        """Note what of ours changes in a node's kernel; the result ends that and returns it."""
+        with in_namespace(self.spaces[node].path):
+            process = subprocess.Popen(
+                ["ip", "monitor", "route", "link", "neigh"], stdout=subprocess.PIPE, text=True
+            )
+
+        def end() -> str:
+            process.terminate()
+            said, _ = process.communicate(timeout=PATIENCE)
+            return "\n".join(
+                line for line in said.splitlines() if "proto 88" in line or "kubeletpy-vx" in line
+            )
+
+        return end
+
     def run_daemon(self, node: str, *arguments: str) -> str:
         """Run the daemon's program on a node until it ends; return what it printed."""
         words = [sys.executable, "-P", "-m", "proxy.podnetwork", *arguments]
@@ -234,7 +255,7 @@ class Cluster:
         """Wait until something holds."""
         end = time.monotonic() + PATIENCE
         while not condition():
-            logs = "\n".join(f"{n}: {d.text()[-1500:]}" for n, d in self.daemons.items())
+            logs = "\n".join(f"{n}: {d.text()[-700:]}" for n, d in self.daemons.items())
             assert time.monotonic() < end, f"not within {PATIENCE} s: {what}\n{logs}"
             time.sleep(0.02)
 
@@ -272,6 +293,8 @@ def _wire(spaces: dict[str, Namespace]) -> None:
     router.set(ipv4__ip_forward=1, ipv6__conf__all__forwarding=1)
     for name in (*NODES, "router"):
         spaces[name].run("ip link set lo up")
+        # A second address stays when the first one of its network goes.
+        spaces[name].set(ipv4__conf__all__promote_secondaries=1)
     for name in (*NEAR, "router"):
         _plug(spaces[name], spaces["wire"], "eth0", name)
         spaces["wire"].run(f"ip link set {name} master br0")
@@ -350,3 +373,84 @@ def bulk(client: Namespace, server: Namespace, where: str, size: int = 8 << 20) 
 
 def _send(connection: socket.socket, size: int) -> None:
     connection.sendall(bytes(size))
+
+
+class Stream:
+    """Packets from one pod to another and back, all the time, while the block runs.
+
+    Attributes:
+        sent: how many; each waits for its answer.
+        lost: how many had none within a second.
+    """
+
+    def __init__(self, client: Pod, server: Pod, family: int = 4) -> None:
+        self.sent = self.lost = 0
+        self._client, self._server, self._where = client, server, server.ips[family]
+        self._end = threading.Event()
+        self._threads: list[threading.Thread] = []
+
+    def __enter__(self) -> Stream:
+        kind = socket.AF_INET6 if ":" in self._where else socket.AF_INET
+        with in_namespace(self._server.space.path):
+            self._echo = socket.socket(kind, socket.SOCK_DGRAM)
+        self._echo.bind((self._where, 0))
+        with in_namespace(self._client.space.path):
+            self._ask = socket.socket(kind, socket.SOCK_DGRAM)
+        self._ask.connect(self._echo.getsockname()[:2])
+        self._ask.settimeout(1)
+        self._threads = [threading.Thread(target=each) for each in (self._answer, self._run)]
+        for each in self._threads:
+            each.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        self._threads[1].join(PATIENCE)
+        with in_namespace(self._server.space.path):
+            last = socket.socket(self._echo.family, socket.SOCK_DGRAM)
+        last.sendto(b"", self._echo.getsockname()[:2])
+        last.close()
+        self._threads[0].join(PATIENCE)
+        self._echo.close()
+        self._ask.close()
+
+    def _answer(self) -> None:
+        while not self._end.is_set():
+            data, whence = self._echo.recvfrom(64)
+            self._echo.sendto(data, whence)
+
+    def _run(self) -> None:
+        while not self._end.wait(0.005):
+            self.sent += 1
+            try:
+                self._ask.send(b"?")
+                self._ask.recv(64)
+            except OSError:
+                self.lost += 1
+
+
+def datagram(client: Namespace, server: Namespace, where: str, size: int) -> bool:
+    """Send so many bytes by UDP in one packet that nobody may break up; tell whether they came.
+
+    Raises:
+        TimeoutError: they were sent and did not come.
+    """
+    ipv6 = ":" in where
+    level, option = (socket.IPPROTO_IPV6, 23) if ipv6 else (socket.IPPROTO_IP, 10)
+    kind = socket.AF_INET6 if ipv6 else socket.AF_INET
+    with in_namespace(server.path):
+        receiver = socket.socket(kind, socket.SOCK_DGRAM)
+    with in_namespace(client.path):
+        sender = socket.socket(kind, socket.SOCK_DGRAM)
+    with receiver, sender:
+        receiver.settimeout(PATIENCE)
+        receiver.bind((where, 0))
+        sender.setsockopt(level, option, 2)  # IP_MTU_DISCOVER, IP_PMTUDISC_DO
+        sender.connect(receiver.getsockname()[:2])
+        try:
+            sender.send(bytes(size))
+        except OSError as error:
+            if error.errno != errno.EMSGSIZE:
+                raise
+            return False
+        return len(receiver.recv(1 << 16)) == size
