@@ -7,6 +7,7 @@ written down and recover, 4. serve. On SIGTERM or SIGINT: stop accepting, let ca
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
 import logging
 import os
@@ -57,13 +58,15 @@ def serve(config: Config) -> None:
     # Credentials of registries and tokens of sessions belong into no core dump.
     processes.set_dumpable(False)
     with ExitStack() as resources:
+        directory = config.root
         try:
             for directory in (config.root, config.state):
                 _make_private(directory)
                 resources.enter_context(_locked(directory))
-            _make_private(config.socket.parent, shared=True)
+            directory = config.socket.parent
+            _make_private(directory, shared=True)
         except OSError as error:
-            raise DaemonError(f"prepare the directories of the runtime: {error}") from error
+            raise DaemonError(cannot_prepare(directory, error)) from error
         asyncio.run(_run(config))
 
 
@@ -264,6 +267,17 @@ def _remove_stale_socket(path: Path) -> None:
             path.unlink(missing_ok=True)
             return
     raise DaemonError(f"another program listens on {path}: stop it, or choose another address")
+
+
+def cannot_prepare(directory: Path, error: OSError) -> str:
+    """Return what the daemon says when one of its directories cannot be used (pure)."""
+    remedy = {
+        errno.ENOSPC: "free space or inodes there (df -h, df -i)",
+        errno.EDQUOT: "raise the quota, or free space there",
+        errno.EROFS: "remount it writable, or name another directory",
+    }.get(error.errno or 0, "name another directory, or see `kubeletpy doctor`")
+    reason = error.strerror or str(error)
+    return f"prepare the directory {directory}: {reason}; {remedy}"
 
 
 def _make_private(directory: Path, *, shared: bool = False) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from kubeletpy_common.cgroups import CgroupError, detect, missing_controllers
 from kubeletpy_common.linux import libseccomp
+from kubeletpy_common.overlays import NO_UPPER_DIRECTORY, kind_of
 from runtime.config import Config
 
 _NAMESPACES = ("mnt", "net", "pid", "ipc", "uts", "cgroup")
@@ -138,6 +139,28 @@ def check_cgroups(mountpoint: str) -> Requirement:
     return Requirement("cgroups", True, detail)
 
 
+def check_disk(directory: Path, look: Callable[[Path], str] = kind_of) -> Requirement:
+    """The directory that containers' own files are kept in, as the upper one of an overlay.
+
+    Args:
+        directory: the runtime's ``root``.
+        look: gives the kind of its file system.
+    """
+    name = "file system of root"
+    try:
+        kind = look(directory)
+    except OSError as error:
+        return Requirement(name, False, f"{directory}: {error.strerror}", "mend that disk")
+    reason = NO_UPPER_DIRECTORY.get(kind, "")
+    remedy = (
+        f"put it on ext4, xfs, btrfs or tmpfs (--root); of a container, make {directory} a volume"
+    )
+    detail = f"{directory} is on {kind or 'a file system that is not told'}"
+    if reason:
+        return Requirement(name, False, f"{detail}: {reason}", remedy)
+    return Requirement(name, True, detail)
+
+
 def run_checks(config: Config) -> list[Requirement]:
     """Look at everything, cheapest first; nothing is changed."""
     checks: list[Callable[[], Requirement]] = [
@@ -148,6 +171,7 @@ def run_checks(config: Config) -> list[Requirement]:
         lambda: check_overlayfs(Path("/proc/filesystems").read_text()),
         lambda: check_namespaces(set(os.listdir("/proc/self/ns"))),
         lambda: check_cgroups(config.cgroups.mountpoint),
+        lambda: check_disk(config.root),
         lambda: check_seccomp(libseccomp.native_architecture),
         lambda: check_program("iptables", shutil.which("iptables-restore"), "iptables"),
     ]

@@ -13,27 +13,11 @@ from typing import Final
 from kubeletpy.doctor.finding import Finding, error, fine, warning
 from kubeletpy.doctor.looking import Aside, text
 from kubeletpy.doctor.purpose import Directory, Purpose
+from kubeletpy_common.overlays import NO_UPPER_DIRECTORY
 
 _SECONDS: Final = 2.0
 """What a file system gets to say how full it is; that of a server that is gone never does."""
 _OCTAL: Final = re.compile(r"\\([0-7]{3})")
-# Kernel: Documentation/filesystems/overlayfs.rst, "Upper and Lower": an upper file system has
-# trusted.* attributes and d_type.
-_NO_UPPER: Final = {
-    "overlay": "overlayfs is not put on overlayfs (this is a container's own file system?)",
-    "nfs": "NFS keeps no trusted.* attributes",
-    "nfs4": "NFS keeps no trusted.* attributes",
-    "cifs": "SMB keeps no trusted.* attributes",
-    "smb3": "SMB keeps no trusted.* attributes",
-    "9p": "9p keeps no trusted.* attributes",
-    "vfat": "FAT keeps neither owners nor attributes",
-    "exfat": "exFAT keeps neither owners nor attributes",
-    "ntfs3": "NTFS keeps no trusted.* attributes",
-    "ecryptfs": "the kernel refuses it",
-    "squashfs": "it is read-only",
-    "iso9660": "it is read-only",
-    "erofs": "it is read-only",
-}
 _VOLUME: Final = (
     "put it on ext4, xfs, btrfs or tmpfs: mount a disk at {0}, or, of a container, a volume "
     "(podman run -v NAME:{0})"
@@ -184,7 +168,7 @@ def _kind(facts: Facts, name: str) -> Finding | None:
         return error(name, f"{seen} is read-only", user, remedy)
     if not directory.overlay:
         return fine(name, seen, user)
-    if reason := _NO_UPPER.get(mount.kind):
+    if reason := NO_UPPER_DIRECTORY.get(mount.kind):
         found = f"{seen} cannot hold containers: {reason}"
         return error(name, found, user, _VOLUME.format(directory.path))
     if facts.space is not None and not facts.space.d_type:

@@ -263,7 +263,10 @@ def detect(family: Family, directories: str = "") -> Tools:
     present = [tools for tools in found.values() if tools]
     if not present:
         name = "iptables" if family is Family.V4 else "ip6tables"
-        raise SyncError(f"{name}, {name}-save and {name}-restore are not installed: install them")
+        raise SyncError(
+            f"{name}, {name}-save and {name}-restore are not installed: "
+            "run `apt-get install iptables`, or choose --proxy-mode=nftables"
+        )
     if len(present) == 1:
         return present[0]
     saved = {tools.back_end: _saved_or_nothing(tools) for tools in present}

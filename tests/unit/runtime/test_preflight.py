@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -33,6 +34,11 @@ from runtime.preflight import MissingRequirementError, Requirement
         (preflight.check_namespaces({"mnt", "net"}), False),
         (preflight.check_program("iptables", "/sbin/iptables-restore", "iptables"), True),
         (preflight.check_program("iptables", None, "iptables"), False),
+        (preflight.check_disk(Path("/x"), lambda path: "ext4"), True),
+        (preflight.check_disk(Path("/x"), lambda path: ""), True),
+        (preflight.check_disk(Path("/x"), lambda path: "overlay"), False),
+        (preflight.check_disk(Path("/x"), lambda path: "nfs4"), False),
+        (preflight.check_disk(Path("/x"), lambda path: "x" * os.stat("/nothing").st_size), False),
         (preflight.check_seccomp(lambda: 1), True),
         (preflight.check_seccomp(lambda: os.stat("/nothing/here")), False),
         (preflight.check_cgroups("/nothing/here"), False),

@@ -175,6 +175,34 @@ def test_disks_that_cannot_be_used(tmp_path: Path) -> None:
             assert looked(merged / "data")["file"] == "error"
 
 
+def start_of_runtime(root: Path) -> str:
+    """Return what the runtime says when it does not start."""
+    command = [sys.executable, "-P", "-m", "runtime", "--root", str(root / "root")]
+    command += ["--state", str(root / "state"), "--address", f"unix://{root}/socket"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 1
+    return done.stderr.splitlines()[-1]
+
+
+def test_the_runtime_says_what_is_wrong_with_its_disk(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    with small_disk(disk, 2 << 20):
+        with overlay(disk) as merged:
+            said = start_of_runtime(merged)
+        assert f"file system of root ({merged}/root is on overlay" in said
+        assert "a volume" in said
+        mounts.mount("small", disk, "", mounts.MS_REMOUNT | mounts.MS_RDONLY, "")
+        said = start_of_runtime(disk)
+        assert said.endswith(
+            f"prepare the directory {disk}/root: Read-only file system; remount it writable, or "
+            "name another directory"
+        )
+        mounts.mount("small", disk, "", mounts.MS_REMOUNT, "")
+        with filled(disk):
+            said = start_of_runtime(disk)
+        assert "No space left on device; free space or inodes there" in said
+
+
 def test_the_whole_command_changes_nothing_and_ends(place: Place) -> None:
     enter = ["nsenter", f"--target={place.pid}", "--net", "--mount"]
     command = [sys.executable, "-P", "-m", "kubeletpy", "doctor", "--for", "up", "-o", "json"]
