@@ -27,8 +27,7 @@ _BRIEF: Final = (
 )
 """Each cgroup operation, and a whole node from its start to its end."""
 # Overlay mounts cannot have their upper directory on the container's own file system, which is one.
-_VOLUMES: Final = ("/srv/checkout", "/tmp", "/var/lib/kubeletpy", "/var/lib/containers",
-                   "/var/lib/containerd", "/var/log", "/mnt", "/root")  # fmt: skip
+_VOLUMES: Final = ("/srv/checkout", "/tmp", "/var/lib", "/var/log", "/mnt", "/root")
 # Where hard limits cannot be raised, not even by root, podman's defaults are refused.
 _LOW: Final = ("--ulimit", "nofile=1024:4096", "--ulimit", "nproc=4096:4096")
 
