@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.support import probes
+from tests.support.circumstances import patient
 
 ALONE_VARIABLE = "KUBELETPY_TESTS_ALONE"
 OUR_DIRECTORIES = tuple(
@@ -58,7 +59,7 @@ class Scope:
     strict: bool = True
     names: tuple[str, ...] = ()
     directories: tuple[Path, ...] = ()
-    settle: float = 3.0
+    settle: float = patient(3)
 
     @classmethod
     def of_environment(cls) -> Scope:

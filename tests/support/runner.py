@@ -45,6 +45,7 @@ _ASIDE = (
 )  # fmt: skip
 """Runs a command where it takes nothing of the other tests: neither time nor ports."""
 _MACHINE_TITLE = "cgroup v2 and systemd, in a virtual machine"
+_MACHINE_ASIDE_SECONDS = 1500
 _STOP_SECONDS = 60.0  # what a test run gets to take down its fixtures, when its time is over
 
 
@@ -220,6 +221,7 @@ def _prepare(fast: bool, long: bool) -> Iterator[Step | Beside]:
     if fast:
         yield from others[2:]
         return
+    others += _virtual_machine_aside(python)
     rounds = {} if long else {key: os.environ.get(key, text) for key, text in _BRIEF.items()}
     environment = {"KUBELETPY_TESTS_ALONE": "1", **rounds}
     yield Beside(tuple(others), _pytest("root tests", python, "tests/root", 1800, environment))
@@ -231,6 +233,22 @@ def _prepare_machine(brief: bool) -> list[Step]:
     python = bootstrap.ensure_environment(_EXTRAS).python
     arguments, limit = (("--brief",), 1500) if brief else ((), 5400)
     return [Step(_MACHINE_TITLE, (str(python), "-m", "tests.vm", *arguments), limit)]
+
+
+def _virtual_machine_aside(python: Path) -> list[Step]:
+    """Return the steps of the brief form, with what others leave; a line says why there is none."""
+    try:
+        image.suite()
+    except image.ImageError as error:
+        say(f"tests/run: the tests in a virtual machine are not run: {error}")
+        return []
+    command = (str(python), "-m", "tests.vm")
+    run = (*command, "--brief", "--seconds", str(_MACHINE_ASIDE_SECONDS))
+    return [
+        # Its packages come from apt's mirror.
+        Step("disk of the virtual machine", (*command, "--make"), 1500, online=True),
+        Step(_MACHINE_TITLE, run, _MACHINE_ASIDE_SECONDS + 200),
+    ]
 
 
 def _linters(programs: Path) -> list[Step]:

@@ -17,16 +17,11 @@ _NODE: Final = ("test_a_pod_in_slices", "test_services_that_are_killed_are_start
 
 BRIEF: Final = (
     *(f"tests/root/common/test_cgroups.py::{name}" for name in _CGROUPS),
-    "tests/root/kubeletpy/eviction/test_node.py::"
-    "test_the_kernel_rings_when_memory_passes_a_threshold",
-    "tests/root/proxy/test_once.py::test_files_are_enough[nftables]",
     *(f"tests/vm/inside/test_drivers.py::{name}[cgroupfs]" for name in _PODS),
     *(f"tests/vm/inside/test_drivers.py::{name}[systemd]" for name in (*_PODS, *_MORE)),
-    "tests/vm/inside/test_systemd.py::test_containers_are_scopes_in_the_pods_slice",
     *(f"tests/vm/inside/services/test_node.py::{name}" for name in _NODE),
 )  # fmt: skip
-"""The essence: both drivers, OOM kills, exec, devices, an eviction signal, a Service through the
-proxy, and a joined node whose services are killed."""
+"""The essence: both drivers, OOM kills, exec, devices, a joined node whose services are killed."""
 
 ALL: Final = (
     "tests/root/common",
