@@ -225,8 +225,7 @@ def test_a_route_of_somebody_else_is_left_alone(mesh: Cluster) -> None:
     guest = node_object("n6", addresses=["192.168.77.6"])
     space.run("ip route add 10.244.6.0/24 via 192.168.77.3")
     mesh.api.put(guest)
-    mesh.until(lambda: "fd00:244:6::/64" not in mesh.routes("n1")
-               and "10.244.6.0/24" in mesh.routes("n2"), "n2's route")  # fmt: skip
+    mesh.until(lambda: "10.244.6.0/24" in mesh.routes("n2"), "the route of n2")
     mesh.until(lambda: "RouteExists" in mesh.daemons["n1"].text(), "the conflict is told")
     assert "192.168.77.3" in space.run("ip route show 10.244.6.0/24")
     space.run("ip route del 10.244.6.0/24")
