@@ -7,9 +7,10 @@ import errno
 import itertools
 import os
 import socket
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from kubeletpy_common.linux.namespaces import in_namespace
 
@@ -21,6 +22,8 @@ PATIENCE = 6.0
 SILENCE = 0.7
 """Seconds without an answer that count as silence."""
 _AGAIN = 1.0
+_TOTAL_RETRANSMITS = 100
+"""Where ``struct tcp_info`` has ``tcpi_total_retrans``."""
 _KINDS = {"TCP": socket.SOCK_STREAM, "UDP": socket.SOCK_DGRAM}
 _numbers = itertools.count(int.from_bytes(os.urandom(2), "big"))
 
@@ -33,10 +36,12 @@ class Answer:
         who: ``address:port`` of the endpoint that answered; else what happened: ``refused``,
             ``silence``, ``unreachable``.
         source: the address that the endpoint saw; "" without an endpoint.
+        packets: how many the client had sent by then to be heard at all, of those that count.
     """
 
     who: str
     source: str = ""
+    packets: int = field(default=1, compare=False)
 
     def __str__(self) -> str:
         return f"{self.who} (saw {self.source})" if self.source else self.who
@@ -81,6 +86,7 @@ async def ask(
     else:
         made = make_socket(host, family, _KINDS[protocol])
     loop = asyncio.get_running_loop()
+    sent: list[bytes] = []
     with made:
         if source:
             made.bind((source, 0))
@@ -90,20 +96,30 @@ async def ask(
                     await loop.sock_connect(made, (address, port))
                     return parsed(await loop.sock_recv(made, 200))
                 made.connect((address, 0 if protocol == "SCTP" else port))
-                return await (associate if protocol == "SCTP" else exchange)(made, port)
+                if protocol == "SCTP":
+                    return await associate(made, port, sent=sent)
+                return await exchange(made, sent=sent)
         except TimeoutError:
             return SILENT
         except OSError as error:
             if error.errno not in _ERRORS:
                 raise
-            return _ERRORS[error.errno]
+            packets = 1 + _retransmits(made) if protocol == "TCP" else len(sent)
+            return replace(_ERRORS[error.errno], packets=packets)
 
 
-async def exchange(made: socket.socket, _port: int = 0) -> Answer:
-    """Send a datagram, again each second, until an answer comes."""
+def _retransmits(made: socket.socket) -> int:
+    """Return how often the kernel sent a SYN of this connection again, on whatever clock."""
+    information = made.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TOTAL_RETRANSMITS + 4)
+    return int.from_bytes(information[_TOTAL_RETRANSMITS:], sys.byteorder)
+
+
+async def exchange(made: socket.socket, *, sent: list[bytes] | None = None) -> Answer:
+    """Send a datagram, again each second, until an answer comes; ``sent`` gets what was sent."""
     loop = asyncio.get_running_loop()
+    sent = [] if sent is None else sent
     while True:
-        await _send(made, b"?")
+        await _send(made, b"?", sent)
         try:
             async with asyncio.timeout(_AGAIN):
                 return parsed(await loop.sock_recv(made, 200))
@@ -111,21 +127,28 @@ async def exchange(made: socket.socket, _port: int = 0) -> Answer:
             continue
 
 
-async def _send(made: socket.socket, data: bytes) -> None:
+async def _send(made: socket.socket, data: bytes, sent: list[bytes]) -> None:
     try:
         await asyncio.get_running_loop().sock_sendall(made, data)
+        sent.append(data)  # not before: an error that waited for us is given to the next who sends
     except PermissionError:
         # A rule of the sender's own host took it, whether it rejects or drops: which of the two is
         # seen by what is received.
         pass
 
 
-async def associate(made: socket.socket, port: int, own: int = 0) -> Answer:
-    """Send an INIT from port ``own``, again each second, until the INIT ACK comes."""
+async def associate(
+    made: socket.socket, port: int, own: int = 0, *, sent: list[bytes] | None = None
+) -> Answer:
+    """Send an INIT from port ``own``, again each second, until the INIT ACK comes.
+
+    ``sent`` gets what was sent.
+    """
     loop = asyncio.get_running_loop()
+    sent = [] if sent is None else sent
     own = own or 20000 + next(_numbers) % 20000
     while True:
-        await _send(made, sctp.init(own, port, own))
+        await _send(made, sctp.init(own, port, own), sent)
         try:
             async with asyncio.timeout(_AGAIN):
                 while True:
