@@ -36,14 +36,23 @@ _BRIEF = {
 }
 """Rounds of the longest tests; with ``--long`` or alone they do two to four times as many."""
 _IDLE = ("chrt", "--idle", "0")
-_ASIDE = (
-    "unshare", "--net", "--", "sh", "-c",
+_OWN_NETWORK = (
+    "sh", "-c",
     "ip link set lo up && ip link add outside type bridge && ip link set outside up && "
     "ip address add 192.0.2.10/24 dev outside && ip route add default via 192.0.2.1 && "
-    'exec chrt --idle 0 "$@"',
+    'exec "$@"',
     "aside",
 )  # fmt: skip
+_ASIDE = ("unshare", "--net", "--", *_OWN_NETWORK, *_IDLE)
 """Runs a command where it takes nothing of the other tests: neither time nor ports."""
+_APART = ("unshare", "--net", "--mount", "--", *_OWN_NETWORK, "nice", "-n", "5")
+"""The same for tests that are about time: they yield, but not to everything.
+
+Mounts are their own, too. It starts with the others: a later copy of the mounts would keep some
+that those think are gone.
+"""
+_ROOT_APART = ("tests/root/proxy", "tests/root/controlplane")
+"""Root tests that need nothing of the machine but namespaces that they make, files and loopback."""
 _MACHINE_TITLE = "cgroup v2 and systemd, in a virtual machine"
 _MACHINE_ASIDE_SECONDS = 1500
 _STOP_SECONDS = 60.0  # what a test run gets to take down its fixtures, when its time is over
@@ -108,35 +117,41 @@ class Beside:
 
     Attributes:
         steps: one after the other, on cores that are idle.
+        apart: beside those, with a little less right to the cores than `main`.
         main: the one whose output is seen as it comes; those of the others come after it.
     """
 
     steps: tuple[Step, ...]
+    apart: Step
     main: Step
 
     def run(self) -> list[str]:
         """Run all; return the titles of those that failed."""
-        with ThreadPoolExecutor(1) as beside:
-            running = beside.submit(self._run_quietly)
+        with ThreadPoolExecutor(2) as beside:
+            idle = [_moved(step, _IDLE if step.online else _ASIDE) for step in self.steps]
+            apart = _moved(self.apart, _APART)
+            running = [beside.submit(self._run_quietly, steps) for steps in ([apart], idle)]
             failed = self.main.run()
-            for step, passed, text in running.result():
-                say(f"\n== {step.title}\n{text}")
-                failed += [] if passed else [step.title]
+            for each in running:
+                for step, passed, text in each.result():
+                    say(f"\n== {step.title}\n{text}")
+                    failed += [] if passed else [step.title]
         return failed
 
-    def _run_quietly(self) -> list[tuple[Step, bool, str]]:
+    @staticmethod
+    def _run_quietly(steps: Sequence[Step]) -> list[tuple[Step, bool, str]]:
         found = []
-        for step in self.steps:
-            idle = replace(
-                step,
-                command=(*(_IDLE if step.online else _ASIDE), *step.command),
-                environment={**step.environment, ASIDE_VARIABLE: "1"},
-            )
+        for step in steps:
             with tempfile.TemporaryFile() as output:
-                passed = idle.finish(idle.start(output), time.monotonic())
+                passed = step.finish(step.start(output), time.monotonic())
                 output.seek(0)
                 found.append((step, passed, output.read().decode(errors="replace")))
         return found
+
+
+def _moved(step: Step, prefix: Sequence[str]) -> Step:
+    environment = {**step.environment, ASIDE_VARIABLE: "1"}
+    return replace(step, command=(*prefix, *step.command), environment=environment)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -223,8 +238,16 @@ def _prepare(fast: bool, long: bool) -> Iterator[Step | Beside]:
         return
     others += _virtual_machine_aside(python)
     rounds = {} if long else {key: os.environ.get(key, text) for key, text in _BRIEF.items()}
-    environment = {"KUBELETPY_TESTS_ALONE": "1", **rounds}
-    yield Beside(tuple(others), _pytest("root tests", python, "tests/root", 1800, environment))
+    yield Beside(
+        tuple(others),
+        _root_tests("root tests that share nothing", python, _ROOT_APART, rounds),
+        _root_tests(
+            "root tests",
+            python,
+            ("tests/root", *(f"--ignore={folder}" for folder in _ROOT_APART)),
+            {"KUBELETPY_TESTS_ALONE": "1", **rounds},
+        ),
+    )
 
 
 def _prepare_machine(brief: bool) -> list[Step]:
@@ -260,20 +283,16 @@ def _linters(programs: Path) -> list[Step]:
     ]
 
 
-def _pytest(
-    title: str,
-    python: Path,
-    folder: str,
-    limit: float,
-    environment: dict[str, str] | None = None,
+def _pytest(title: str, python: Path, folder: str, limit: float) -> Step:
+    # They share nothing, so that every core can take its part; root tests share the machine.
+    return Step(title, (str(python), "-m", "pytest", folder, "-n", "auto"), limit)
+
+
+def _root_tests(
+    title: str, python: Path, arguments: Sequence[str], environment: dict[str, str]
 ) -> Step:
-    command: tuple[str, ...] = (str(python), "-m", "pytest", folder)
-    if folder != "tests/root":
-        # They share nothing, so that every core can take its part; root tests share the machine.
-        command += ("-n", "auto")
-    else:
-        command += ("--durations=25",)
-    return Step(title, command, limit, environment or {})
+    command = (str(python), "-m", "pytest", *arguments, "--durations=25")
+    return Step(title, command, 1800, environment)
 
 
 def _other_environment() -> bootstrap.Environment | None:
