@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -87,12 +88,27 @@ def check_python(version: tuple[int, int]) -> Requirement:
     return Requirement("python", version >= (3, 11), f"Python {detail}", "use Python 3.11 or newer")
 
 
-def check_overlayfs(filesystems: str) -> Requirement:
-    """Containers' roots are overlays; /proc/filesystems lists what is built in or loaded."""
+def check_overlayfs(filesystems: str, modules: str = "") -> Requirement:
+    """Containers' roots are overlays.
+
+    Args:
+        filesystems: /proc/filesystems, which lists what is built in or loaded.
+        modules: modules.dep(5) of the kernel; mount(2) loads a file system that is in it.
+    """
     known = {line.split()[-1] for line in filesystems.splitlines() if line.strip()}
-    ok = "overlay" in known
-    detail = "the kernel has it" if ok else "not in /proc/filesystems"
-    return Requirement("overlayfs", ok, detail, "run `modprobe overlay`")
+    if "overlay" in known:
+        return Requirement("overlayfs", True, "the kernel has it")
+    if re.search(r"/overlay\.ko\S*:", modules):
+        return Requirement("overlayfs", True, "a module, loaded when it is needed")
+    remedy = "run `modprobe overlay`, or boot a kernel that has it"
+    return Requirement("overlayfs", False, "neither in /proc/filesystems nor a module", remedy)
+
+
+def _modules() -> str:
+    try:
+        return Path("/lib/modules", os.uname().release, "modules.dep").read_text()
+    except OSError:
+        return ""
 
 
 def check_namespaces(present: set[str]) -> Requirement:
@@ -168,7 +184,7 @@ def run_checks(config: Config) -> list[Requirement]:
         lambda: check_capabilities(Path("/proc/self/status").read_text()),
         lambda: check_kernel(os.uname().release),
         lambda: check_python(sys.version_info[:2]),
-        lambda: check_overlayfs(Path("/proc/filesystems").read_text()),
+        lambda: check_overlayfs(Path("/proc/filesystems").read_text(), _modules()),
         lambda: check_namespaces(set(os.listdir("/proc/self/ns"))),
         lambda: check_cgroups(config.cgroups.mountpoint),
         lambda: check_disk(config.root),

@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -21,12 +22,19 @@ _START_SECONDS = patient(30)
 
 
 class DockerRegistry:
-    """The process ``docker-registry``, its storage in a directory of the caller's."""
+    """The process ``docker-registry``, its storage in a directory of the caller's.
 
-    def __init__(self, directory: Path) -> None:
+    It listens on ``address``; ``prefix`` is what its command line begins with, if it is to be in
+    another network namespace.
+    """
+
+    def __init__(
+        self, directory: Path, address: str = "127.0.0.1", prefix: Sequence[str] = ()
+    ) -> None:
         self.directory = directory
+        self._address, self._prefix = address, prefix
         self.host = ""
-        """``127.0.0.1:PORT`` once entered; the kernel chooses the port."""
+        """``ADDRESS:PORT`` once entered; the kernel chooses the port."""
         self.log: list[str] = []
         """The last lines that the registry printed."""
         self._process: subprocess.Popen[str] | None = None
@@ -42,10 +50,10 @@ class DockerRegistry:
         config.write_text(
             "version: 0.1\nlog: {level: info}\n"
             f'storage: {{filesystem: {{rootdirectory: "{storage}"}}, delete: {{enabled: true}}}}\n'
-            'http: {addr: "127.0.0.1:0", secret: "tests"}\n'
+            f'http: {{addr: "{self._address}:0", secret: "tests"}}\n'
         )
         self._process = subprocess.Popen(
-            [binary, "serve", str(config)],
+            [*self._prefix, binary, "serve", str(config)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

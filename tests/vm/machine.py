@@ -74,6 +74,7 @@ class Hardware:
         words: more words of the kernel's command line.
         serials: QEMU's ``-serial`` for ttyS1 and on (``stdio``, ``unix:PATH,server=on,wait=off``).
         files: texts that the machine finds by :func:`firmware_file`.
+        options: more of QEMU's.
         cpus, memory: how many, and how much in QEMU's notation.
     """
 
@@ -84,6 +85,7 @@ class Hardware:
     words: Sequence[str] = ()
     serials: Sequence[str] = ()
     files: Mapping[str, str] = field(default_factory=dict)
+    options: Sequence[str] = ()
     cpus: int = 2
     memory: str = "2500M"
 
@@ -110,7 +112,7 @@ class Hardware:
         command += ["-chardev", f"file,id=console,path={console},append=on"]
         for serial in ("chardev:console", *self.serials):
             command += ["-serial", serial]
-        return command
+        return [*command, *self.options]
 
     def kernel_line(self) -> str:
         """Return the kernel's command line."""
@@ -126,9 +128,17 @@ class Machine:
         hardware: what it is made of.
         directory: where its console goes, and QEMU's temporary files; it has to exist.
         name: for its files.
+        prefix: of QEMU's command line: what puts it into another network namespace.
     """
 
-    def __init__(self, hardware: Hardware, directory: Path, name: str = "machine") -> None:
+    def __init__(
+        self,
+        hardware: Hardware,
+        directory: Path,
+        name: str = "machine",
+        prefix: Sequence[str] = (),
+    ) -> None:
+        self._prefix = list(prefix)
         self.hardware = hardware
         self.directory = directory
         self.console = directory / f"{name}.console"
@@ -145,7 +155,7 @@ class Machine:
         """Switch it on."""
         assert self.process is None or self.process.poll() is not None, "it runs"
         self.process = subprocess.Popen(
-            self.hardware.command(self.console),
+            [*self._prefix, *self.hardware.command(self.console)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             cwd=self.directory,
