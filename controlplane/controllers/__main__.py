@@ -30,8 +30,8 @@ from kubeletpy_common.apiclient.kubeconfig import KubeconfigError
     default="*",
     show_default=True,
     help="Which run, as of kube-controller-manager: *, foo, -foo; scheduler, "
-    "ingress-controller, metrics-server and kubelet-serving-approving-controller only where they "
-    "are named.",
+    "ingress-controller, metrics-server, bootstrapsigner, tokencleaner and "
+    "kubelet-serving-approving-controller only where they are named.",
 )
 @endpoint_flags
 @autoscaler_flags

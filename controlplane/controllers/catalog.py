@@ -20,7 +20,6 @@ from controlplane.engine.host import Make, Part
 _HERE: Final = "controlplane.controllers"
 
 _CLASSES: Final = {
-    "bootstrap-signer-controller": "bootstrap.signer:BootstrapSigner",
     "certificatesigningrequest-approving-controller": "certificates.approver:Approver",
     "certificatesigningrequest-cleaner-controller": "certificates.cleaner:Cleaner",
     "certificatesigningrequest-signing-controller": "certificates.signer:Signer",
@@ -52,20 +51,21 @@ _CLASSES: Final = {
     "serviceaccount-token-controller": "furnishing.tokens:TokenController",
     "statefulset-controller": "statefulset.controller:StatefulSetController",
     "taint-eviction-controller": "tainteviction.controller:TaintEvictionController",
-    "token-cleaner-controller": "bootstrap.cleaner:TokenCleaner",
     "ttl-after-finished-controller": "ttl.controller:TtlController",
     "volume-provisioner": "volumes.provisioner:Provisioner",
 }
 """By name: module, below this package, and class."""
 
 _OTHERS: Final = {
-    "kubelet-serving-approving-controller": f"{_HERE}.certificates.serving:ServingApprover",
+    "bootstrap-signer-controller": f"{_HERE}.bootstrap.signer:BootstrapSigner",
     "ingress-controller": "controlplane.ingress.controller:IngressController",
+    "kubelet-serving-approving-controller": f"{_HERE}.certificates.serving:ServingApprover",
     "metrics-server": "controlplane.metrics_server.server:MetricsServer",
     "scheduler": "controlplane.scheduler.scheduler:Scheduler",
+    "token-cleaner-controller": f"{_HERE}.bootstrap.cleaner:TokenCleaner",
 }
 """What runs only where it is named: processes of their own elsewhere, which one that is to be small
-can have in it; and what kube-controller-manager leaves to people."""
+can have in it; what kube-controller-manager does not run by default, or leaves to people."""
 
 _ALIASES: Final = {
     "bootstrapsigner": "bootstrap-signer-controller",

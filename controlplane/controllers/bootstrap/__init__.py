@@ -1,5 +1,5 @@
 """Bootstrap tokens: cluster-info is signed by them, and they go when they are over.
 
-kube-controller-manager runs both only where ``--controllers`` names them, which kubeadm does; here
-they run by default.
+As in kube-controller-manager, both run only where ``--controllers`` names them; kubeadm and
+``kubeletpy install server`` do.
 """

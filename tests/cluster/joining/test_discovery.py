@@ -11,6 +11,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+import pytest_asyncio
 from click.testing import CliRunner, Result
 
 from controlplane.engine.resources import CONFIG_MAPS, NODES, SECRETS
@@ -27,13 +28,14 @@ from kubeletpy_common.apiclient.kubeconfig import read_kubeconfig
 from tests.support.cluster import Cluster, cluster
 from tests.support.hollow import node
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 SIGNER, CLEANER = "bootstrap-signer-controller", "token-cleaner-controller"
 OWN = Identity("machine", "system", "boot")
 
 
-@pytest.fixture
-async def server(tmp_path: Path) -> AsyncIterator[Cluster]:
-    async with cluster(tmp_path) as made:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Cluster]:
+    async with cluster(tmp_path_factory.mktemp("discovery")) as made:
         await made.start(SIGNER, CLEANER)
         yield made
 
@@ -122,15 +124,15 @@ async def test_what_is_wrong_with_a_token_is_named(server: Cluster, tmp_path: Pa
 
 
 async def test_a_token_that_is_over_is_deleted_and_signs_no_more(server: Cluster) -> None:
-    soon = datetime.now(UTC) + timedelta(seconds=3)
+    soon = datetime.now(UTC) + timedelta(seconds=2)
     token = await made(server, BootstrapToken(token=generate(), expires=soon))
     stays = await made(server)
     name = secret_name(token.partition(".")[0])
     await server.until(SECRETS, lambda found: name not in [one["metadata"]["name"] for one in
                                                            found])  # fmt: skip
-    keys = {f"jws-kubeconfig-{stays.partition('.')[0]}", "kubeconfig"}
-    await server.until(CONFIG_MAPS, lambda found: any(set(one.get("data", ())) == keys
-                                                      for one in found))  # fmt: skip
+    key, gone = (f"jws-kubeconfig-{one.partition('.')[0]}" for one in (stays, token))
+    await server.until(CONFIG_MAPS, lambda found: any(
+        key in one.get("data", ()) and gone not in one["data"] for one in found))  # fmt: skip
     await failing("token-unknown", url(server), token)
 
 

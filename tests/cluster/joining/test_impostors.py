@@ -193,7 +193,10 @@ async def test_an_address_that_only_the_server_reaches_is_replaced_by_the_one_as
     assert "https://127.0.0.1:9" in found.notes[0]
 
 
-async def test_a_signature_that_comes_late_is_waited_for(tmp_path: Path) -> None:
+async def test_a_signature_that_comes_late_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kubeletpy.joining.discovery._AGAIN", 0.01)
     own = authority()
     pair = own.issue(Subject("s"), usages=(SERVER_AUTH,), names=["127.0.0.1"])
 
