@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import Final
 
 ROOT: Final = Path("/opt/kubeletpy")
+RELEASE_FILE: Final = "release.json"
+"""In each release: the wheels that it was made of."""
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+~_]*-[0-9a-f]{8,64}")
 _LEAVING: Final = ".leaving-"
 _MAKING: Final = ".making-"
@@ -143,8 +145,8 @@ class Releases:
             OSError: a release cannot be removed.
         """
         with self.locked():
-            own = own_release(self)
-            kept = {path.name for path in (self.current(), own) if path is not None}
+            # This process is not among the users.
+            kept = {path.name for path in (self.current(), own_release()) if path is not None}
             self._clear_remains()
             old = [path for path in self.all() if path.name not in kept]
             if not old or self.current() is None:
@@ -170,11 +172,14 @@ class Releases:
                 shutil.rmtree(path)
 
 
-def own_release(releases: Releases | None = None) -> Path | None:
-    """Return the release that this process runs from; None if it runs from none."""
-    directory = (releases or Releases()).directory
+def own_release() -> Path | None:
+    """Return the release that this process runs from; None if it runs from none.
+
+    Wherever it is: the directory above is that of all releases.
+    """
     prefix = Path(sys.prefix)
-    return prefix if prefix.parent == directory and _NAME.fullmatch(prefix.name) else None
+    named = prefix.parent.name == "releases" and _NAME.fullmatch(prefix.name)
+    return prefix if named and (prefix / RELEASE_FILE).is_file() else None
 
 
 def is_release_name(name: str) -> bool:

@@ -166,9 +166,9 @@ def main(
 
 
 def _check(config: Config, output: str) -> None:
-    from runtime.preflight import run_checks
+    from runtime.preflight import check_state, run_checks
 
-    found = run_checks(config)
+    found = [*run_checks(config), check_state(config)]
     if output == "json":
         click.echo(json.dumps([asdict(item) for item in found]))
     else:

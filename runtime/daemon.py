@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 from kubeletpy_common import logs, watchdog
 from kubeletpy_common.linux import processes
 from kubeletpy_common.readiness import tell_ready, tell_stopping
+from kubeletpy_common.releases import ReleaseError, Releases, own_release
 from runtime.config import Config
 from runtime.preflight import require, run_checks
 from runtime.spawner.client import Spawner
@@ -55,6 +56,7 @@ def serve(config: Config) -> None:
     # gRPC logs each event loop it sees at debug level.
     logging.getLogger("grpc").setLevel(logging.INFO)
     require(run_checks(config))
+    _require_takeover(config)
     # Credentials of registries and tokens of sessions belong into no core dump.
     processes.set_dumpable(False)
     with ExitStack() as resources:
@@ -68,6 +70,18 @@ def serve(config: Config) -> None:
         except OSError as error:
             raise DaemonError(cannot_prepare(directory, error)) from error
         asyncio.run(_run(config))
+
+
+def _require_takeover(config: Config) -> None:
+    """Go on only if this version knows what an earlier one left, before anything is touched."""
+    from runtime.hostfacts import boot_id
+    from runtime.state import takeover
+    from runtime.state.records import StateError
+
+    try:
+        takeover.require(config.root / "state.db", boot_id())
+    except (StateError, OSError) as error:
+        raise DaemonError(str(error)) from error
 
 
 @dataclass
@@ -105,6 +119,8 @@ async def _run(config: Config) -> None:
         alive = asyncio.create_task(watchdog.run(_all_well), name="watchdog")
         if config.cgroups.driver == "systemd":
             stack.push_async_callback(_cancel, _follow_systemd(runtime))
+        collecting = asyncio.create_task(_collect_releases(), name="collect releases")
+        stack.callback(collecting.cancel)
         await stopper.stopped.wait()
         alive.cancel()
         tell_stopping()
@@ -131,6 +147,18 @@ def _follow_systemd(runtime: Runtime) -> asyncio.Task[None]:
 async def _cancel(task: asyncio.Task[None]) -> None:
     task.cancel()
     await asyncio.wait([task])
+
+
+async def _collect_releases() -> None:
+    """Remove releases of earlier upgrades whose last pod has ended."""
+    own = own_release()
+    if own is None:
+        return
+    try:
+        for name in await asyncio.to_thread(Releases(own.parent.parent).collect):
+            logs.event(_log, logging.INFO, "removed a release that nothing uses", release=name)
+    except (ReleaseError, OSError) as error:
+        logs.event(_log, logging.WARNING, "old releases stay for now", error=error)
 
 
 async def _start(spawner: Spawner) -> None:

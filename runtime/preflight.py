@@ -177,6 +177,20 @@ def check_disk(directory: Path, look: Callable[[Path], str] = kind_of) -> Requir
     return Requirement(name, True, detail)
 
 
+def check_state(config: Config) -> Requirement:
+    """What an earlier version of the runtime left, pods that run included."""
+    # Not needed for the other checks, and takes as long to load as all of them.
+    from runtime.hostfacts import boot_id
+    from runtime.state import takeover
+
+    try:
+        problem, remedy = takeover.problem(config.root / "state.db", boot_id())
+    except OSError as error:
+        return Requirement("state", False, str(error), f"look at {config.root}")
+    detail = problem or f"{config.root}: this version can go on with it"
+    return Requirement("state", not problem, detail, remedy)
+
+
 def run_checks(config: Config) -> list[Requirement]:
     """Look at everything, cheapest first; nothing is changed."""
     checks: list[Callable[[], Requirement]] = [

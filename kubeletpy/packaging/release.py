@@ -9,6 +9,8 @@ another name and renamed when it is whole and on the disk.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import importlib.util
 import json
 import os
 import shutil
@@ -19,16 +21,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from kubeletpy.packaging.manifest import FILE_NAME, Manifest, ManifestError
-from kubeletpy_common.releases import ROOT, ReleaseError, Releases
+from kubeletpy.packaging.manifest import FILE_NAME, Manifest, ManifestError, Pinned
+from kubeletpy_common.releases import RELEASE_FILE, ROOT, ReleaseError, Releases
 
 WHEELS: Final = Path("/usr/lib/kubeletpy")
 NODE: Final = Path("/etc/kubeletpy/node.yaml")
 """Where ``kubeletpy install`` keeps what it was told: there is a node on this machine."""
-_SETTINGS: Final = Path("/etc/kubeletpy/runtime.toml")
+SETTINGS: Final = Path("/etc/kubeletpy/runtime.toml")
+"""The runtime's, on a node that ``kubeletpy install`` set up."""
 _SYSTEMD: Final = Path("/run/systemd/system")
 _CHECK_SECONDS: Final = 60
-_RESTART_SECONDS: Final = 300
+_RESTART_SECONDS: Final = 600
 # In the order in which they start; each one keeps what the others made.
 _UNITS: Final = (
     *("runtime", "apiserver", "controllers", "network", "proxy", "dns", "metrics", "kubelet"),
@@ -47,11 +50,12 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("step", choices=["configure", "check-removal", "remove", "collect"])
     parser.add_argument("--root", type=Path, default=ROOT)
     parser.add_argument("--wheels", type=Path, default=WHEELS)
+    parser.add_argument("--settings", type=Path, default=SETTINGS)
     parsed = parser.parse_args(arguments)
     releases = Releases(parsed.root)
     try:
         if parsed.step == "configure":
-            configure(releases, parsed.wheels)
+            configure(releases, parsed.wheels, parsed.settings)
         elif parsed.step == "check-removal":
             check_removal(releases)
         elif parsed.step == "remove":
@@ -64,10 +68,15 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def configure(releases: Releases, wheels: Path) -> None:
+def configure(releases: Releases, wheels: Path, settings: Path = SETTINGS) -> None:
     """Make the release of the package, and let everything new start from it.
 
     What runs goes on undisturbed until the new release is in place.
+
+    Args:
+        releases: those of this machine.
+        wheels: where the package's wheels and their manifest are.
+        settings: of the runtime, which tell where its state is; may be absent.
 
     Raises:
         ReleaseError: this Python is not among the package's, or the machine's pods need another
@@ -90,7 +99,7 @@ def configure(releases: Releases, wheels: Path) -> None:
         if not release.is_dir():
             release = _make(releases, manifest, python, wheels)
         if before not in (None, release):
-            _check_state(release)
+            _check_state(release, settings)
         if before == release:
             return
         releases.switch(release)
@@ -104,15 +113,20 @@ def _make(releases: Releases, manifest: Manifest, python: str, wheels: Path) -> 
     final = releases.directory / name
     made = releases.making(name)
     shutil.rmtree(made, ignore_errors=True)
-    site = made / "lib" / f"python{python}" / "site-packages"
+    inside = Path("lib", f"python{python}", "site-packages")
+    site = made / inside
+    current = releases.current()
+    had = _wheels_of(current, python)
     try:
         site.mkdir(parents=True)
         for wheel in manifest.pythons[python]:
             path = wheels / wheel.file
             wheel.verify(path)
-            unpack(path, site)
+            same = current is not None and wheel in had
+            if not (same and current and share(path, current / inside, site)):
+                unpack(path, site)
         _make_environment(made, final, python)
-        (made / "release.json").write_text(
+        (made / RELEASE_FILE).write_text(
             Manifest(manifest.version, {python: manifest.pythons[python]}).to_json()
         )
         _compile(made, final, site)
@@ -120,6 +134,42 @@ def _make(releases: Releases, manifest: Manifest, python: str, wheels: Path) -> 
     except BaseException:
         shutil.rmtree(made, ignore_errors=True)
         raise
+
+
+def _wheels_of(release: Path | None, python: str) -> frozenset[Pinned]:
+    """Return the wheels that a release was made of; none if it is of another Python."""
+    if release is None:
+        return frozenset()
+    try:
+        manifest = Manifest.from_json((release / RELEASE_FILE).read_text())
+    except (OSError, ManifestError):
+        return frozenset()
+    return frozenset(manifest.pythons.get(python, ()))
+
+
+def share(wheel: Path, before: Path, site: Path) -> bool:
+    """Link a wheel's files, with what was compiled of them, from another release's site-packages.
+
+    Releases never change, so that they can share files: most wheels are those of the release
+    before. Neither room on the disk nor compiling is needed for them.
+
+    Returns:
+        False if they are not there, or if the file system has no hard links.
+    """
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            names = [entry.filename for entry in archive.infolist() if not entry.is_dir()]
+        for name in filter(None, map(_target, names)):
+            (site / name).parent.mkdir(parents=True, exist_ok=True)
+            os.link(before / name, site / name)
+            if name.endswith(".py"):
+                compiled = Path(importlib.util.cache_from_source(name))
+                (site / compiled).parent.mkdir(exist_ok=True)
+                with contextlib.suppress(FileNotFoundError):
+                    os.link(before / compiled, site / compiled)
+    except (OSError, zipfile.BadZipFile):
+        return False
+    return True
 
 
 def unpack(wheel: Path, site: Path) -> None:
@@ -137,7 +187,9 @@ def unpack(wheel: Path, site: Path) -> None:
                     continue
                 path = site / target
                 path.parent.mkdir(parents=True, exist_ok=True)
-                with archive.open(entry) as source, open(path, "wb") as copy:
+                # It may be another release's file, by a hard link.
+                path.unlink(missing_ok=True)
+                with archive.open(entry) as source, open(path, "xb") as copy:
                     shutil.copyfileobj(source, copy, 1 << 20)
     except zipfile.BadZipFile as error:
         raise ManifestError(f"{wheel}: {error}; install the package again") from error
@@ -190,15 +242,15 @@ def _compile(made: Path, final: Path, site: Path) -> None:
         raise ReleaseError(f"the new release does not start: {reason}")
 
 
-def _check_state(release: Path) -> None:
+def _check_state(release: Path, settings: Path) -> None:
     """Ask the new runtime whether it can go on with what is on this machine.
 
     Raises:
         ReleaseError: it cannot.
     """
     command = [str(release / "bin" / "kubeletpy"), "runtime", "--check", "--output", "json"]
-    if _SETTINGS.is_file():
-        command += ["--config", str(_SETTINGS)]
+    if settings.is_file():
+        command += ["--config", str(settings)]
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, timeout=_CHECK_SECONDS
     )

@@ -19,7 +19,7 @@ from runtime.cri.runtime import Runtime
 from runtime.cri.sandbox_config import SandboxNeeds, read_sandbox_config
 from runtime.cri.teardown import destroy_pod
 from runtime.handlers.external import ExternalRuntime
-from runtime.shim.messages import SandboxSpec
+from runtime.shim.messages import PROTOCOL, SandboxSpec
 from runtime.spawner.client import SpawnError
 from runtime.state import records
 from runtime.state.records import SandboxRecord, SandboxState
@@ -78,6 +78,7 @@ def _new_record(
         resources=linux.resources.SerializeToString(),
         overhead=linux.overhead.SerializeToString(),
         external=external,
+        protocol=PROTOCOL,
     )
 
 

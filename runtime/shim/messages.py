@@ -23,6 +23,11 @@ if TYPE_CHECKING:
     Message = dict[str, Any]
     StrPath = str | PathLike[str]
 
+PROTOCOL: Final = 1
+"""Version of what is said here. A shim keeps the one it was started with for as long as its pod
+lives, and daemons of other versions connect to it: raise this when they could misunderstand it."""
+OLDEST_PROTOCOL: Final = 1
+"""The oldest version whose shims this daemon can go on with."""
 MAX_HEADER: Final = 4 << 20
 MAX_PAYLOAD: Final = 64 << 20
 OUTPUT_LIMIT: Final = 16 << 20

@@ -73,6 +73,7 @@ class SandboxRecord(msgspec.Struct, frozen=True, kw_only=True):
     ``runtime_handler`` is the name that the client gave, ``external`` the OCI runtime that it stood
     for at that time, None for the built-in one.
     ``removing``: parts of it may be gone already; a restarted daemon removes the rest.
+    ``protocol``: version of what its shim speaks; the first one was not written down.
     """
 
     id: str
@@ -90,6 +91,7 @@ class SandboxRecord(msgspec.Struct, frozen=True, kw_only=True):
     overhead: bytes = b""
     external: ExternalRuntime | None = None
     removing: bool = False
+    protocol: int = 1
 
 
 class ContainerRecord(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,7 +6,7 @@ versions="@PYTHONS@"
 interpreter() {
     default=$(python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null || true)
     for version in $versions; do
-        if [ "$version" = "$default" ]; then
+        if [ "$version" = "$default" ] && [ -x "/usr/bin/python$version" ]; then
             echo "/usr/bin/python$version"
             return
         fi

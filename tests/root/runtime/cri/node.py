@@ -33,6 +33,7 @@ from tests.support.registry import DockerRegistry
 
 BOOT_SECONDS = 30.0
 CALL_SECONDS = patient(60)
+OURS = (sys.executable, "-m", "runtime")
 SLEEP = ("sh", "-c", "trap 'exit 0' TERM; sleep 1000 & wait")
 
 
@@ -107,10 +108,11 @@ def network_namespace(path: Path) -> Iterator[None]:
 
 
 class Daemon:
-    """The process ``python -m runtime``."""
+    """The process ``python -m runtime``, or that of another program for it."""
 
-    def __init__(self, place: Place, config: Path) -> None:
+    def __init__(self, place: Place, config: Path, program: Sequence[str] = OURS) -> None:
         self.place = place
+        self._program = program
         self.log_path = place.directory / "runtime.log"
         self._config = config
         self._process: subprocess.Popen[bytes] | None = None
@@ -120,7 +122,7 @@ class Daemon:
         with open(self.log_path, "ab") as log:
             position = log.tell()
             self._process = subprocess.Popen(
-                ["nsenter", f"--net={self.place.netns}", sys.executable, "-m", "runtime",
+                ["nsenter", f"--net={self.place.netns}", *self._program,
                  "--config", str(self._config)],
                 stdin=subprocess.DEVNULL, stderr=log,
             )  # fmt: skip
@@ -390,12 +392,12 @@ def refused(call: Callable[[], object]) -> grpc.RpcError:
 
 
 @contextmanager
-def running_node(place: Place, extra: str = "") -> Iterator[Node]:
+def running_node(place: Place, extra: str = "", program: Sequence[str] = OURS) -> Iterator[Node]:
     """A registry and a daemon in a network namespace of their own, and a busybox image pulled."""
     with network_namespace(place.netns):
         registry_directory = place.directory / "registry"
         registry_directory.mkdir()
-        daemon = Daemon(place, place.write_config(extra))
+        daemon = Daemon(place, place.write_config(extra), program)
         with in_namespace(place.netns):
             registry = DockerRegistry(registry_directory)
             registry.__enter__()

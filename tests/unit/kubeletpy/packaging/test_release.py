@@ -66,3 +66,28 @@ def test_a_damaged_wheel_leaves_nothing(tmp_path: Path) -> None:
         release.configure(releases, tmp_path)
     assert list(releases.directory.iterdir()) == []
     assert releases.current() is None
+
+
+def test_what_did_not_change_is_shared(tmp_path: Path) -> None:
+    wheel = _wheel(tmp_path / "w.whl", "p/__init__.py", "p/data.json", "p-1.data/scripts/p")
+    before, site = tmp_path / "before", tmp_path / "site"
+    release.unpack(wheel, before)
+    compiled = before / "p" / "__pycache__" / f"__init__.{sys.implementation.cache_tag}.pyc"
+    compiled.parent.mkdir()
+    compiled.write_bytes(b"compiled")
+    assert release.share(wheel, before, site)
+    for path in before.rglob("*"):
+        assert path.is_dir() or path.samefile(site / path.relative_to(before))
+
+
+def test_what_is_shared_is_never_written_to(tmp_path: Path) -> None:
+    wheel = _wheel(tmp_path / "w.whl", "p/a.py", "p/b.py")
+    before, site = tmp_path / "before", tmp_path / "site"
+    release.unpack(wheel, before)
+    (before / "p/a.py").write_text("kept")
+    (before / "p/b.py").unlink()
+    assert not release.share(wheel, before, site)
+    release.unpack(wheel, site)
+    assert (before / "p/a.py").read_text() == "kept"
+    assert (site / "p/a.py").read_text() == "content of p/a.py"
+    assert (site / "p/b.py").read_text() == "content of p/b.py"
