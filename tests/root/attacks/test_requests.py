@@ -65,7 +65,7 @@ def test_annotations_of_a_pod_are_no_settings(node: Node) -> None:
             sandbox, *SLEEP, resources=limits, annotations=annotations,
             security={"seccomp": cri.SecurityProfile()},
         )  # fmt: skip
-        cgroup = f"{node.place.cgroup}/{sandbox}/{container}"
+        cgroup = node.place.container_cgroup(sandbox, container)
         v1 = node.cgroup_file(cgroup, "memory", "memory.limit_in_bytes")
         file = v1 if v1.exists() else node.cgroup_file(cgroup, "memory", "memory.max")
         assert int(file.read_text()) == 32 << 20

@@ -18,6 +18,14 @@ CHECKOUT: Final = Path(__file__).resolve().parents[3]
 _PATIENCE: Final = "20"
 
 
+class Failures:
+    """Shows a failure when it happens: a machine that hangs later shows nothing at its end."""
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            print(f"\n{report.nodeid} ({report.when}):\n{report.longreprtext[-6000:]}", flush=True)
+
+
 def main() -> int:
     """Return pytest's exit status."""
     uptime = float(Path("/proc/uptime").read_text().split()[0])
@@ -32,7 +40,8 @@ def main() -> int:
     arguments = chosen(firmware_file("arguments").read_text())
     seconds = firmware_file("seconds").read_text()
     status = pytest.main(
-        ["-p", "no:cacheprovider", "--durations=15", "-o", f"timeout={seconds}", *arguments]
+        ["-p", "no:cacheprovider", "--durations=15", "-o", f"timeout={seconds}", *arguments],
+        plugins=[Failures()],
     )
     print(f"tested for {time.monotonic() - began:.0f} s", flush=True)
     return int(status)

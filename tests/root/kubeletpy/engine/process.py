@@ -50,6 +50,7 @@ class KubeletProcess:
         self.logs = directory / "logs"
         # For systemd a name too: of the slice that it makes of it.
         self.cgroup_root = f"/kt{place.token}k"
+        self.cgroup_parent = place.cgroup_of(f"kt{place.token}k")
         self.log_path = directory / "kubelet.log"
         self.manifests.mkdir(parents=True)
         self.flags: tuple[str, ...] = ()

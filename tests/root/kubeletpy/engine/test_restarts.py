@@ -96,7 +96,7 @@ def test_pod_of_nobody_is_removed(kubelet: KubeletProcess, node: Node) -> None:
         "io.kubernetes.pod.namespace": "default",
     }
     sandbox = node.run_pod(
-        node.pod_config("stranger", labels=labels, cgroup_parent=kubelet.cgroup_root)
+        node.pod_config("stranger", labels=labels, cgroup_parent=kubelet.cgroup_parent)
     )
     try:
         wait_for(lambda: sandbox not in sandboxes(node), "the stranger to be removed")
@@ -107,7 +107,7 @@ def test_pod_of_nobody_is_removed(kubelet: KubeletProcess, node: Node) -> None:
 def test_sandbox_without_labels_of_a_pod_is_not_touched(
     kubelet: KubeletProcess, node: Node, run: Run
 ) -> None:
-    with node.pod(cgroup_parent=kubelet.cgroup_root) as sandbox:
+    with node.pod(cgroup_parent=kubelet.cgroup_parent) as sandbox:
         kubelet.write("own", manifest("own", run("c", FOREVER)))
         kubelet.wait_ready("own")
         assert sandbox in sandboxes(node)

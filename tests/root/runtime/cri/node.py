@@ -23,6 +23,9 @@ from typing import Any
 
 import grpc
 
+from kubeletpy_common.cgroups import Hierarchy, detect
+from kubeletpy_common.cgroups.systemd import open_systemd, scope_path
+from kubeletpy_common.cgroups.systemd.names import child_slice
 from kubeletpy_common.linux import mounts
 from kubeletpy_common.linux.namespaces import CLONE_NEWNET, in_namespace, unshare
 from kubeletpy_proto import cri_pb2 as cri
@@ -56,6 +59,23 @@ class Place:
     def cgroup_of(self, name: str) -> str:
         """Return the path of a cgroup at the top that this driver would make."""
         return f"/{name}.slice" if self.driver == "systemd" else f"/{name}"
+
+    def hierarchy(self) -> Hierarchy:
+        """Return the machine's cgroups by this driver."""
+        return open_systemd(detect()) if self.driver == "systemd" else detect()
+
+    def pod_cgroup(self, sandbox: str) -> str:
+        """Return the path of a pod's cgroup that is the runtime's own."""
+        if self.driver == "systemd":
+            return child_slice(self.cgroup, f"pod{sandbox}")
+        return f"{self.cgroup}/{sandbox}"
+
+    def container_cgroup(self, sandbox: str, container: str) -> str:
+        """Return the path of the cgroup of a container in such a pod."""
+        pod = self.pod_cgroup(sandbox)
+        if self.driver == "systemd":
+            return scope_path(pod, "kubeletpy", container)
+        return f"{pod}/{container}"
 
     @property
     def netns(self) -> Path:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import pytest
 
 from kubeletpy_common.cgroups import Cgroup, LinuxResources, detect
+from kubeletpy_common.cgroups.systemd.names import child_slice
 from kubeletpy_proto import cri_pb2 as cri
 from tests.root.runtime.cri.node import SLEEP, Node, wait_until
 
@@ -19,14 +20,18 @@ MIB = 1 << 20
 @contextmanager
 def pod_cgroup(node: Node, resources: LinuxResources) -> Iterator[Cgroup]:
     """A cgroup as a kubelet makes one for a pod, removed behind the block."""
-    cgroup = detect().cgroup(f"{node.place.cgroup}-kubelet/pod1")
+    hierarchy, name = node.place.hierarchy(), f"kt{node.place.token}k"
+    top = node.place.cgroup_of(name)
+    cgroup = hierarchy.cgroup(
+        child_slice(top, "pod1") if node.place.driver == "systemd" else f"{top}/pod1"
+    )
     cgroup.create()
     try:
         cgroup.apply(resources)
         yield cgroup
     finally:
         cgroup.remove()
-        detect().cgroup(f"{node.place.cgroup}-kubelet").remove()
+        hierarchy.cgroup(top).remove()
 
 
 def test_memory_beyond_the_limit_is_oomkilled(node: Node) -> None:
@@ -60,7 +65,7 @@ def test_a_cpu_quota_throttles(node: Node) -> None:
             "sh", "-c", "while :; do :; done",
             resources={"cpu_quota": 10_000, "cpu_period": 100_000, "cpu_shares": 64},
         )  # fmt: skip
-        path = f"{node.place.cgroup}/{sandbox}/{container}"
+        path = node.place.container_cgroup(sandbox, container)
         stat = node.cgroup_file(path, "cpu", "cpu.stat")
 
         def throttled() -> bool:
@@ -112,7 +117,7 @@ def test_what_a_container_leaves_behind_ends_with_it(node: Node) -> None:
 def test_the_containers_cgroup_is_below_the_pods_and_gone_with_it(node: Node) -> None:
     with node.pod() as sandbox:
         container = node.run(sandbox, *SLEEP)
-        cgroup = detect().cgroup(f"{node.place.cgroup}/{sandbox}/{container}")
+        cgroup = detect().cgroup(node.place.container_cgroup(sandbox, container))
         assert len(cgroup.processes()) >= 1
         node.stop(container, timeout=10)
         assert not cgroup.exists()

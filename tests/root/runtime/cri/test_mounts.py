@@ -148,7 +148,7 @@ def test_swap_and_huge_pages(node: Node) -> None:
     limits = {"memory_limit_in_bytes": 32 << 20, "memory_swap_limit_in_bytes": 48 << 20}
     with node.pod() as sandbox:
         container = node.run(sandbox, *SLEEP, resources=limits)
-        path = f"{node.place.cgroup}/{sandbox}/{container}"
+        path = node.place.container_cgroup(sandbox, container)
         v1 = node.cgroup_file(path, "memory", "memory.memsw.limit_in_bytes")
         v2 = node.cgroup_file(path, "memory", "memory.swap.max")
         if v1.parent.joinpath("memory.limit_in_bytes").exists():

@@ -14,10 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from kubeletpy_common.cgroups import detect
+from kubeletpy_common.cgroups.systemd.cgroup import SystemdScope
 from kubeletpy_proto import cri_pb2 as cri
 from tests.root.runtime.cri.node import SLEEP, Node, Place, wait_process_end, wait_until
 from tests.root.runtime.durability import reality
+from tests.support.circumstances import patient
 
 pytestmark = pytest.mark.root
 
@@ -204,16 +205,19 @@ def test_what_an_ended_container_left_behind_is_killed_after_a_restart(node: Nod
     """The daemon was killed after it had written down the exit, and before it looked behind it."""
     with node.pod() as sandbox:
         container = node.run(sandbox, *SLEEP)
-        cgroup = detect().cgroup(f"{node.place.cgroup}/{sandbox}/{container}")
+        cgroup = node.place.hierarchy().cgroup(node.place.container_cgroup(sandbox, container))
         node.stop(container)
         node.daemon.kill()
-        cgroup.create()
         orphan = subprocess.Popen(["sleep", "1000"])
-        for file in cgroup.procs_files():
-            file.write_text(str(orphan.pid))
+        if isinstance(cgroup, SystemdScope):
+            cgroup.create_around(orphan.pid)
+        else:
+            cgroup.create()
+            for file in cgroup.procs_files():
+                file.write_text(str(orphan.pid))
         try:
             node.daemon.start()
-            assert orphan.wait(10) == -signal.SIGKILL
+            assert orphan.wait(patient(10)) == -signal.SIGKILL
         finally:
             orphan.kill()
             orphan.wait()
@@ -246,7 +250,7 @@ def test_after_a_reboot_everything_is_known_and_down(node: Node) -> None:
 
 def test_the_common_cgroup_does_not_outlive_the_pods(node: Node, place: Place) -> None:
     """A daemon killed right after the last pod's removal leaves it to its successor."""
-    common = detect().cgroup(place.cgroup)
+    common = place.hierarchy().cgroup(place.cgroup)
     common.create()
     node.restart()
     assert node.daemon.stop() == 0

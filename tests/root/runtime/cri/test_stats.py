@@ -45,7 +45,7 @@ def test_cpu_and_memory_agree_with_the_cgroup_files(node: Node) -> None:
     with node.pod() as sandbox:
         resources = {"memory_limit_in_bytes": 64 * MIB, "cpu_quota": 20_000, "cpu_period": 100_000}
         container = node.run(sandbox, *BUSY, resources=resources)
-        path = f"{node.place.cgroup}/{sandbox}/{container}"
+        path = node.place.container_cgroup(sandbox, container)
         low = number(node, path, "cpuacct", "cpuacct.usage")
         stats = stats_of(node, container)
         high = number(node, path, "cpuacct", "cpuacct.usage")
@@ -108,7 +108,7 @@ def test_a_pod_counts_all_its_containers_and_its_network(node: Node) -> None:
         node.shell(one, f"ping -c 3 -i 0.1 -s 1000 {gateway}")
         stats = pod_stats_of(node, sandbox)
         assert {c.attributes.id for c in stats.linux.containers} == {one, two}
-        path = f"{node.place.cgroup}/{sandbox}"
+        path = node.place.pod_cgroup(sandbox)
         assert stats.linux.cpu.usage_core_nano_seconds.value <= number(
             node, path, "cpuacct", "cpuacct.usage"
         )
@@ -220,7 +220,7 @@ def test_metrics_have_the_labels_that_their_descriptors_promise(node: Node) -> N
         ).descriptors
         keys = {descriptor.name: list(descriptor.label_keys) for descriptor in descriptors}
         assert all(descriptor.help for descriptor in descriptors)
-        path = f"{node.place.cgroup}/{sandbox}/{container}"
+        path = node.place.container_cgroup(sandbox, container)
         wait_until(
             lambda: number(node, path, "cpuacct", "cpuacct.usage") > 1_000_000_000,
             "a second of CPU time", 30,

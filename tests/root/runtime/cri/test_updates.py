@@ -34,7 +34,7 @@ def test_limits_change_while_the_container_runs(node: Node) -> None:
             sandbox, *SLEEP, resources={"memory_limit_in_bytes": 64 * MIB, "cpu_shares": 128}
         )
         pid = node.status(container).started_at
-        path = f"{node.place.cgroup}/{sandbox}/{container}"
+        path = node.place.container_cgroup(sandbox, container)
         update(node, container, memory_limit_in_bytes=128 * MIB, cpu_quota=30_000,
                cpu_period=100_000)  # fmt: skip
         assert memory_limit(node, path) == 128 * MIB
@@ -67,7 +67,7 @@ def test_less_memory_than_is_used_is_refused_and_changes_nothing(node: Node) -> 
         script = 'BEGIN { s = sprintf("%40000000s", ""); print "full"; fflush(); ' \
             'system("sleep 1000"); print s }'  # fmt: skip
         container = node.run(sandbox, "awk", script, resources={"memory_limit_in_bytes": 256 * MIB})
-        path = f"{node.place.cgroup}/{sandbox}/{container}"
+        path = node.place.container_cgroup(sandbox, container)
         wait_until(lambda: "full" in node.output(node.status(container)), "awk to be full", 20)
         error = refused(
             lambda: update(node, container, memory_limit_in_bytes=8 * MIB, cpu_quota=10_000)
@@ -83,7 +83,7 @@ def test_what_the_kernel_refuses_half_way_is_undone(node: Node) -> None:
     # Files on tmpfs are charged to the container, but are no anonymous memory of a process.
     with node.pod() as sandbox:
         container = node.run(sandbox, *SLEEP, resources={"memory_limit_in_bytes": 256 * MIB})
-        path = f"{node.place.cgroup}/{sandbox}/{container}"
+        path = node.place.container_cgroup(sandbox, container)
         if not node.cgroup_file(path, "memory", "memory.limit_in_bytes").exists():
             pytest.skip("v2 lets the OOM killer choose, so there is no refusal to undo")
         node.shell(container, "dd if=/dev/zero of=/dev/shm/big bs=1M count=40")
@@ -102,7 +102,7 @@ def test_a_created_container_starts_with_the_new_limits(node: Node) -> None:
         container = node.create(sandbox, node.container_config(*SLEEP))
         update(node, container, memory_limit_in_bytes=48 * MIB, oom_score_adj=777)
         node.start(container)
-        assert memory_limit(node, f"{node.place.cgroup}/{sandbox}/{container}") == 48 * MIB
+        assert memory_limit(node, node.place.container_cgroup(sandbox, container)) == 48 * MIB
         assert node.shell(container, "cat /proc/1/oom_score_adj") == "777"
         update(node, container, oom_score_adj=888)
         assert node.shell(container, "cat /proc/1/oom_score_adj") == "888"
@@ -135,7 +135,7 @@ def test_limits_of_a_pod_are_recorded_and_set_on_our_own_cgroup(node: Node) -> N
             overhead=cri.LinuxContainerResources(memory_limit_in_bytes=5 * MIB),
         )
         node.runtime.UpdatePodSandboxResources(request, timeout=CALL_SECONDS)
-        assert memory_limit(node, f"{node.place.cgroup}/{sandbox}") == 200 * MIB
+        assert memory_limit(node, node.place.pod_cgroup(sandbox)) == 200 * MIB
         node.restart()
         status = node.runtime.PodSandboxStatus(
             cri.PodSandboxStatusRequest(pod_sandbox_id=sandbox, verbose=True), timeout=CALL_SECONDS
@@ -151,7 +151,7 @@ def test_a_pod_begins_with_the_limits_of_its_request(node: Node) -> None:
     config.linux.overhead.memory_limit_in_bytes = 3 * MIB
     sandbox = node.run_pod(config)
     try:
-        assert memory_limit(node, f"{node.place.cgroup}/{sandbox}") == 100 * MIB
+        assert memory_limit(node, node.place.pod_cgroup(sandbox)) == 100 * MIB
         status = node.runtime.PodSandboxStatus(
             cri.PodSandboxStatusRequest(pod_sandbox_id=sandbox, verbose=True), timeout=CALL_SECONDS
         )

@@ -31,7 +31,7 @@ def run(node: Node, sandbox: str, *, security: dict[str, Any] | None = None, **m
 
 def init_pid(node: Node, sandbox: str, container: str) -> int:
     """Return a process of the container, from its cgroup."""
-    found = detect().cgroup(f"{node.place.cgroup}/{sandbox}/{container}").processes()
+    found = detect().cgroup(node.place.container_cgroup(sandbox, container)).processes()
     return min(found)
 
 
@@ -53,7 +53,7 @@ def test_root_inside_is_nobody_outside(node: Node) -> None:
             line.split(":", 2) for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines()
         ]
         joined = {path for _, names, path in places if "memory" in names or "pids" in names}
-        assert joined <= {f"{node.place.cgroup}/{sandbox}/{container}"}
+        assert joined <= {node.place.container_cgroup(sandbox, container)}
         # One user namespace for the pod, which owns what a second container joins as well.
         other = run(
             node, sandbox, name="other", security={"run_as_user": cri.Int64Value(value=1000)}
