@@ -70,6 +70,7 @@ def install(plane: Plane) -> None:
     plane.background += [
         Signer(plane, keyring.authority, authorizer).run,
         keyring.keep_good,
+        keyring.follow_addresses,
         bootstrap.Aggregation(plane).run,
         rbac.feed.follow,
         *(feed.follow for feed in graph.feeds),

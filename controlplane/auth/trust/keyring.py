@@ -97,15 +97,14 @@ class Keyring:
         keep_kubeconfig(admin_kubeconfig(self.options), server, self.authority, _ADMIN)
 
     async def keep_good(self) -> None:
-        """Renew once a day, and when the addresses of this machine changed."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._daily())
-            tasks.create_task(follow_addresses(partial(asyncio.to_thread, self.renew)))
-
-    async def _daily(self) -> None:
+        """Renew once a day."""
         while True:
             await asyncio.sleep(_DAY)
             await asyncio.to_thread(self.renew)
+
+    async def follow_addresses(self) -> None:
+        """Renew when the addresses of this machine changed."""
+        await follow_addresses(partial(asyncio.to_thread, self.renew))
 
 
 def open_keyring(options: Options) -> Keyring:

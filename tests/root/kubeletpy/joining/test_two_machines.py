@@ -174,12 +174,11 @@ def refused(made: Machines, kind: str, server: str, token: str, *hashes: str) ->
 
 
 def test_a_machine_joins_by_the_printed_command(
-    place: Place, machine: None, machine_allowances: Allowances, tmp_path: Path,
-    record_property: Callable[[str, object], None],
-) -> None:  # fmt: skip
+    place: Place, machine: None, machine_allowances: Allowances, tmp_path: Path
+) -> None:
     for name in ("-m runtime", "spawner", "unpacker"):
         machine_allowances.allow("processes", name)
-    with running_node(place), machines(place, tmp_path) as made:
+    with running_node(place) as node_runtime, machines(place, tmp_path) as made:
         text = made.run(
             made.server, sys.executable, "-P", "-c",
             "from kubeletpy.cli import main; main()", "token", "create",
@@ -188,10 +187,11 @@ def test_a_machine_joins_by_the_printed_command(
         assert re.match(rf"kubeletpy install node --server {URL} --token \S+ --ca-cert-hash", text)
         words = text.split()[3:]
         token = words[3]
+        _wrong(made, token)
         bootstrap = tmp_path / "bootstrap.kubeconfig"
         begun = time.monotonic()
         join(made, words, bootstrap)
-        _wrong(made, token)
+        discovered = time.monotonic()
         made.start(
             made.node, "kubelet", "kubeletpy.kubelet_main",
             f"--kubeconfig={tmp_path}/kubelet.kubeconfig", f"--bootstrap-kubeconfig={bootstrap}",
@@ -203,7 +203,8 @@ def test_a_machine_joins_by_the_printed_command(
             f"--container-runtime-endpoint=unix://{place.socket}",
         )  # fmt: skip
         wait_for(lambda: _ready(made), "a ready node", 40)
-        record_property("seconds from discover to Ready", round(time.monotonic() - begun, 1))
+        print(f"discovered and checked in {discovered - begun:.1f} s, node Ready after "
+              f"{time.monotonic() - begun:.1f} s")  # fmt: skip
         node = json.loads(made.kubectl("get", "node", NAME, "-o", "json"))
         assert [one.partition("/")[2] for one in node["spec"]["podCIDRs"]] == ["24", "64"]
         # Through the server, by an address, its certificate verified by the cluster's authority.
@@ -211,6 +212,7 @@ def test_a_machine_joins_by_the_printed_command(
         wait_for(serving.exists, "the serving certificate", 30)
         assert made.kubectl("get", "--raw", f"/api/v1/nodes/{NAME}/proxy/healthz") == "ok"
         _reads_by_the_nodes_certificate(made, tmp_path / "kubelet.kubeconfig")
+        _streams(made, node_runtime.image)
 
 
 def _wrong(made: Machines, token: str) -> None:
@@ -220,6 +222,24 @@ def _wrong(made: Machines, token: str) -> None:
     refused(made, "token-unknown", URL, "zzzzzz.0123456789abcdef")
     refused(made, "token-secret", URL, f"{token[:7]}{'0' * 16}")
     refused(made, "hash", URL, token, f"sha256:{'0' * 64}")
+
+
+def _streams(made: Machines, image: str) -> None:
+    """Logs and exec go by the server to the node's kubelet."""
+    command = ["sh", "-c", "echo from afar; trap 'exit 0' TERM; sleep 1000 & wait"]
+    spec = {
+        "nodeName": NAME, "terminationGracePeriodSeconds": 1,
+        "tolerations": [{"operator": "Exists"}],
+        "containers": [{"name": "main", "image": image, "command": command}],
+    }  # fmt: skip
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "far"}, "spec": spec}
+    file = made.directory / "pod.json"
+    file.write_text(json.dumps(pod))
+    made.kubectl("apply", "-f", str(file))
+    made.kubectl("wait", "--for=condition=Ready", "pod/far", "--timeout=40s")
+    assert made.kubectl("logs", "far") == "from afar\n"
+    assert made.kubectl("exec", "far", "--", "echo", "executed") == "executed\n"
+    made.kubectl("delete", "pod", "far", "--timeout=40s")
 
 
 def _ready(made: Machines) -> bool:
