@@ -24,6 +24,7 @@ from kubeletpy.install.options import how, node, words
 from kubeletpy.install.places import Places
 from kubeletpy.up.progress import Progress
 
+_ASK_FOR_TOKEN = "kubeletpy token create --print-join-command"
 _NO_SYSTEMD = (
     "this machine does not run systemd as PID 1, which keeps the services: run `kubeletpy up` "
     "instead, or the daemons by hand (kubeletpy --help); --dry-run and --no-start work all the same"
@@ -201,7 +202,12 @@ def _start(
     with progress.step("Preparing the machine"):
         installer.prepare_machine()
     installer.start()
-    if one.server is not None and not upgrade:
+    if one.server is None or upgrade:
+        return
+    if not token and set(installer.outcome.services.values()) == {"runs on"}:
+        # Nothing was done, so nobody waits for another token.
+        installer.outcome.join_command = _ASK_FOR_TOKEN
+    else:
         installer.outcome.join_command = _join_command(one, token)
 
 
@@ -217,7 +223,7 @@ def _join_command(one: NodeInstallation, token: str) -> str:
         ).strip()  # fmt: skip
     except InstallError as error:
         if token and "exists" in str(error):
-            return "kubeletpy token create --print-join-command"
+            return _ASK_FOR_TOKEN
         return f"# no token was made: {error}"
 
 

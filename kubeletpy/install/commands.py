@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import sys
 from typing import Final
 
 from kubeletpy.install import places
@@ -99,10 +100,13 @@ def proxy(one: NodeInstallation) -> list[str]:
     return [*command, *pod_network_flags(one)]
 
 
-def proxy_cleanup(one: NodeInstallation) -> list[str]:
-    """Return the command that removes the proxy's rules, those of policies, and routes of pods."""
-    flags = ["--cleanup", "--enforce-network-policies", *pod_network_flags(one)]
-    return [*one.program, "proxy", *flags]
+def proxy_cleanup() -> list[str]:
+    """Return the command that removes the proxy's rules, those of policies, and routes of pods.
+
+    It is run by this interpreter: the installed program may be gone already.
+    """
+    command = [sys.executable, "-P", "-m", "proxy", "--cleanup"]
+    return [*command, "--enforce-network-policies", "--pod-network=auto"]
 
 
 def pod_network_flags(one: NodeInstallation) -> list[str]:

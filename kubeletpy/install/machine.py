@@ -157,9 +157,11 @@ def own(path: Path, name: str) -> None:
 def load_modules(names: Iterable[str]) -> list[str]:
     """Load kernel modules; return what could not be, for people.
 
-    It may be built into the kernel under another name: who needs it says so again.
+    A kernel that has no modules here has all built in, or gets them from elsewhere (containers).
     """
-    problems = []
+    problems: list[str] = []
+    if not Path("/lib/modules", os.uname().release).is_dir():
+        return problems
     program = shutil.which("modprobe")
     for name in names:
         if Path("/sys/module", name).is_dir():

@@ -79,6 +79,7 @@ class Remover:
         has_systemd: services are kept by systemd here.
         problems: what could not be done, for people.
         done: what was.
+        notes: what was done otherwise than it should be, for people.
     """
 
     plan: Plan
@@ -86,6 +87,7 @@ class Remover:
     has_systemd: bool = True
     problems: list[str] = field(default_factory=list)
     done: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def run(self) -> None:
         """Take all steps."""
@@ -135,13 +137,12 @@ class Remover:
             asyncio.run(leftovers.end_pods(OURS, self.plan.seconds))
         except InstallError as error:
             killed = leftovers.kill_cgroups([*leftovers.OF_PODS, f"{_SERVICES}/{units.RUNTIME}"])
-            self.problems.append(f"{error}; {killed} processes of pods were killed")
+            self.notes.append(f"{error}; {killed} processes of pods were killed")
 
     def _remove_proxy(self) -> None:
-        had = units.unit_path(units.PROXY).exists()
         self._stop(units.PROXY)
-        if had and self.plan.one is not None:
-            machine.run(*commands.proxy_cleanup(self.plan.one), seconds=self.plan.seconds)
+        if self.plan.one is None or (self.plan.one.runs_pods and self.plan.one.proxy):
+            machine.run(*commands.proxy_cleanup(), seconds=self.plan.seconds)
 
     def _stop_rest(self) -> None:
         self._stop(units.RUNTIME, units.DNS, units.APISERVER, units.TARGET)
@@ -207,7 +208,8 @@ class Remover:
                     leftovers.remove_tree(path)
 
     def _remove_users(self) -> None:
-        for name in self.plan.memory.users:
+        # Its name is ours; without a memory it is taken for ours, too.
+        for name in self.plan.memory.users or ([units.USER] if self.plan.one is None else []):
             machine.remove_user(name)
 
 

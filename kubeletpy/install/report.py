@@ -51,7 +51,8 @@ def _next(one: NodeInstallation, outcome: Outcome, *, started: bool) -> Iterable
     if one.server is not None:
         yield f"export KUBECONFIG={places.ADMIN}"
     if outcome.join_command:
-        yield "To join one more machine, run there:"
+        here = "token create" in outcome.join_command
+        yield f"To join one more machine, run {'here' if here else 'there'}:"
         yield f"  {outcome.join_command}"
 
 

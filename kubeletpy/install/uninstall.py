@@ -73,7 +73,7 @@ def _ask(plan: removing.Plan) -> None:
 
 
 def _report(one: NodeInstallation | None, remover: removing.Remover, output: str) -> None:
-    notes = []
+    notes = list(remover.notes)
     if one is not None and one.server is None:
         notes.append(
             f"The Node object stays, for its own credentials may not delete it: "

@@ -1,0 +1,1 @@
+"""`kubeletpy install` below a directory, as for an image of a machine."""
