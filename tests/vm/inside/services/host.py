@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import textwrap
@@ -13,9 +12,10 @@ from typing import Any
 
 import yaml
 
+from kubeletpy.install import units
+from kubeletpy.install.installation import NodeInstallation
 from tests.root.runtime.cri.node import wait_until
 
-CHECKOUT = Path(__file__).resolve().parents[4]
 UNITS = Path("/etc/systemd/system")
 KUBELET, RUNTIME = "kubeletpy-kubelet.service", "kubeletpy-runtime.service"
 CONFIG = Path("/var/lib/kubelet/config.yaml")
@@ -87,7 +87,7 @@ def set_up_network() -> None:
 
 
 def install(server: str, authority: Path) -> None:
-    """Install the units of the examples, the command, and the kubelet's configuration.
+    """Install units as `kubeletpy install` has them, the command, and the kubelet's configuration.
 
     Args:
         server: URL of the API server.
@@ -106,16 +106,17 @@ def install(server: str, authority: Path) -> None:
     for path in (runtime, CONFIG, BOOTSTRAP):
         path.parent.mkdir(parents=True, exist_ok=True)
     runtime.write_text('[cgroups]\ndriver = "systemd"\n')
+    chosen = NodeInstallation(role="node", program=(str(command),), node_name=NODE)
+    rendered = {each.path.name: each.text for each in units.rendered(chosen)}
+    flags = f"kubelet --config {CONFIG} --kubeconfig {KUBECONFIG}"
+    flags += f" --bootstrap-kubeconfig {BOOTSTRAP} --root-dir {CONFIG.parent}"
     for unit in (RUNTIME, KUBELET):
-        shutil.copy(CHECKOUT / "examples/systemd" / unit, UNITS / unit)
+        (UNITS / unit).write_text(rendered[unit])
         (UNITS / f"{unit}.d").mkdir(exist_ok=True)
         # There is no journal here; and a test need not wait as long as a node would.
         settings = f"StandardError=append:/var/log/{unit}.log\nRestartSec=1\nTimeoutStartSec=600\n"
-        if unit == RUNTIME:
-            settings += (
-                "ExecStart=\nExecStart=/usr/local/bin/kubeletpy runtime "
-                f"--address unix:///run/kubeletpy/runtime.sock --config {runtime}\n"
-            )
+        if unit == KUBELET:  # in the places of a Go kubelet
+            settings += f"ExecStart=\nExecStart={command} {flags}\n"
         (UNITS / f"{unit}.d" / "test.conf").write_text(
             # Without what else a boot starts before services.
             f"[Unit]\nDefaultDependencies=no\n[Service]\n{settings}"
