@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.support import runner
+from tests.vm import image
 from tests.vm.__main__ import parse
-from tests.vm.image import Image
+from tests.vm.image import Image, ImageError
 from tests.vm.inside import chosen
 from tests.vm.machine import Disk, Hardware, Nic
 
@@ -74,3 +75,26 @@ def test_the_command_line_of_a_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_machine_without_cards_has_none() -> None:
     command = Hardware(IMAGE, ()).command(Path("/c"))
     assert command[command.index("-nic") + 1] == "none"
+
+
+def test_the_brief_form_runs_beside_the_root_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image, "suite", lambda: "bookworm")
+    making, running = runner._virtual_machine_aside(Path("/venv/bin/python"))
+    # Packages come from a mirror; the machine itself needs no network.
+    assert (making.online, running.online) == (True, False)
+    options = parse(running.command[3:])
+    assert options.files["arguments"] == "brief"
+    assert options.seconds < running.limit
+    assert parse(making.command[3:]).make
+
+
+def test_a_python_without_a_debian_of_its_own_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def none() -> str:
+        raise ImageError("no Debian has Python 3.12")
+
+    monkeypatch.setattr(image, "suite", none)
+    assert runner._virtual_machine_aside(Path("/venv/bin/python")) == []
+    shown = capsys.readouterr()
+    assert "are not run: no Debian has Python 3.12" in shown.out + shown.err

@@ -24,12 +24,18 @@ BRIEF: Final = (
 """The essence: both drivers, OOM kills, exec, devices, a joined node whose services are killed."""
 
 ALL: Final = (
-    "tests/root/common",
+    "tests/root/common/test_cgroups.py",
+    "tests/root/common/test_bpf_devices.py",
+    "tests/root/kubeletpy/eviction",
     "tests/vm/inside/test_drivers.py",
     "tests/vm/inside/test_systemd.py",
     "tests/vm/inside/services",
 )
-"""The long form."""
+"""The long form: what depends on cgroups and on PID 1.
+
+Of the rest of ``tests/root`` some names files of cgroup v1, some measures time, and together it
+would take hours on an emulated processor. Any of it can be asked for by pytest's arguments.
+"""
 
 
 def chosen(asked: str) -> list[str]:
