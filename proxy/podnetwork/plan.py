@@ -10,6 +10,7 @@ import bisect
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from .entries import OVERLAY, Device, Entries, Facts, Foreign, Hop, RouteKey
@@ -55,7 +56,39 @@ class Plan:
     reached: int = 0
 
 
-def mac_of(cidrs: Sequence[Network]) -> bytes:
+# What follows from one value alone is not found out anew for a thousand nodes when one changes.
+_REMEMBERED: Final = 16384
+
+
+@lru_cache(_REMEMBERED)
+def _span(network: Network) -> tuple[int, int]:
+    """Return the first and the last address of a network as numbers."""
+    return int(network.network_address), int(network.broadcast_address)
+
+
+@lru_cache(_REMEMBERED)
+def _within(network: Network, others: tuple[Network, ...]) -> bool:
+    return any(
+        network.version == each.version and network.subnet_of(each)  # type: ignore[arg-type]
+        for each in others
+    )
+
+
+@lru_cache(_REMEMBERED)
+def _inside(address: Address, networks: tuple[Network, ...]) -> bool:
+    return any(address in network for network in networks)
+
+
+@lru_cache(_REMEMBERED)
+def _of_a_node(address: Address) -> bool:
+    return not (
+        address.is_loopback or address.is_multicast or address.is_unspecified
+        or address.is_link_local or address.is_reserved
+    )  # fmt: skip
+
+
+@lru_cache(_REMEMBERED)
+def mac_of(cidrs: tuple[Network, ...]) -> bytes:
     """Return the hardware address of a node's device; all nodes know it without being told.
 
     It is of the first IPv4 network, or a hash of the first IPv6 one, and locally administered.
@@ -95,7 +128,8 @@ class Lookup:
     def exact(self, network: Network) -> Foreign | None:
         """Return the route to a network itself."""
         lengths = self._by_length[network.version]
-        return lengths.get(network.prefixlen, {}).get(int(network.network_address))
+        held = lengths.get(network.prefixlen)
+        return held.get(_span(network)[0]) if held else None
 
     def best(self, address: Address) -> Foreign | None:
         """Return the route with the longest prefix."""
@@ -118,24 +152,26 @@ class Claims:
 
     def __init__(self) -> None:
         self._starts: dict[int, list[int]] = {4: [], 6: []}
-        self._owners: dict[int, list[tuple[Network, str]]] = {4: [], 6: []}
+        self._owners: dict[int, list[tuple[int, Network, str]]] = {4: [], 6: []}
 
     def owner(self, network: Network) -> tuple[Network, str] | None:
         """Return a network that overlaps, and whose it is."""
         owners = self._owners[network.version]
-        at = bisect.bisect_right(self._starts[network.version], int(network.network_address))
+        first, last = _span(network)
+        starts = self._starts[network.version]
+        at = bisect.bisect_right(starts, first)
         # None of them overlap, so only two neighbours can.
-        for other in owners[max(at - 1, 0) : at + 1]:
-            if other[0].overlaps(network):
-                return other
+        for place in (at - 1, at):
+            if 0 <= place < len(owners) and starts[place] <= last and owners[place][0] >= first:
+                return owners[place][1:]
         return None
 
     def take(self, network: Network, owner: str) -> None:
         """Note whose a network is; it must overlap with none."""
-        start = int(network.network_address)
-        at = bisect.bisect_right(self._starts[network.version], start)
-        self._starts[network.version].insert(at, start)
-        self._owners[network.version].insert(at, (network, owner))
+        first, last = _span(network)
+        at = bisect.bisect_right(self._starts[network.version], first)
+        self._starts[network.version].insert(at, first)
+        self._owners[network.version].insert(at, (last, network, owner))
 
 
 def make(settings: Settings, own: Member, others: Iterable[Member], facts: Facts) -> Plan:
@@ -158,10 +194,6 @@ def underlay_of(settings: Settings, own: Member) -> Address | None:
     return found[0] if found else None
 
 
-def _inside(address: Address, networks: Iterable[Network]) -> bool:
-    return any(address in network for network in networks)
-
-
 class _Planner:
     """One run of `make`."""
 
@@ -170,6 +202,9 @@ class _Planner:
         self._lookup = Lookup(facts.routes)
         self._claims = Claims()
         self._locals = {each.address for each in facts.addresses}
+        self._numbers: dict[int, list[tuple[int, Address]]] = {4: [], 6: []}
+        for address in sorted(self._locals, key=lambda each: (each.version, int(each))):
+            self._numbers[address.version].append((int(address), address))
         self._problems: list[Problem] = []
         self._entries = Entries()
         self._macs: dict[bytes, str] = {}
@@ -218,7 +253,7 @@ class _Planner:
     def _make_device(self, own_cidrs: Sequence[Network], mtu: int) -> None:
         assert self._address is not None
         local = self._address.packed if self._address in self._locals else b""
-        mac = mac_of(own_cidrs)
+        mac = mac_of(self._own.cidrs)
         self._macs[mac] = self._own.name
         self._entries.device = Device(
             self._settings.vni, self._settings.port, local, mac, mtu, self._address.version == 6
@@ -240,7 +275,7 @@ class _Planner:
 
     def _objection(self, cidr: Network, member: Member) -> tuple[str, str] | None:
         cluster = self._settings.cluster
-        if not any(cidr.version == each.version and cidr.subnet_of(each) for each in cluster):  # type: ignore[arg-type]
+        if not _within(cidr, cluster):
             return "OutsideClusterCIDR", (
                 f"pod CIDR {cidr} is not within {', '.join(map(str, cluster))}, the networks of "
                 "the cluster's pods (--cluster-cidr); it is not routed"
@@ -253,10 +288,11 @@ class _Planner:
             )
         if member is self._own:
             return None
-        for each in self._facts.addresses:
-            if each.address in cidr:
+        first, last = _span(cidr)
+        for number, address in self._numbers[cidr.version]:
+            if first <= number <= last:
                 return "CoversThisNode", (
-                    f"pod CIDR {cidr} has {each.address} in it, which is an address of node "
+                    f"pod CIDR {cidr} has {address} in it, which is an address of node "
                     f"{self._own.name}; it is not routed"
                 )
         foreign = self._lookup.exact(cidr)
@@ -281,16 +317,13 @@ class _Planner:
             return
         overlaid = [each for each in cidrs if not self._direct(other, each, addresses)]
         if overlaid:
-            self._overlay(other, cidrs, overlaid, addresses)
+            self._overlay(other, overlaid, addresses)
 
     def _usable(self, other: Member) -> list[Address]:
         """Return the addresses of a node that packets can be sent to."""
         found, wrong = [], []
         for each in other.addresses:
-            if (
-                each.is_loopback or each.is_multicast or each.is_unspecified or each.is_link_local
-                or each.is_reserved
-            ):  # fmt: skip
+            if not _of_a_node(each):
                 wrong.append(f"{each} is no address of a node")
             elif each in self._locals:
                 wrong.append(
@@ -322,9 +355,8 @@ class _Planner:
         return False
 
     def _overlay(
-        self, other: Member, cidrs: Sequence[Network], overlaid: Sequence[Network],
-        addresses: Sequence[Address],
-    ) -> None:  # fmt: skip
+        self, other: Member, overlaid: Sequence[Network], addresses: Sequence[Address]
+    ) -> None:
         """Route networks by VXLAN."""
         wrong = self._no_overlay(other, overlaid, addresses)
         if wrong is not None:
@@ -333,7 +365,7 @@ class _Planner:
         assert self._address is not None
         version = self._address.version
         remote = next(each for each in addresses if each.version == version)
-        mac = mac_of(cidrs)
+        mac = mac_of(other.cidrs)
         if self._macs.setdefault(mac, other.name) != other.name:
             self._tell(
                 other, "SameHardwareAddress", f"its hardware address {mac.hex(':')} is that of "
@@ -350,9 +382,17 @@ class _Planner:
         self, other: Member, overlaid: Sequence[Network], addresses: Sequence[Address]
     ) -> tuple[str, str] | None:
         """Return why a node is not reached by VXLAN."""
+        device, there = self._entries.device, other.announced
+        if (
+            device is not None
+            and self._address is not None
+            and (there is None or (there.vni, there.port) == (device.vni, device.port))
+            and not _says(other, Mode.HOST_GW)
+            and any(each.version == self._address.version for each in addresses)
+        ):
+            return None
         said = ", ".join(map(str, addresses))
         networks = ", ".join(map(str, overlaid))
-        device = self._entries.device
         if self._settings.mode is Mode.HOST_GW:
             return "NotOnLink", (
                 f"{networks} is not reached: {said} is on no network of node {self._own.name} "
@@ -366,23 +406,21 @@ class _Planner:
                 f"{networks} is not reached: {said} is on no network of node {self._own.name}, and "
                 "that node has no VXLAN (mode host-gw); use mode auto or vxlan on all nodes"
             )
-        there = other.announced
         if there is not None and (there.vni, there.port) != (device.vni, device.port):
             return "OtherOverlay", (
                 f"{networks} is not reached: VXLAN there has VNI {there.vni} and port {there.port},"
                 f" here {device.vni} and {device.port}; set the same on all nodes"
             )
-        if all(each.version != self._address.version for each in addresses):
-            return "NoAddress", (
-                f"{networks} is not reached: VXLAN of this node is over IPv{self._address.version},"
-                f" and that node has {said}"
-            )
-        return None
+        return "NoAddress", (
+            f"{networks} is not reached: VXLAN of this node is over IPv{self._address.version},"
+            f" and that node has {said}"
+        )
 
 
 def _says(other: Member, mode: Mode) -> bool:
     return other.announced is not None and other.announced.mode is mode
 
 
+@lru_cache(_REMEMBERED)
 def _key(cidr: Network) -> RouteKey:
     return RouteKey(cidr.network_address.packed, cidr.prefixlen, METRIC[cidr.version])
