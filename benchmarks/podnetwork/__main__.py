@@ -43,6 +43,7 @@ FIGURES: Final = {
     "restart": "restart until it took over all, s",
     "joined": "a node joins: Node to route in the kernel, ms",
     "left": "a node leaves: Node to route gone, ms",
+    "change_cpu": "... CPU of either, ms",
     "returned": "a route that somebody removed is back, ms",
     "memory": "memory, PSS, MiB",
     "idle": "CPU at rest, %",
@@ -161,16 +162,17 @@ def many(cluster: Cluster, count: int, rounds: int, rest: float) -> dict[str, li
     process = psutil.Process(daemon.process.pid)
     found["first_sync_cpu"] = [_cpu(process)]
     listening = Announcements(cluster.spaces["n1"])
-    found |= {"joined": [], "left": [], "returned": []}
+    found |= {"joined": [], "left": [], "change_cpu": [], "returned": []}
     for turn in range(rounds):
         node = nodes[turn * 7 % count]
         network = _network(node)
         for figure, change in (("left", cluster.api.delete), ("joined", cluster.api.put)):
-            time.sleep(0.2)
-            begun = time.monotonic()
+            spent, begun = _cpu(process), time.monotonic()
             change(node)
             moment = listening.until(network, there=figure == "joined")
             found[figure].append(1000 * (moment - begun))
+            time.sleep(0.3)
+            found["change_cpu"].append(1000 * (_cpu(process) - spent))
         if turn < 5:
             # Fewer: who does it again and again is slowed down on purpose.
             time.sleep(0.5)

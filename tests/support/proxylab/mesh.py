@@ -140,12 +140,12 @@ class Cluster:
         """Have Nodes in the API server."""
         self.api.put(*(node_object(each, **fields) for each in nodes or NODES))
 
-    def attach(self, node: str, name: str = "pod") -> Pod:
+    def attach(self, node: str, name: str = "pod", mtu: int | None = None) -> Pod:
         """Make a pod on a node by the runtime's built-in network, as the runtime would."""
         space = Namespace()
         config = NetworkConfig(
             from_node=True, no_masquerade=tuple(CLUSTER_CIDRS.values()),
-            node_file=self.directory / f"{node}.json",
+            node_file=self.directory / f"{node}.json", mtu=mtu,
         )  # fmt: skip
 
         async def attach() -> tuple[list[str], int]:
@@ -163,13 +163,28 @@ class Cluster:
 
     def start(self, node: str, *arguments: str, cluster: str = "") -> Daemon:
         """Start the daemon of a node."""
+        return self._start(
+            node, "proxy.podnetwork", "--node-file", str(self.directory / f"{node}.json"),
+            "--cluster-cidr", cluster or ",".join(CLUSTER_CIDRS.values()), *arguments,
+        )  # fmt: skip
+
+    def start_proxy(self, node: str, *arguments: str) -> Daemon:
+        """Start the proxy of a node."""
+        # The machine's own limits of connections are not a namespace's to change.
+        return self._start(
+            node, "proxy", "--proxy-mode", "nftables", "--conntrack-max-per-core", "0",
+            "--conntrack-min", "0", "--conntrack-tcp-timeout-established", "0s",
+            "--conntrack-tcp-timeout-close-wait", "0s", "--cluster-cidr",
+            ",".join(CLUSTER_CIDRS.values()), *arguments,
+        )  # fmt: skip
+
+    def _start(self, node: str, module: str, *arguments: str) -> Daemon:
         kubeconfig = self.directory / "kubeconfig"
         kubeconfig.write_text(json.dumps(_kubeconfig(self.api.address)))
         log = self.directory / f"{node}-{next(self._count)}.log"
         words = [
-            sys.executable, "-P", "-m", "proxy.podnetwork", "--kubeconfig", str(kubeconfig),
-            "--hostname-override", node, "--node-file", str(self.directory / f"{node}.json"),
-            "--cluster-cidr", cluster or ",".join(CLUSTER_CIDRS.values()), *arguments,
+            sys.executable, "-P", "-m", module, "--kubeconfig", str(kubeconfig),
+            "--hostname-override", node, *arguments,
         ]  # fmt: skip
         with in_namespace(self.spaces[node].path), log.open("wb") as file:
             process = subprocess.Popen(
@@ -340,8 +355,15 @@ def _socket(space: Namespace, where: str) -> socket.socket:
 
 def source_seen(client: Namespace, server: Namespace, where: str, port: int = PORT) -> str:
     """Connect to ``where`` in ``server``, pass a byte each way; return whom the server saw."""
+    return source_through(client, server, where, (where, port), port)
+
+
+def source_through(
+    client: Namespace, server: Namespace, where: str, to: tuple[str, int], port: int = PORT
+) -> str:
+    """Do the same by another address, which leads to ``where``."""
     with listening(server, where, port) as listener, _socket(client, where) as connection:
-        connection.connect((where, port))
+        connection.connect(to)
         accepted, peer = listener.accept()
         with accepted:
             accepted.settimeout(PATIENCE)
@@ -454,3 +476,14 @@ def datagram(client: Namespace, server: Namespace, where: str, size: int) -> boo
                 raise
             return False
         return len(receiver.recv(1 << 16)) == size
+
+
+def connects(client: Namespace, server: Namespace, where: str) -> bool:
+    """Tell whether a connection is made within half a second."""
+    with listening(server, where), _socket(client, where) as connection:
+        connection.settimeout(0.5)
+        try:
+            connection.connect((where, PORT))
+        except TimeoutError:
+            return False
+        return True

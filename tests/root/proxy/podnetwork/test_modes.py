@@ -42,8 +42,7 @@ def way(request: pytest.FixtureRequest, cluster: Cluster) -> Iterator[Way]:
     cluster.start_all("--mode", chosen.mode, families=chosen.families)
     for node in NODES:
         if node not in cluster.pods:
-            cluster.attach(node)
-            assert cluster.pods[node].mtu == 1500
+            cluster.attach(node, mtu=1500)
     yield chosen
     cluster.stop_all()
 
