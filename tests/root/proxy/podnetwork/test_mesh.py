@@ -183,7 +183,7 @@ def test_a_restart_loses_no_packet_and_touches_nothing(mesh: Cluster, how: signa
 def test_it_may_die_at_any_point(mesh: Cluster) -> None:
     """Killed while it makes all anew, again and again, the last one finds the rest."""
     before = _state(mesh)["n1"]
-    for turn in range(4):
+    for turn in range(3):
         mesh.daemons["n1"].stop(signal.SIGKILL)
         mesh.spaces["n1"].run(
             f"ip link del {DEVICE} || true; ip route flush proto 88; ip -6 route flush proto 88"
