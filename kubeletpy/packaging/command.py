@@ -109,7 +109,8 @@ def build_deb(output: Path, pythons: list[str], wheels: Path | None) -> Path:
         own = sources.build_wheel(pool)
         listing: dict[str, tuple[Pinned, ...]] = {}
         for python in pythons:
-            found = fetch(requirements(checkout), python, Path(temporary, python), wheels)
+            output_of = Path(temporary, python)
+            found = fetch(requirements(checkout), python, output_of, pool, wheels)
             listing[python] = tuple(pinned(path) for path in (own, *found))
             for path in found:
                 shutil.move(path, pool / path.name)

@@ -44,13 +44,16 @@ def platforms(machine: str) -> list[str]:
     return [*tags, *(f"{name}_{machine}" for name in _LEGACY.get(machine, ())), f"linux_{machine}"]
 
 
-def fetch(wanted: Sequence[str], python: str, output: Path, offline: Path | None) -> list[Path]:
+def fetch(
+    wanted: Sequence[str], python: str, output: Path, pool: Path, offline: Path | None
+) -> list[Path]:
     """Get the wheels of ``wanted`` and of all that they need.
 
     Args:
         wanted: requirements.
         python: the version of Python that they are for, such as ``3.11``.
         output: an empty directory.
+        pool: wheels that were got before, which are not got again; what is built is added.
         offline: take wheels from this directory, and from nowhere else.
 
     Returns:
@@ -59,7 +62,9 @@ def fetch(wanted: Sequence[str], python: str, output: Path, offline: Path | None
     Raises:
         PackagingError: one cannot be had.
     """
-    links = offline or _built_from_sources(wanted, output)
+    if offline is None:
+        _build_from_sources(wanted, pool)
+    links = offline or pool
     # pip judges conditions such as `python_version < "3.13"` by the Python that it runs on.
     missing: set[str] = set(wanted)
     while missing:
@@ -118,13 +123,15 @@ def metadata(wheel: Path) -> email.message.Message:
         raise PackagingError(f"{wheel}: it is no wheel ({error!r}); remove it") from error
 
 
-def _built_from_sources(wanted: Sequence[str], output: Path) -> Path:
-    built = output / "built"
-    named = [item for item in wanted if Requirement(item).name in _SOURCES_ONLY]
-    if named:
-        command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--wheel-dir", str(built)]
-        _run(f"Building {' '.join(named)}", [*command, *named], "", None)
-    return built
+def _build_from_sources(wanted: Sequence[str], pool: Path) -> None:
+    names = {item: Requirement(item).name for item in wanted}
+    needed = [
+        item for item, name in names.items()
+        if name in _SOURCES_ONLY and not any(pool.glob(f"{name}-*.whl"))
+    ]  # fmt: skip
+    if needed:
+        command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--wheel-dir", str(pool)]
+        _run(f"Building {' '.join(needed)}", [*command, *needed], "", None)
 
 
 def _download(wanted: Sequence[str], python: str, output: Path, links: Path, offline: bool) -> None:

@@ -1,4 +1,4 @@
-"""Packages of two versions, each made once; all in memory, for they are large."""
+"""Packages of two versions, each made once for the tests here; all in memory: they are large."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class Package:
         return made
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def memory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     path = tmp_path_factory.mktemp("packaging")
     mounts.mount(
@@ -93,7 +93,7 @@ def memory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     mounts.umount(path, mounts.MNT_DETACH)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def first_deb(memory: Path) -> Path:
     """The package of this checkout, as the command makes it."""
     wheels = memory / "wheels"
@@ -104,19 +104,19 @@ def first_deb(memory: Path) -> Path:
     return made
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def first(memory: Path, first_deb: Path) -> Package:
     tree = memory / "first"
     subprocess.run(["dpkg-deb", "--extract", str(first_deb), str(tree)], check=True)
     return Package(tree / WHEELS.relative_to("/"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def second(memory: Path, first: Package) -> Package:
     return first.changed(memory / "second")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def releases(memory: Path, first: Package) -> Releases:
     """A machine's releases; the first one is current."""
     found = Releases(memory / "opt")
@@ -125,7 +125,7 @@ def releases(memory: Path, first: Package) -> Releases:
     return found
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def full_release(releases: Releases) -> Path:
     """A release with all that kubeletpy needs."""
     found = releases.current()
