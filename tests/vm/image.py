@@ -201,7 +201,9 @@ def _make_tree(release: str, tree: Path) -> None:
         ["apt-get", "indextargets", "--format", "$(REPO_URI)", f"Codename: {release}"]
     ).split("\n")[0]
     # Without a line of its own for this release, mmdebstrap's default mirror is Debian's.
-    command: list[str] = ["mmdebstrap", "--mode=root", "--variant=minbase", "--quiet"]
+    # It mounts in the namespace that it finds, where tests beside it would see that.
+    command: list[str] = ["unshare", "--mount", "--"]
+    command += ["mmdebstrap", "--mode=root", "--variant=minbase", "--quiet"]
     command += [f"--include={','.join(_INSIDE)}"]
     # Nobody minds a half-written tree: it is thrown away.
     command += ["--dpkgopt=force-unsafe-io"]
