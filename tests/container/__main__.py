@@ -45,13 +45,21 @@ def main(arguments: Sequence[str]) -> int:
         image = storage.ensure_image()
         options = working_options(storage, image)
         print(f"tests.container: ready after {time.monotonic() - began:.0f} s", flush=True)
-        chosen = given or ([*_BRIEF] if parsed.brief else ["tests/root"])
-        return _run(storage, image, [*options, "--cgroupns", parsed.cgroupns], chosen)
+        options += ["--cgroupns", parsed.cgroupns]
+        return _run(storage, image, options, chosen(given, parsed.brief))
     except (debian.PackageError, ImageError) as error:
         print(f"tests.container: {error}")
         return 1
     finally:
         storage.close()
+
+
+def chosen(given: Sequence[str], brief: bool) -> list[str]:
+    """Return pytest's arguments: what was given, and the tests if none is named (pure)."""
+    if brief:
+        return [*_BRIEF, *given]
+    named = any((CHECKOUT / one.partition("::")[0]).exists() for one in given)
+    return [*given] if named else ["tests/root", *given]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -94,7 +102,7 @@ def _container(
     return [*storage.command(*runtime), *arguments, *rest, image, *command]
 
 
-def _run(storage: Storage, image: str, options: Sequence[str], chosen: Sequence[str]) -> int:
+def _run(storage: Storage, image: str, options: Sequence[str], tests: Sequence[str]) -> int:
     site = next(Path(path) for path in sys.path if path.endswith("site-packages"))
     mounts = ["--volume", f"{CHECKOUT}:/src:ro", "--volume", f"{site}:{_site()}:ro"]
     for path in _VOLUMES:
@@ -102,17 +110,8 @@ def _run(storage: Storage, image: str, options: Sequence[str], chosen: Sequence[
     environment = {"KUBELETPY_TESTS_ALONE": "1", "KUBELETPY_TESTS_CONTAINER": "1", **_passed()}
     for name, value in environment.items():
         mounts += ["--env", f"{name}={value}"]
-    tests = [
-        "/opt/venv/bin/python",
-        "-X",
-        "utf8",
-        "-m",
-        "pytest",
-        "-p",
-        "no:cacheprovider",
-        *chosen,
-    ]
-    inside = ["python3", "/src/tests/container/inside.py", *tests]
+    pytest = ["/opt/venv/bin/python", "-X", "utf8", "-m", "pytest", "-p", "no:cacheprovider"]
+    inside = ["python3", "/src/tests/container/inside.py", *pytest, *tests]
     names = run(
         ["git", "-C", str(CHECKOUT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     )

@@ -30,8 +30,11 @@ def test_a_neighbour_reaches_them_and_they_go() -> None:
 
     def inside() -> None:
         # The neighbour is a namespace of the process that listens in it.
-        with subprocess.Popen(["unshare", "--net", "sleep", "60"]) as neighbour:
+        command = ["unshare", "--net", "sh", "-c", "echo; exec sleep 60"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as neighbour:
             try:
+                assert neighbour.stdout is not None
+                neighbour.stdout.readline()  # it is in its namespace now
                 run("ip", "link", "add", "here", "type", "veth", "peer", "name", "there")
                 run("ip", "link", "set", "there", "netns", str(neighbour.pid))
                 run("ip", "addr", "add", "192.0.2.1/24", "dev", "here")
