@@ -30,8 +30,8 @@ def test_a_neighbour_reaches_them_and_they_go() -> None:
 
     def inside() -> None:
         # The neighbour is a namespace of the process that listens in it.
-        command = ["unshare", "--net", "sh", "-c", "echo; exec sleep 60"]
-        with subprocess.Popen(command, stdout=subprocess.PIPE) as neighbour:
+        start = ["unshare", "--net", "sh", "-c", "echo; exec sleep 60"]
+        with subprocess.Popen(start, stdout=subprocess.PIPE) as neighbour:
             try:
                 assert neighbour.stdout is not None
                 neighbour.stdout.readline()  # it is in its namespace now
