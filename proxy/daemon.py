@@ -34,6 +34,8 @@ from .syncing import Observer, Pace
 if TYPE_CHECKING:
     from kubeletpy_common.apiclient.client import ApiClient
 
+    from .podnetwork.settings import Settings as NetworkSettings
+
 _log = logging.getLogger(__name__)
 _LIST_SECONDS = 300.0
 """Seconds that ``--once`` and ``--dry-run`` wait for the API server."""
@@ -147,6 +149,7 @@ class Daemon:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
+        network = self._network_settings()
         self.set_up_kernel()
         cleaning = asyncio.create_task(asyncio.to_thread(self._clean_other_modes))
         observers = Observers()
@@ -158,7 +161,7 @@ class Daemon:
                     self._stay_configured(),
                     watchdog.run(_turning),
                     *self._enforcing(),
-                    *self._connecting(),
+                    *self._connecting(network),
                 ]
                 for text in options.warnings(self._one):
                     logs.event(_log, logging.WARNING, text)
@@ -250,19 +253,25 @@ class Daemon:
 
         return [enforce(self._client, self._name, self._families)]
 
-    def _connecting(self) -> list[Coroutine[Any, Any, None]]:
-        """Return what routes between the pods of all nodes, if that is wanted.
+    def _network_settings(self) -> NetworkSettings | None:
+        """Return how the pods of other nodes are to be reached; None: that is no work of ours.
 
         Raises:
-            StartError: its settings cannot be.
+            StartError: it cannot be so.
         """
-        if self._pod_network == "none" or self._client is None:
-            return []
-        from .podnetwork.running import connect
+        if self._pod_network == "none":
+            return None
         from .podnetwork.settings import settings_of
 
-        settings = settings_of(self._pod_network, self._one.cluster_cidrs)
-        return [connect(self._client, self._name, settings)]
+        return settings_of(self._pod_network, self._one.cluster_cidrs)
+
+    def _connecting(self, network: NetworkSettings | None) -> list[Coroutine[Any, Any, None]]:
+        """Return what routes between the pods of all nodes, if that is wanted."""
+        if network is None or self._client is None:
+            return []
+        from .podnetwork.running import connect
+
+        return [connect(self._client, self._name, network)]
 
     def _servers(self, proxy: Proxy, observers: Observers) -> list[Coroutine[Any, Any, None]]:
         """Return what serves health and metrics, and let it be told of syncs."""
