@@ -17,7 +17,7 @@ from tests.support.ociimage import busybox_image, push
 from tests.support.registry import DockerRegistry
 from tests.vm.inside.services import host
 
-from .conftest import install, kubeletpy, release
+from .conftest import PROGRAM, install, kubeletpy, release
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(1800)]
 ADMIN = Path("/etc/kubeletpy/admin.kubeconfig")
@@ -55,7 +55,7 @@ def test_a_server_from_nothing_to_nothing(prepared: None, tmp_path: Path) -> Non
         push(busybox_image({}, config={}), registry.host, "tests/busybox", "v1")
         before = MachineState.capture(Scope(strict=True, settle=20.0))
         begun = time.monotonic()
-        did = install("server")
+        did = install("server", "--program", str(PROGRAM))
         timed("install server", begun)
         assert list(did["services"].values()) == ["started"] * len(units.ALL)
         assert "kubeletpy install node" in did["joinCommand"], did
@@ -82,6 +82,7 @@ def test_a_server_from_nothing_to_nothing(prepared: None, tmp_path: Path) -> Non
     allowed = Allowances()
     # Modules stay loaded, and with them what they have in /proc/sys; logs are the test's own.
     allowed.allow("files", "/var/log/kubeletpy-")
+    allowed.allow("files", "/run/credentials")  # systemd's own, made with its first credential
     assert (leaks := before.leaks(allowed)) == [], report(leaks, "uninstall")
 
 
