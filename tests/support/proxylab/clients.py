@@ -37,13 +37,17 @@ class Answer:
             ``silence``, ``unreachable``.
         source: the address that the endpoint saw; "" without an endpoint.
         packets: how many the client had sent by then to be heard at all, of those that count.
+        detail: how far a connection came that then was silent.
     """
 
     who: str
     source: str = ""
     packets: int = field(default=1, compare=False)
+    detail: str = field(default="", compare=False)
 
     def __str__(self) -> str:
+        if self.detail:
+            return f"{self.who} ({self.detail})"
         return f"{self.who} (saw {self.source})" if self.source else self.who
 
 
@@ -100,12 +104,18 @@ async def ask(
                     return await associate(made, port, sent=sent)
                 return await exchange(made, sent=sent)
         except TimeoutError:
-            return SILENT
+            return replace(SILENT, detail=_progress(made)) if protocol == "TCP" else SILENT
         except OSError as error:
             if error.errno not in _ERRORS:
                 raise
             packets = 1 + _retransmits(made) if protocol == "TCP" else len(sent)
             return replace(_ERRORS[error.errno], packets=packets)
+
+
+def _progress(made: socket.socket) -> str:
+    """Return state (1: established, 2: SYN sent), own port and SYNs of a connection."""
+    state = made.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
+    return f"TCP state {state}, from {made.getsockname()[:2]}, {1 + _retransmits(made)} SYNs"
 
 
 def _retransmits(made: socket.socket) -> int:
