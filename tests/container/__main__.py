@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -38,6 +39,8 @@ def main(arguments: Sequence[str]) -> int:
     if os.geteuid() != 0:
         print("tests.container: needs root: start it with sudo")
         return 1
+    # The container is not ours by descent: it has to be removed by who is told to end.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     storage = Storage()
     try:
         debian.install(debian.missing(PACKAGES))
