@@ -121,6 +121,9 @@ def test_units_and_files_are_those_of_runc(limits: str, tmp_path: Path) -> None:
             theirs = facts(unit)
         with by_us(resources, slice_name) as unit:
             ours = facts(unit)
+        if theirs["memory.swap.max"] == "0":
+            # runc takes 0 for "not set" there, so that a daemon-reload lifts its limit.
+            theirs["MemorySwapMax"] = "0"
         assert ours == theirs
     finally:
         systemctl("stop", slice_name)
