@@ -33,6 +33,10 @@ def node(
         ("processes", "kubeletpy"),
         ("processes", "runtime"),
         ("files", str(place.directory)),
+        # Of the driver before: a look at the machine serves two tests, also where it changes.
+        ("processes", "docker-registry"),
+        ("network namespaces", str(place.directory)),
+        ("mounts", str(place.directory)),
     ):
         machine_allowances.allow(what, name)
     with running_node(place) as running:
