@@ -218,16 +218,11 @@ def leftovers(guest: Guest) -> list[str]:
     """Return what a machine has of pods that are not there."""
     pods = len(sandboxes(guest))
     found = {
-        "network namespaces": "find /run/kubeletpy -name 'netns*' -type f 2>/dev/null | wc -l",
         "links": "ip -o link show type veth | wc -l",
-        "slices": "find /sys/fs/cgroup/kubepods.slice -mindepth 1 -name '*pod*.slice' | wc -l",
+        "slices": "find /sys/fs/cgroup/kubepods.slice -name '*-pod*.slice' | wc -l",
     }
     counts = {what: int(guest.shell(script)) for what, script in found.items()}
-    return [
-        f"{what}: {count} for {pods} pods"
-        for what, count in counts.items()
-        if count != pods and what != "network namespaces"
-    ]
+    return [f"{what}: {count} for {pods} pods" for what, count in counts.items() if count != pods]
 
 
 def test_a_newer_package_restarts_no_container(cluster: Cluster, victim: Guest) -> None:
