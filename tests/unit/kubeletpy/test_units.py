@@ -29,7 +29,7 @@ def unit(name: str) -> configparser.ConfigParser:
 )
 def test_flags_are_those_of_the_daemon(name: str, command: Command) -> None:
     program, subcommand, *arguments = shlex.split(unit(name)["Service"]["ExecStart"])
-    assert (program, subcommand) == ("/usr/local/bin/kubeletpy", name)
+    assert (program, subcommand) == ("/usr/bin/kubeletpy", name)
     context = command.make_context(name, arguments, resilient_parsing=True)
     given = {key for key, value in context.params.items() if value}
     assert {one[2:].replace("-", "_") for one in arguments if one.startswith("--")} <= given
