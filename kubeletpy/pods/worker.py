@@ -422,6 +422,9 @@ class PodWorker:
         self._save(lambda: self._tools.checkpoints.save_amounts(uid, amounts))
 
     def _save(self, write: Callable[[], None]) -> None:
+        if self._gone:
+            # Nobody would remove it again: what comes now is late news of a pod that is no more.
+            return
         try:
             write()
         except (OSError, ValueError) as error:

@@ -54,6 +54,11 @@ class Namespace:
         with in_namespace(self.path):
             return Path("/proc/sys/net", name).read_text().strip()
 
+    def set(self, name: str, value: str) -> None:
+        """Set a value below /proc/sys/net inside."""
+        with in_namespace(self.path):
+            Path("/proc/sys/net", name).write_text(value)
+
     def close(self) -> None:
         """Let go of it."""
         if self.descriptor >= 0:

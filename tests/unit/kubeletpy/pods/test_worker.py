@@ -343,6 +343,17 @@ async def test_termination_goes_on_after_a_restart(bench: Bench) -> None:
     assert bench.runtime.sandboxes == {}
 
 
+async def test_late_news_of_a_pod_that_is_gone_leave_no_checkpoint(bench: Bench) -> None:
+    worker = bench.run(pod("a"))
+    await bench.until(worker, ready)
+    worker.terminate()
+    await bench.gone()
+    late = pod("a")
+    late.metadata.uid, late.metadata.annotations = "u1", {"example.org/late": "yes"}
+    worker.update(desired_of(late, CrashLoop()))
+    assert bench.tools.checkpoints.load() == {}
+
+
 async def test_crash_loop_leaves_one_dead_container(bench: Bench) -> None:
     worker = bench.run(pod("a"))
     for _ in range(2):
