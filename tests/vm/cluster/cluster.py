@@ -127,7 +127,7 @@ class Cluster:
             "POD_CIDR": PODS, "SERVICE_CIDR": SERVICES,
         }  # fmt: skip
         provision(self.server, "server.sh", environment)
-        self.kubeconfig.write_text(self.server.must("cat", "/etc/kubeletpy/admin.kubeconfig"))
+        self.kubeconfig.write_text(self.server.must("kubeletpy", "kubeconfig"))
 
     def join_environment(self, guest: Guest) -> dict[str, str]:
         """Return the variables that make a machine join."""
