@@ -251,11 +251,12 @@ def test_a_node_that_is_uninstalled_is_as_it_was(cluster: Cluster, victim: Guest
         "nft list ruleset | grep -iE 'kube'; iptables-save | grep -i kube; "
         "findmnt -o TARGET | grep -iE 'kube'; find /sys/fs/cgroup -name '*kube*'; "
         "ls -d /etc/kubeletpy /var/lib/kubeletpy /run/kubeletpy /etc/systemd/system/kubeletpy*; "
-        "ps -e -o args= | grep -E '[k]ubeletpy-shim|[k]ubeletpy-spawner|httpd'"
+        "ps -e -o comm= | grep -E '^(kubeletpy|httpd)'"
     )
     left = victim.run("sh", "-c", f"{{ {script}; }} 2>/dev/null").output
-    # The tests' own agent is named like that, too.
-    assert [line for line in left.splitlines() if "agent" not in line] == []
+    # Units of the tests are named like that, too.
+    own = ("kubeletpy-agent.service", "kubeletpy-tests.service")
+    assert [line for line in left.splitlines() if not line.endswith(own)] == []
     # The rest of the cluster goes on.
     nodes = {guest.name for guest in cluster.guests} - {victim.name}
     cluster.until(lambda: answers_outside(cluster, cluster.server) == nodes, "the others answer")
