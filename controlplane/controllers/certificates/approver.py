@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Final
 
-from controlplane.engine.controller import Context, Controller, timestamp
+from controlplane.engine.controller import Context, Controller
 from controlplane.engine.resources import SIGNING_REQUESTS, Object
 
-from .conditions import has_certificate, kinds_of
+from .conditions import approved, has_certificate, kinds_of
 
 KUBELET: Final = "kubernetes.io/kube-apiserver-client-kubelet"
 _REVIEWS: Final = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
@@ -71,11 +71,5 @@ class Approver(Controller):
         return bool((answer.get("status") or {}).get("allowed"))
 
     async def _approve(self, value: Object, message: str) -> None:
-        condition = {
-            "type": "Approved", "status": "True", "reason": "AutoApproved", "message": message,
-            "lastUpdateTime": timestamp(self.context.clock()),
-        }  # fmt: skip
-        status = value.get("status") or {}
-        conditions = [*(status.get("conditions") or ()), condition]
-        wanted = {**value, "status": {**status, "conditions": conditions}}
+        wanted = approved(value, message, self.context.clock())
         await self.context.writer.update(SIGNING_REQUESTS, wanted, "approval")

@@ -14,10 +14,10 @@ import ipaddress
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from controlplane.engine.controller import Context, Controller, timestamp
+from controlplane.engine.controller import Context, Controller
 from controlplane.engine.resources import NODES, SIGNING_REQUESTS, Object, key_of
 
-from .conditions import has_certificate, kinds_of
+from .conditions import approved, has_certificate, kinds_of
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -83,13 +83,7 @@ class ServingApprover(Controller):
         return None
 
     async def _approve(self, value: Object) -> None:
-        condition = {
-            "type": "Approved", "status": "True", "reason": "AutoApproved", "message": _MESSAGE,
-            "lastUpdateTime": timestamp(self.context.clock()),
-        }  # fmt: skip
-        status = value.get("status") or {}
-        conditions = [*(status.get("conditions") or ()), condition]
-        wanted = {**value, "status": {**status, "conditions": conditions}}
+        wanted = approved(value, _MESSAGE, self.context.clock())
         await self.context.writer.update(SIGNING_REQUESTS, wanted, "approval")
 
 

@@ -25,7 +25,7 @@ from typing import Any, Final
 
 from tests.vm.cluster import agent
 from tests.vm.cluster.switch import GATEWAY, Switch
-from tests.vm.image import Image, run
+from tests.vm.image import Image
 from tests.vm.machine import Disk, Hardware, Machine, Nic, own_disk
 
 BOOT_SECONDS: Final = 600.0
@@ -157,10 +157,7 @@ class Guest:
         self._switch = switch
         self._socket = directory / f"{self.name}.agent"
         tap = f"tap,ifname={identity.port},script=no,downscript=no"
-        self.disk = own_disk(image, directory / f"{self.name}.disk")
-        # Power fails in these tests, and a node has a journal for that.
-        run(["tune2fs", "-O", "has_journal", str(self.disk.path)])
-        run(["resize2fs", str(self.disk.path), "6G"])
+        self.disk = own_disk(image, directory / f"{self.name}.disk", "6G")
         initrd = directory / f"{self.name}.initrd"
         base = image.initrd.read_bytes()
         # The kernel looks for the next archive at a multiple of four.
