@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import socket
 import ssl
 import subprocess
 import time
@@ -19,6 +18,7 @@ import psutil
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from kubeletpy_common.ports import free_port
 from tests.root.controlplane.server import api_server
 from tests.support.etcd import running_etcd
 
@@ -85,9 +85,7 @@ def kube_apiserver(program: str) -> Start:
                 serialization.NoEncryption(),
             )
         )
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         with running_etcd(directory) as (member,), open(directory / "kas.log", "wb") as log:
             process = subprocess.Popen(
                 [program, f"--etcd-servers={member.url}", f"--secure-port={port}",

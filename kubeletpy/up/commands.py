@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from kubeletpy.up.layout import Layout
+from kubeletpy_common.ports import free_ports
 
 LOOPBACK: Final = "127.0.0.1"
 BRIDGE: Final = "kubeletpy0"
@@ -34,14 +35,6 @@ OF_THE_SERVER: Final = (
 """What the API server does itself, quicker than a client of it could."""
 
 
-def free_port() -> int:
-    """Return a loopback port that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def is_free(port: int) -> bool:
     """Whether nobody listens on a port of loopback, or of all addresses."""
     with socket.socket() as probe:
@@ -64,11 +57,13 @@ class Commands:
     def __init__(self, layout: Layout, registry_port: int, api_port: int) -> None:
         self._layout = layout
         # The same again for one that is started again: it is in kubeconfigs.
-        self.api_port = api_port or free_port()
-        self.registry_port = registry_port or free_port()
-        self.kubelet_port = free_port()
-        self.kubelet_api_port = free_port()
-        self.dns_port = free_port()
+        ports = free_ports(7)
+        self.api_port = api_port or ports.pop()
+        self.registry_port = registry_port or ports.pop()
+        self.kubelet_port = ports.pop()
+        self.kubelet_api_port = ports.pop()
+        self.dns_port = ports.pop()
+        self._proxy_ports = ports
         self.ingress = shutil.which("nginx") is not None and is_free(80) and is_free(443)
 
     def apiserver(self) -> list[str]:
@@ -157,8 +152,9 @@ class Commands:
         command += ["--detect-local-mode=BridgeInterface", f"--pod-bridge-interface={BRIDGE}"]
         command += ["--conntrack-max-per-core=0", "--conntrack-tcp-timeout-established=0s"]
         command += ["--conntrack-tcp-timeout-close-wait=0s", "--oom-score-adj=0"]
-        command += [f"--healthz-bind-address={LOOPBACK}:{free_port()}"]
-        return [*command, f"--metrics-bind-address={LOOPBACK}:{free_port()}"]
+        health, metrics = self._proxy_ports
+        command += [f"--healthz-bind-address={LOOPBACK}:{health}"]
+        return [*command, f"--metrics-bind-address={LOOPBACK}:{metrics}"]
 
     def proxy_cleanup(self) -> list[str]:
         """Return the command that removes the rules of the proxy and of policies."""

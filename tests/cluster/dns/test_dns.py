@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -21,18 +20,9 @@ from controlplane.options import Options
 from controlplane.serving import serving
 from kubeletpy_common.apiclient.client import ApiClient
 from kubeletpy_common.apiclient.kubeconfig import read_kubeconfig
+from kubeletpy_common.ports import free_ports
 
 HOST = "127.0.0.1"
-
-
-def free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        found = []
-        for _ in range(count):
-            one = stack.enter_context(socket.socket())
-            one.bind((HOST, 0))
-            found.append(int(one.getsockname()[1]))
-        return found
 
 
 async def ask(port: int, name: str, kind: str = "A", seconds: float = 5) -> dns.message.Message:

@@ -29,15 +29,9 @@ from controlplane.ingress import backends
 from controlplane.ingress.certificates import make_default
 from controlplane.ingress.controller import IngressController
 from kubeletpy_common.apiclient.client import MERGE_PATCH
+from kubeletpy_common.ports import free_port
 from tests.support.cluster import Cluster, cluster
 from tests.unit.controlplane.ingress.objects import ingress, rule
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @dataclass

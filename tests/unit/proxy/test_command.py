@@ -16,6 +16,7 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
+from kubeletpy_common.ports import free_port
 from proxy import daemon
 from proxy.backend import RuleOptions, Synced, SyncError, Wanted
 from proxy.command import main
@@ -24,7 +25,6 @@ from proxy.model.portal import Family
 from proxy.settings.configuration import API_VERSION, KIND
 from proxy.settings.flags import FIELDS, NO_EFFECT, PORTS, settings_of_flags
 from tests.unit.proxy.fakes import Remembering
-from tests.unit.proxy.health.test_servers import free_port
 
 OBJECTS = {"kind": "Service", "metadata": {"name": "web"},
            "spec": {"clusterIP": "10.0.0.1", "ports": [{"port": 80}]}}  # fmt: skip

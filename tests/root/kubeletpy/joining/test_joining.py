@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
+from kubeletpy_common.ports import free_port
 from tests.root.controlplane.server import ApiServer, api_server
 from tests.root.kubeletpy.engine.process import wait_for
 from tests.root.runtime.cri.node import Place, running_node
@@ -98,12 +98,6 @@ def kubelet(api: ApiServer, place: Place, directory: Path) -> Iterator[Joined]:
     finally:
         process.kill()
         process.wait(10)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def secret() -> str:

@@ -13,6 +13,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from kubeletpy_common.ports import free_port
 from proxy.backend import Synced
 from proxy.conntrack.flows import Removed
 from proxy.errors import StartError
@@ -27,12 +28,6 @@ from proxy.syncing import Outcome
 from tests.unit.proxy.fakes import endpoint, endpoint_slice, service
 
 WEB, API = ("default", "web"), ("default", "api")
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 @contextlib.asynccontextmanager
