@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -22,8 +21,6 @@ _log = logging.getLogger(__name__)
 
 _ROUTE_LOCALNET: Final = "net/ipv4/conf/all/route_localnet"
 _TCP_LIBERAL: Final = "net/netfilter/nf_conntrack_tcp_be_liberal"
-_OWN_PROCESSES: Final = 64
-"""Of our programs whose changes may still be told."""
 
 
 class IptablesBackend:
@@ -44,7 +41,6 @@ class IptablesBackend:
         self._rules: RuleSet | None = None
         self._signature: object = None
         self._watch: kernel.Watch | None = None
-        self._processes: deque[int] = deque(maxlen=_OWN_PROCESSES)
         self._looking = threading.Lock()
         self._comparing = False
 
@@ -92,7 +88,7 @@ class IptablesBackend:
                 doubt("rules were changed by others, more than could be read")
 
         try:
-            watch = kernel.Watch(self._options.family, self._processes.__contains__, doubt, lost)
+            watch = kernel.Watch(self._options.family, tools.own.__contains__, doubt, lost)
         except OSError as error:
             logs.event(
                 _log, logging.WARNING, "changes of nftables by others cannot be watched; the rules "
@@ -163,7 +159,6 @@ class IptablesBackend:
                 _log, logging.INFO, "programs of iptables", family=self._options.family.name,
                 program=self._tools.restore, back_end=self._tools.back_end.value,
             )  # fmt: skip
-        self._tools.started = self._processes.append
         return self._tools
 
     def _host(self, tools: Tools) -> Host:

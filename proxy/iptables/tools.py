@@ -9,9 +9,12 @@ import os
 import re
 import shutil
 import subprocess
+import threading
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -30,6 +33,8 @@ _LOCK_FILE: Final = "/run/xtables.lock"
 _LINE: Final = re.compile(r"line:?\s+(\d+)")
 _VERSION: Final = re.compile(r"v(\d+)\.(\d+)(?:\.(\d+))?")
 _MAX_SAID: Final = 2000
+_OWN_PROCESSES: Final = 64
+"""Of our programs whose changes may still be told."""
 
 
 class BackEnd(enum.Enum):
@@ -39,6 +44,27 @@ class BackEnd(enum.Enum):
     LEGACY = "legacy"
 
 
+class OwnProcesses:
+    """The last programs that changed rules for us, by pid; for several threads."""
+
+    def __init__(self) -> None:
+        self._pids: deque[int] = deque(maxlen=_OWN_PROCESSES)
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def start(self) -> Iterator[Callable[[int], None]]:
+        """Start a program, and tell its pid to what is given here.
+
+        It may change rules before its pid is known to us: who asks meanwhile waits.
+        """
+        with self._lock:
+            yield self._pids.append
+
+    def __contains__(self, pid: int) -> bool:
+        with self._lock:
+            return pid in self._pids
+
+
 @dataclass(slots=True)
 class Tools:
     """The programs of one family and back end.
@@ -46,7 +72,7 @@ class Tools:
     Attributes:
         command, save, restore: paths.
         lock_wait: seconds to wait for ``/run/xtables.lock``; the nft back end has none.
-        started: is told the pid of each program that changes rules, before it reads what to do.
+        own: those that change rules, by pid, while they run and later.
     """
 
     family: Family
@@ -56,7 +82,7 @@ class Tools:
     restore: str
     version: tuple[int, int, int]
     lock_wait: int = 30
-    started: Callable[[int], None] = lambda pid: None
+    own: OwnProcesses = field(default_factory=lambda: OwnProcesses())
 
     @property
     def random_fully(self) -> bool:
@@ -110,16 +136,17 @@ class Tools:
         called = f"{Path(arguments[0]).name} could not {what}"
         stdin.seek(0)
         try:
-            process = subprocess.Popen(
-                arguments,
-                stdin=stdin,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                env={**os.environ, "LC_ALL": "C"},
-            )
+            with self.own.start() as started:
+                process = subprocess.Popen(
+                    arguments,
+                    stdin=stdin,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    env={**os.environ, "LC_ALL": "C"},
+                )
+                started(process.pid)
         except OSError as error:
             raise SyncError(f"{called}: {arguments[0]}: {error.strerror}") from error
-        self.started(process.pid)
         deadline = self.lock_wait + _DEADLINE
         try:
             out, said = process.communicate(timeout=deadline)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import queue
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -227,6 +229,36 @@ def test_the_nft_back_end_tells_who_changed_our_rules() -> None:
             assert doubts.get(timeout=_WAIT_SECONDS).startswith(expected)
             stop()
             assert doubts.empty()
+
+    in_new_network(listen)
+
+
+def test_our_own_changes_are_none_even_if_told_before_the_pid_is_known(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tools = programs(BackEnd.NFT)
+
+    class Late(subprocess.Popen[bytes]):
+        """What returns only when the program has done all that it does."""
+
+        def __init__(self, *words: Any, **options: Any) -> None:
+            super().__init__(*words, **options)
+            os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+
+    def listen() -> None:
+        portals = one_of_each(Family.V4)
+        doubts: queue.Queue[str] = queue.Queue()
+        with backend(tools) as made:
+            stop = made.watch(doubts.put)
+            assert stop
+            made.sync(everything(portals))
+            name = next(iter(portals))
+            with monkeypatch.context() as late:
+                late.setattr(subprocess, "Popen", Late)
+                changed = {**portals, name: replace(portals[name], port=81)}
+                made.sync(Wanted(changed, {name}, False))
+            run(tools, "-t nat -F PREROUTING")
+            assert "chain PREROUTING" in doubts.get(timeout=_WAIT_SECONDS)
 
     in_new_network(listen)
 
