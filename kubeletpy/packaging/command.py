@@ -15,7 +15,8 @@ from kubeletpy.packaging import debian_package as deb
 from kubeletpy.packaging import sources
 from kubeletpy.packaging.documents import documents
 from kubeletpy.packaging.errors import PackagingError
-from kubeletpy.packaging.manifest import Manifest, Pinned
+from kubeletpy.packaging.interpreters import compile_wheels
+from kubeletpy.packaging.manifest import Compiled, Manifest, Pinned
 
 PYTHONS: Final = ("3.11", "3.12", "3.13")
 """Those of Debian 12, Ubuntu 24.04 and Debian 13."""
@@ -88,6 +89,29 @@ def chosen(given: tuple[str, ...]) -> list[str]:
     return [version for version in PYTHONS if version in wanted]
 
 
+def compiled(listing: dict[str, tuple[Pinned, ...]], pool: Path) -> dict[str, Compiled]:
+    """Compile for each version of Python that this machine has; tell which it has not.
+
+    Args:
+        listing: the wheels for each version.
+        pool: where they are, and the archives are put.
+
+    Raises:
+        PackagingError: it failed.
+    """
+    found = {}
+    for python, wheels in listing.items():
+        archive = compile_wheels(python, wheels, pool)
+        if archive is None:
+            say(
+                f"This machine has no Python {python}: machines that have it will compile for some "
+                "seconds of their processor's time when they install"
+            )
+        else:
+            found[python] = archive
+    return found
+
+
 def build_deb(output: Path, pythons: list[str], wheels: Path | None) -> Path:
     """Build the Debian package and return its file.
 
@@ -114,7 +138,7 @@ def build_deb(output: Path, pythons: list[str], wheels: Path | None) -> Path:
             listing[python] = tuple(pinned(path) for path in (own, *found))
             for path in found:
                 shutil.move(path, pool / path.name)
-        manifest = Manifest(sources.version(checkout), listing)
+        manifest = Manifest(sources.version(checkout), listing, compiled(listing, pool))
         changed = pinned(own).sha256 if sources.is_changed(checkout) else ""
         version = deb.debian_version(manifest.version, sources.commit(checkout), changed)
         tree = Path(temporary, "tree")

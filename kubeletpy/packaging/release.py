@@ -17,11 +17,12 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from kubeletpy.packaging.manifest import FILE_NAME, Manifest, ManifestError, Pinned
+from kubeletpy.packaging import compiled
+from kubeletpy.packaging.manifest import FILE_NAME, Compiled, Manifest, ManifestError, Pinned
 from kubeletpy_common.releases import RELEASE_FILE, ROOT, ReleaseError, Releases
 
 WHEELS: Final = Path("/usr/lib/kubeletpy")
@@ -119,17 +120,20 @@ def _make(releases: Releases, manifest: Manifest, python: str, wheels: Path) -> 
     had = _wheels_of(current, python)
     try:
         site.mkdir(parents=True)
+        unpacked: dict[str, list[str]] = {}
         for wheel in manifest.pythons[python]:
             path = wheels / wheel.file
             wheel.verify(path)
             same = current is not None and wheel in had
             if not (same and current and share(path, current / inside, site)):
-                unpack(path, site)
+                unpacked[wheel.sha256] = unpack(path, site)
         _make_environment(made, final, python)
         (made / RELEASE_FILE).write_text(
             Manifest(manifest.version, {python: manifest.pythons[python]}).to_json()
         )
-        _compile(made, final, site)
+        left = add_compiled(manifest.compiled.get(python), wheels, unpacked, site)
+        _compile(made, final, left)
+        _try(made)
         return releases.publish(made, name)
     except BaseException:
         shutil.rmtree(made, ignore_errors=True)
@@ -172,27 +176,82 @@ def share(wheel: Path, before: Path, site: Path) -> bool:
     return True
 
 
-def unpack(wheel: Path, site: Path) -> None:
+def unpack(wheel: Path, site: Path) -> list[str]:
     """Unpack a wheel into ``site``, without its scripts: none but ours is wanted.
+
+    Returns:
+        the names of its modules, in the wheel.
 
     Raises:
         ManifestError: it is no wheel, or a name in it leads elsewhere.
         OSError: it cannot be written.
     """
+    modules = []
     try:
         with zipfile.ZipFile(wheel) as archive:
             for entry in archive.infolist():
                 target = _target(entry.filename)
                 if target is None or entry.is_dir():
                     continue
-                path = site / target
-                path.parent.mkdir(parents=True, exist_ok=True)
-                # It may be another release's file, by a hard link.
-                path.unlink(missing_ok=True)
-                with archive.open(entry) as source, open(path, "xb") as copy:
-                    shutil.copyfileobj(source, copy, 1 << 20)
+                _extract(archive, entry, site / target)
+                if target.endswith(".py"):
+                    modules.append(entry.filename)
     except zipfile.BadZipFile as error:
         raise ManifestError(f"{wheel}: {error}; install the package again") from error
+    return modules
+
+
+def add_compiled(
+    archive: Compiled | None, wheels: Path, unpacked: Mapping[str, Sequence[str]], site: Path
+) -> list[Path]:
+    """Add the compiled modules that the package has for wheels that were unpacked.
+
+    Args:
+        archive: what it has for this Python, if anything.
+        wheels: where that is.
+        unpacked: the names of modules, in wheels, by the wheel's SHA-256.
+        site: where they were unpacked.
+
+    Returns:
+        the modules that it has nothing for.
+
+    Raises:
+        ManifestError: the archive is damaged.
+        OSError: a file cannot be written.
+    """
+    known: dict[str, dict[str, zipfile.ZipInfo]] = {}
+    with contextlib.ExitStack() as stack:
+        if archive is not None and archive.magic == compiled.MAGIC and any(unpacked.values()):
+            archive.verify(wheels / archive.file)
+            opened = stack.enter_context(zipfile.ZipFile(wheels / archive.file))
+            known = compiled.members(opened)
+        left = []
+        for digest, names in unpacked.items():
+            entries = known.get(digest, {})
+            for name in names:
+                path = site / str(_target(name))
+                if name in entries:
+                    _extract(opened, entries[name], _cache(path))
+                elif not entries:
+                    left.append(path)
+                # else it does not compile: it is for another version.
+        return left
+
+
+def _cache(module: Path) -> Path:
+    return Path(importlib.util.cache_from_source(str(module)))
+
+
+def _extract(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path) -> None:
+    # It may be another release's file, by a hard link.
+    path.unlink(missing_ok=True)
+    try:
+        copy = open(path, "xb")  # noqa: SIM115
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True)
+        copy = open(path, "xb")  # noqa: SIM115
+    with copy, archive.open(entry) as source:
+        shutil.copyfileobj(source, copy, 1 << 20)
 
 
 def _target(name: str) -> str | None:
@@ -227,12 +286,25 @@ def _make_environment(made: Path, final: Path, python: str) -> None:
     command.chmod(0o755)
 
 
-def _compile(made: Path, final: Path, site: Path) -> None:
-    """Compile everything: processes with a read-only system could not keep what they compile."""
+def _compile(made: Path, final: Path, modules: Sequence[Path]) -> None:
+    """Compile modules: processes with a read-only system could not keep what they compile."""
+    if not modules:
+        return
     command = [str(made / "bin" / "python"), "-I", "-m", "compileall", "-q", "-j", "0"]
-    command += ["-s", str(made), "-p", str(final), str(site)]
+    command += ["--invalidation-mode", "unchecked-hash", "-s", str(made), "-p", str(final)]
     # Some libraries carry files for other versions, which do not compile: that is no failure.
-    subprocess.run(command, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    subprocess.run(
+        [*command, "-i", "-"], input="\n".join(map(str, modules)), text=True, check=False,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+def _try(made: Path) -> None:
+    """Start what is in a release.
+
+    Raises:
+        ReleaseError: it does not start.
+    """
     done = subprocess.run(
         [str(made / "bin" / "python"), "-I", "-c", "import kubeletpy.cli"],
         capture_output=True, text=True, check=False, timeout=_CHECK_SECONDS,

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
-from kubeletpy.packaging.manifest import Manifest, ManifestError, Pinned
+from kubeletpy.packaging.manifest import Compiled, Manifest, ManifestError, Pinned
 from kubeletpy_common.releases import is_release_name
 
 _A = Pinned("a", "1.0", "a-1.0-py3-none-any.whl", "aa", 10)
@@ -33,9 +34,16 @@ def test_another_version_wheel_or_python_is_another_release(other: Manifest, pyt
 
 
 def test_it_survives_being_written_and_read() -> None:
-    manifest = Manifest("0.1.0", {"3.11": (_A, _B), "3.13": (_A,)})
+    compiled = Compiled("compiled-3.11.zip", "cc", "a70d0d0a")
+    manifest = Manifest("0.1.0", {"3.11": (_A, _B), "3.13": (_A,)}, {"3.11": compiled})
     assert Manifest.from_json(manifest.to_json()) == manifest
-    assert manifest.files() == {_A.file: _A, _B.file: _B}
+    assert manifest.files() == {_A.file: _A, _B.file: _B, compiled.file: compiled}
+
+
+def test_packages_of_earlier_versions_have_nothing_compiled() -> None:
+    pythons = {"3.11": [asdict(_A)]}
+    text = json.dumps({"format": 1, "version": "0.1.0", "pythons": pythons})
+    assert Manifest.from_json(text) == Manifest("0.1.0", {"3.11": (_A,)})
 
 
 @pytest.mark.parametrize(
