@@ -102,6 +102,9 @@ class Steps:
         pod: whose steps these are.
         tools: what all workers share.
         late: told what holds up the end of the pod, while that is still being waited for.
+
+    Attributes:
+        containers: of all kinds, by name.
     """
 
     def __init__(
@@ -116,6 +119,11 @@ class Steps:
         """Take over a changed specification of the pod."""
         self._pod = pod
         self.containers = {one.name: one for one in every_container(pod)}
+
+    @property
+    def pod(self) -> Pod:
+        """The pod as it is to be."""
+        return self._pod
 
     async def create_sandbox(self, attempt: int) -> str:
         """Prepare the node and run a sandbox; return its id.
