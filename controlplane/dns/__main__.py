@@ -15,7 +15,7 @@ from pathlib import Path
 import click
 
 from controlplane.engine.flags import LEVELS
-from controlplane.flags import ADDRESS
+from controlplane.flags import ADDRESS, Checked
 from kubeletpy_common import logs, watchdog
 from kubeletpy_common.apiclient.access import access_of
 from kubeletpy_common.apiclient.client import ApiClient
@@ -23,6 +23,7 @@ from kubeletpy_common.apiclient.kubeconfig import KubeconfigError
 from kubeletpy_common.readiness import tell_ready, tell_stopping
 
 from .cache import ENTRIES, Cache
+from .clients import ANYBODY, CLUSTER, Clients, read_source
 from .directory import INSECURE, POD_MODES, ClusterDirectory
 from .forwarding import RESOLV_CONF, Forwarder, Upstream, Upstreams, parse_upstream
 from .monitoring import Counts, monitoring
@@ -43,6 +44,7 @@ class Settings:
     master: str
     bind_address: tuple[str, ...]
     port: int
+    allow_from: tuple[str, ...]
     cluster_domain: str
     ttl: int
     negative_ttl: int
@@ -91,6 +93,16 @@ def _service(ctx: click.Context, param: click.Parameter, value: str) -> tuple[st
     default=53,
     show_default=True,
     help="0: any that is free.",
+)
+@click.option(
+    "--allow-from",
+    type=Checked("who", read_source),
+    multiple=True,
+    default=(ANYBODY,),
+    show_default=True,
+    help="Who is answered; others get REFUSED. A network; 'cluster': all nodes and the networks "
+    "of their pods, as the API server tells them; 'any'. May be given again. This machine's "
+    "loopback and --bind-address always are.",
 )
 @click.option("--cluster-domain", default="cluster.local", show_default=True)
 @click.option(
@@ -196,7 +208,10 @@ async def _run(settings: Settings) -> None:
     async with contextlib.AsyncExitStack() as stack:
         client = ApiClient(access, rate=0, agent="kubeletpy-dns/1.36")
         await stack.enter_async_context(client)
-        directory = ClusterDirectory(client, settings.pods)
+        clients = _clients(settings)
+        directory = ClusterDirectory(
+            client, settings.pods, clients if CLUSTER in settings.allow_from else None
+        )
         zone = Zone(
             settings.cluster_domain, directory, ttl=settings.ttl,
             negative_ttl=settings.negative_ttl,
@@ -205,7 +220,7 @@ async def _run(settings: Settings) -> None:
         bound: set[tuple[str, int]] = set()
         forwarder = _forwarder(settings, bound)
         resolver = Resolver(zone, forwarder)
-        server = DnsServer(resolver, counts, bound)
+        server = DnsServer(resolver, counts, bound, clients)
         directory.listen(lambda *_: resolver.forget())
         ready = asyncio.Event()
         port = await stack.enter_async_context(
@@ -237,6 +252,17 @@ async def _publish(
     machine = socket.gethostname().partition(".")[0]
     await ready.wait()
     await Publisher(client, Place(*service, machine, addresses, port)).run()
+
+
+def _clients(settings: Settings) -> Clients:
+    """Return who is answered, besides the cluster's nodes and pods.
+
+    Packets from an own address come from this machine: the kernel takes no others (martians).
+    """
+    networks = [one for one in settings.allow_from if one not in (ANYBODY, CLUSTER)]
+    return Clients(
+        (*networks, *reached(settings.bind_address)), anybody=ANYBODY in settings.allow_from
+    )
 
 
 def _forwarder(settings: Settings, own: set[tuple[str, int]]) -> Forwarder | None:

@@ -12,9 +12,10 @@ from typing import Final
 
 from controlplane.controllers.serviceendpoints.writing import of_service_name, service_key
 from controlplane.engine.informer import Informer
-from controlplane.engine.resources import NAMESPACES, PODS, SERVICES, SLICES, Object
+from controlplane.engine.resources import NAMESPACES, NODES, PODS, SERVICES, SLICES, Object
 from kubeletpy_common.apiclient.client import ApiClient
 
+from .clients import Clients, follower, trim_node
 from .zone import Endpoint, Port, Service, dashed
 
 DISABLED: Final = "disabled"
@@ -30,9 +31,12 @@ class ClusterDirectory:
     Args:
         client: of the API server.
         pods: one of `POD_MODES`.
+        clients: gets the networks of nodes and their pods.
     """
 
-    def __init__(self, client: ApiClient, pods: str = INSECURE) -> None:
+    def __init__(
+        self, client: ApiClient, pods: str = INSECURE, clients: Clients | None = None
+    ) -> None:
         self._mode = pods
         self._services = Informer(client, SERVICES, trim=_trim_service)
         self._slices = Informer(client, SLICES, trim=_trim_slice)
@@ -45,31 +49,37 @@ class ClusterDirectory:
         if pods == VERIFIED:
             self._pods.index("ip", _pod_addresses)
             self._informers.append(self._pods)
+        # No name depends on these.
+        self._followed = list(self._informers)
+        if clients is not None:
+            nodes = Informer(client, NODES, trim=trim_node)
+            nodes.listen(follower(clients))
+            self._followed.append(nodes)
 
     def listen(self, changed: Callable[[Object | None, Object | None], None]) -> None:
-        """Have a function called whenever something changes."""
+        """Have a function called whenever something changes that names are made of."""
         for each in self._informers:
             each.listen(changed)
 
     async def run(self) -> None:
         """Follow the cluster, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            for each in self._informers:
+            for each in self._followed:
                 tasks.create_task(each.run())
 
     async def synced(self) -> None:
         """Wait until everything is known for the first time."""
-        for each in self._informers:
+        for each in self._followed:
             await each.synced.wait()
 
     @property
     def is_synced(self) -> bool:
         """Whether everything was known once."""
-        return all(each.synced.is_set() for each in self._informers)
+        return all(each.synced.is_set() for each in self._followed)
 
     def errors(self) -> list[str]:
         """Return what cannot be followed at the moment."""
-        pairs = ((each.resource.plural, each.error) for each in self._informers)
+        pairs = ((each.resource.plural, each.error) for each in self._followed)
         return [f"{plural}: {error}" for plural, error in pairs if error is not None]
 
     def has_namespace(self, name: str) -> bool:

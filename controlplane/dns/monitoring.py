@@ -35,6 +35,7 @@ class Counts:
 
     def __init__(self) -> None:
         self.malformed = 0
+        self.blocked = 0
         self.requests: dict[tuple[str, str, str, int], int] = {}
         self.responses: dict[tuple[str, int], int] = {}
         self.times: dict[str, list[int]] = {}
@@ -92,7 +93,11 @@ class _Metrics(Collector):
             times.add_metric([_SERVER, zone], found, counts.seconds[zone])
         malformed = CounterMetricFamily("kubeletpy_dns_malformed", "Messages that are no query.")
         malformed.add_metric([], counts.malformed)
-        yield from (requests, responses, times, malformed, *self._of_others())
+        blocked = CounterMetricFamily(
+            "coredns_acl_blocked_requests", "Queries of those who are refused.", labels=["server"]
+        )
+        blocked.add_metric([_SERVER], counts.blocked)
+        yield from (requests, responses, times, malformed, blocked, *self._of_others())
 
     def _of_others(self) -> Iterator[Metric]:
         forwarder = self._resolver.forwarder

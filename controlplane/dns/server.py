@@ -18,6 +18,7 @@ from typing import Final
 from kubeletpy_common import logs
 
 from . import wire
+from .clients import Clients
 from .monitoring import Counts
 from .resolving import Resolver
 
@@ -30,6 +31,8 @@ _BUFFER: Final = 1 << 21
 _MAX_LATER: Final = 4000
 """Queries that wait for others."""
 _MAX_CONNECTIONS: Final = 400
+_MAX_STRANGERS: Final = 20
+"""Connections of those who are refused."""
 _IDLE_SECONDS: Final = 10.0
 _MAX_OF_CONNECTION: Final = 64
 _IP_FREEBIND: Final = 15
@@ -43,11 +46,18 @@ class DnsServer:
         resolver: knows the answers.
         counts: of what happens.
         bound: gets (address, port) of each that is listened on.
+        clients: who is answered; others are refused. None: all are.
     """
 
     def __init__(
-        self, resolver: Resolver, counts: Counts, bound: set[tuple[str, int]] | None = None
+        self,
+        resolver: Resolver,
+        counts: Counts,
+        bound: set[tuple[str, int]] | None = None,
+        clients: Clients | None = None,
     ) -> None:
+        self._clients = clients if clients is not None else Clients(anybody=True)
+        self._strangers = 0
         self._resolver = resolver
         self._counts = counts
         self._later: set[asyncio.Task[None]] = set()
@@ -124,6 +134,9 @@ class DnsServer:
                 _send(one, error.answer, client)
             return
         limit = wire.limit_of(query)
+        if not self._clients.allows(str(client[0])):
+            _send(one, self._refusal(query, limit), client)
+            return
         answer, rcode, zone = self._resolver.at_once(query, limit)
         if answer is not None:
             _send(one, answer, client)
@@ -134,6 +147,11 @@ class DnsServer:
             self._counts.answered("udp", family, zone, query.kind, wire.REFUSED, begun)
         else:
             self._begin(self._answer_later(one, query, client, family, zone, begun))
+
+    def _refusal(self, query: wire.Query, limit: int) -> bytes:
+        """Return what a stranger gets: no longer than the query, so nobody is flooded by it."""
+        self._counts.blocked += 1
+        return wire.compose(query, wire.Answer(wire.REFUSED, authoritative=False), limit)
 
     def _begin(self, work: object) -> None:
         task = asyncio.ensure_future(work)  # type: ignore[call-overload]
@@ -152,6 +170,9 @@ class DnsServer:
         self, family: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         """Answer the queries of a connection, as they come (RFC 7766)."""
+        if not self._clients.allows(str(writer.get_extra_info("peername", ("::",))[0])):
+            await self._stranger(reader, writer)
+            return
         if self._connections >= _MAX_CONNECTIONS:
             writer.close()
             return
@@ -169,6 +190,25 @@ class DnsServer:
             pass
         finally:
             self._connections -= 1
+            writer.close()
+
+    async def _stranger(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Refuse the first query of a connection; few at a time, beside those of clients."""
+        if self._strangers >= _MAX_STRANGERS:
+            writer.close()
+            return
+        self._strangers += 1
+        try:
+            async with asyncio.timeout(_IDLE_SECONDS):
+                length = int.from_bytes(await reader.readexactly(2), "big")
+                query = wire.parse(await reader.readexactly(length))
+                answer = self._refusal(query, wire.TCP_SIZE)
+                writer.write(len(answer).to_bytes(2, "big") + answer)
+                await writer.drain()
+        except (wire.MalformedError, asyncio.IncompleteReadError, TimeoutError, OSError):
+            pass
+        finally:
+            self._strangers -= 1
             writer.close()
 
     async def _message(

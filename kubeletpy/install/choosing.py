@@ -51,6 +51,7 @@ class Asked:
     port: int | None = None
     node: bool | None = None
     storage: bool | None = None
+    dns_clients: tuple[str, ...] | None = None
 
 
 def choose(previous: NodeInstallation | None, asked: Asked, facts: Facts) -> NodeInstallation:
@@ -122,7 +123,7 @@ def _with_server(
             )
         one = msgspec.structs.replace(one, server=ServerChoice(advertise_address=address))
     assert one.server is not None
-    names = ("advertise_address", "port", "node", "storage")
+    names = ("advertise_address", "port", "node", "storage", "dns_clients")
     given = {name: getattr(asked, name) for name in names if getattr(asked, name) is not None}
     return msgspec.structs.replace(one, server=msgspec.structs.replace(one.server, **given))
 

@@ -74,6 +74,9 @@ def install(context: click.Context, /, upgrade: bool, **given: Any) -> None:
               "too.  [default: node]")  # fmt: skip
 @click.option("--storage/--no-storage", default=None, help="Whether volumes of class standard are "
               "directories of this machine.  [default: storage]")  # fmt: skip
+@click.option("--dns-allow-from", metavar="CIDRS", help="Networks whose queries the cluster's DNS "
+              "answers besides those of nodes and pods; 'any': everybody's.  [default: none]",
+)  # fmt: skip
 @node
 @how
 def install_server(**given: Any) -> None:
@@ -83,6 +86,7 @@ def install_server(**given: Any) -> None:
         service_cidrs=words(given["service_cidr"]), domain=given["cluster_domain"],
         advertise_address=given["advertise_address"], port=given["port"],
         node=given["with_node"], storage=given["storage"],
+        dns_clients=words(given["dns_allow_from"]),
     )  # fmt: skip
     _end(_install(asked, Invitation(), given, token=given["token"] or ""))
 

@@ -59,9 +59,15 @@ def controllers(one: NodeInstallation) -> list[str]:
 
 
 def dns(one: NodeInstallation) -> list[str]:
-    """Return that of the cluster's DNS, which all nodes reach at the server's address."""
+    """Return that of the cluster's DNS, which all nodes reach at the server's address.
+
+    Who is not of the cluster is refused: that address may be one that everybody reaches.
+    """
+    server = _server(one)
     command = [*one.program, "dns", f"--kubeconfig={CREDENTIAL}"]
-    command += [f"--bind-address={_server(one).advertise_address}", f"--port={DNS_PORT}"]
+    command += [f"--bind-address={server.advertise_address}", f"--port={DNS_PORT}"]
+    sources = ["cluster", *one.cluster.pod_cidrs, *server.dns_clients]
+    command += [f"--allow-from={source}" for source in sources]
     command += [f"--cluster-domain={one.cluster.domain}"]
     return [*command, f"--resolv-conf={one.resolv_conf}"] if one.resolv_conf else command
 

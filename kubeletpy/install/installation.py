@@ -57,12 +57,14 @@ class ServerChoice(_Strict, frozen=True):
         port: of the API server.
         node: this machine runs pods too.
         storage: controllers make directories of this machine for volumes of class ``standard``.
+        dns_clients: networks besides nodes' and pods' whose queries the DNS answers; ``any``: all.
     """
 
     advertise_address: str
     port: int = 6443
     node: bool = True
     storage: bool = True
+    dns_clients: tuple[str, ...] = ()
 
 
 class NodeInstallation(_Strict, frozen=True):
@@ -151,6 +153,9 @@ def check(one: NodeInstallation) -> None:
             raise InstallError(
                 f"--advertise-address {own}: other machines cannot reach this one by it"
             )
+        for text in one.server.dns_clients:
+            if text != "any":
+                _network(text, "--dns-allow-from ")
 
 
 def _address(text: str, flag: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
@@ -160,11 +165,11 @@ def _address(text: str, flag: str) -> ipaddress.IPv4Address | ipaddress.IPv6Addr
         raise InstallError(f"{flag} {text}: not an IP address") from None
 
 
-def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+def _network(text: str, flag: str = "") -> ipaddress.IPv4Network | ipaddress.IPv6Network:
     try:
         return ipaddress.ip_network(text)
     except ValueError as error:
-        raise InstallError(f"{text}: {error}") from None
+        raise InstallError(f"{flag}{text}: {error}") from None
 
 
 def read(path: Path) -> NodeInstallation | None:

@@ -12,6 +12,7 @@ import dns.message
 import dns.rrset
 
 from controlplane.dns.cache import Cache
+from controlplane.dns.clients import Clients
 from controlplane.dns.forwarding import Forwarder, Upstream, Upstreams
 from controlplane.dns.monitoring import Counts
 from controlplane.dns.resolving import Resolver
@@ -125,7 +126,10 @@ class Asker:
 
 @contextlib.asynccontextmanager
 async def answering(
-    directory: Directory, upstreams: list[Upstream] | None = None, entries: int = 100
+    directory: Directory,
+    upstreams: list[Upstream] | None = None,
+    entries: int = 100,
+    clients: Clients | None = None,
 ) -> AsyncIterator[Asker]:
     """Run our server within the block."""
     forwarder = None
@@ -136,7 +140,7 @@ async def answering(
     counts = Counts()
     ready = asyncio.Event()
     ready.set()
-    async with DnsServer(resolver, counts, bound).listening([HOST], 0, ready) as port:
+    async with DnsServer(resolver, counts, bound, clients).listening([HOST], 0, ready) as port:
         try:
             yield Asker(port, resolver, counts)
         finally:

@@ -59,6 +59,9 @@ REFUSED = {
     "only here": (None, Asked(role="server", advertise_address="127.0.0.1"), "cannot reach"),
     "overlap": (None, Asked(role="server", pod_cidrs=("10.96.0.0/12",)), "overlap"),
     "host bits": (None, Asked(role="server", pod_cidrs=("10.1.2.3/16",)), "10.1.2.3/16"),
+    "no network of askers": (
+        None, Asked(role="server", dns_clients=("all",)), "--dns-allow-from all",
+    ),
     "twice one family": (
         None, Asked(role="server", pod_cidrs=("10.1.0.0/16", "10.2.0.0/16")), "each family",
     ),

@@ -229,3 +229,16 @@ def test_units_are_in_the_form_of_ini_files() -> None:
         parser = configparser.RawConfigParser(strict=False)
         parser.read_string(each.text)
         assert "Install" in parser
+
+
+@pytest.mark.parametrize(
+    ("more", "allowed"),
+    [((), []), (("192.0.2.0/24", "fd09::/16"), ["192.0.2.0/24", "fd09::/16"]), (("any",), ["any"])],
+)
+def test_the_dns_answers_only_the_cluster(more: tuple[str, ...], allowed: list[str]) -> None:
+    both = server(
+        dns_clients=more, pod_cidrs=("10.0.0.0/16", "fd01::/48"), service_cidrs=("10.96.0.0/16",)
+    )
+    [command] = unit(both, units.DNS)["Service"]["ExecStart"]
+    found = [word.partition("=")[2] for word in command.split() if "--allow-from" in word]
+    assert found == ["cluster", "10.0.0.0/16", "fd01::/48", *allowed]
