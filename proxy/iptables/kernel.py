@@ -101,6 +101,7 @@ class Watch:
         ours: whether a netlink port (a pid, of the kernel's choice) made a change for us.
         doubt: called with the reason, in a thread of the watch.
         lost: called, in that thread, when the kernel had more to tell than could be read.
+        judge: what a message of others means for us, as `harm` says it.
     """
 
     def __init__(
@@ -109,7 +110,9 @@ class Watch:
         ours: Callable[[int], bool],
         doubt: Callable[[str], None],
         lost: Callable[[], None],
+        judge: Callable[[int, bytes], str] | None = None,
     ) -> None:
+        self._judge = judge or harm
         self._family = bytes([socket.AF_INET if family is Family.V4 else socket.AF_INET6])
         self._harm = ""
         self._ours = ours
@@ -172,7 +175,7 @@ class Watch:
                 if reason:
                     self._doubt(reason)
             elif not self._harm and body[:1] == self._family and not self._ours(port):
-                reason = harm(kind, body)
+                reason = self._judge(kind, body)
                 self._harm = f"{reason} by process {port}" if reason else ""
 
 
@@ -204,6 +207,31 @@ def harm(kind: int, body: bytes) -> str:
     is_jump = any(chain.encode() + b"\0" in body for chain in names.FIXED[table])
     if kind == _DELETED_RULE and (is_jump or chain in _SHARED):
         return told
+    return ""
+
+
+def loss(kind: int, body: bytes, table: str, chain: str) -> str:
+    """Return how a message of nftables takes away a chain, rules of it or the way into it, or "".
+
+    Args:
+        kind, body: as of `harm`.
+        table, chain: what is looked after; nothing else in the table is.
+    """
+    if kind not in (_DELETED_TABLE, _DELETED_CHAIN, _DELETED_RULE):
+        return ""
+    attributes = _attributes(body)
+    if _text(attributes.get(_TABLE_OF, b"")) != table:
+        return ""
+    if kind == _DELETED_TABLE:
+        return f"table {table} was deleted"
+    if kind == _DELETED_CHAIN:
+        return (
+            f"chain {chain} was deleted" if _text(attributes.get(_CHAIN_NAME, b"")) == chain else ""
+        )
+    where = _text(attributes.get(_CHAIN_OF_RULE, b""))
+    # In a rule the target stands as text.
+    if where == chain or chain.encode() + b"\0" in body:
+        return f"a rule of table {table} was deleted from chain {where}"
     return ""
 
 

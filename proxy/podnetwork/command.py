@@ -18,7 +18,7 @@ from kubeletpy_common.apiclient.client import ApiClient
 from kubeletpy_common.apiclient.kubeconfig import KubeconfigError
 
 from ..errors import StartError
-from . import host, kernel
+from . import filters, kernel
 from .running import connect
 from .settings import DEVICE, NODE_FILE, PORT, VNI, Mode, Settings, settings_of
 from .telling import COMPONENT
@@ -103,7 +103,7 @@ def clean_up(device: str = DEVICE, node_file: Path | None = NODE_FILE) -> None:
     Raises:
         StartError: something could not be removed; all else was.
     """
-    failed = host.clean_up()
+    failed = filters.clean_up()
     try:
         kernel.clean_up(device)
         if node_file is not None:

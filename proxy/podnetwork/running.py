@@ -8,7 +8,7 @@ from collections.abc import Callable
 from kubeletpy_common.apiclient.client import ApiClient
 from kubeletpy_common.events.sink import EventSink
 
-from . import host
+from . import filters, host
 from .inputs import follow
 from .mesh import Mesh
 from .plan import Plan
@@ -53,4 +53,5 @@ async def connect(
         group.create_task(follow(client, mesh.members), name="watch nodes")
         group.create_task(mesh.run(), name="pod network")
         group.create_task(own.run(), name="own node")
+        group.create_task(filters.keep(settings), name="filters of the pod network")
         group.create_task(sink.run(), name="events of the pod network")

@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from proxy.iptables.kernel import harm
+from proxy.iptables.kernel import harm, loss
 
 NEW_CHAIN, DELETED_CHAIN, NEW_RULE, DELETED_RULE, DELETED_TABLE, NEW_SET = 3, 5, 6, 8, 2, 9
 
@@ -75,3 +75,34 @@ def test_a_message_that_is_cut_short_is_none_of_our_business() -> None:
     for length in range(len(whole)):
         harm(DELETED_RULE, whole[:length])
     assert harm(DELETED_RULE, struct.pack("=BBHHH", 2, 0, 0, 0, 1)) == ""
+
+
+@pytest.mark.parametrize(
+    ("kind", "table", "chain", "rest", "expected"),
+    [
+        (DELETED_TABLE, "filter", "", b"", "table filter was deleted"),
+        (DELETED_TABLE, "nat", "", b"", ""),
+        (DELETED_CHAIN, "filter", "OURS", b"", "chain OURS was deleted"),
+        (DELETED_CHAIN, "filter", "OURS-TOO", b"", ""),
+        (DELETED_RULE, "filter", "OURS", b"", "a rule of table filter was deleted from chain OURS"),
+        (
+            DELETED_RULE, "filter", "FORWARD", b"OURS\0",
+            "a rule of table filter was deleted from chain FORWARD",
+        ),
+        (DELETED_RULE, "filter", "FORWARD", b"OURS-TOO\0", ""),
+        (DELETED_RULE, "nat", "OURS", b"", ""),
+        (NEW_RULE, "filter", "OURS", b"", ""),
+        (NEW_CHAIN, "filter", "OURS", b"", ""),
+    ],
+)  # fmt: skip
+def test_only_the_loss_of_a_chain_is_told(
+    kind: int, table: str, chain: str, rest: bytes, expected: str
+) -> None:
+    assert loss(kind, body(table, chain, kind, rest), "filter", "OURS") == expected
+
+
+def test_a_loss_that_is_cut_short_is_none() -> None:
+    for kind in (DELETED_TABLE, DELETED_CHAIN, DELETED_RULE):
+        whole = body("filter", "OURS", kind)
+        for length in range(len(whole)):
+            loss(kind, whole[:length], "filter", "OURS")

@@ -12,7 +12,7 @@ import pytest
 
 from proxy.errors import StartError
 from proxy.model.objects import Unreadable, decode
-from proxy.podnetwork import host
+from proxy.podnetwork import filters
 from proxy.podnetwork.entries import Entries
 from proxy.podnetwork.inputs import Members
 from proxy.podnetwork.objects import ANNOTATION, Member, NodeObject, annotation_of, member_of
@@ -154,7 +154,7 @@ def test_an_event_names_the_node() -> None:
 
 
 def test_what_is_let_through_is_for_pods_alone() -> None:
-    for rule in host.rules(settings().cluster):
+    for rule in filters.rules(settings().cluster):
         words = rule.split()
         assert words[2] in ("-s", "-d")
         assert words[3] in ("10.244.0.0/16", "fd44::/32")
