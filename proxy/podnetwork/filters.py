@@ -13,7 +13,6 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections import deque
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Final
@@ -34,8 +33,6 @@ LOOK_SECONDS: Final = 10.0
 """Between looks at the legacy back end, one system call each."""
 _COMMENT: Final = '-m comment --comment "kubeletpy network: pods of all nodes"'
 _JUMP: Final = f"FORWARD {_COMMENT} -j {CHAIN}"
-_OWN_PROCESSES: Final = 16
-"""Programs of ours whose changes may still be told."""
 _CALM: Final = 10.0
 """Seconds without a loss after which the next one is made good at once again."""
 _PATIENCE: Final = 4
@@ -85,7 +82,6 @@ class Filters:
         self._family = family
         self._networks = networks
         self._look_seconds = look_seconds
-        self._processes: deque[int] = deque(maxlen=_OWN_PROCESSES)
         self._lost = asyncio.Event()
         self._reason = ""
         self._pauses = Pauses()
@@ -116,12 +112,10 @@ class Filters:
 
     def _detect(self) -> Tools | None:
         try:
-            tools = detect(self._family)
+            return detect(self._family)
         except SyncError as error:
             self._tell(error)
             return None
-        tools.started = self._processes.append
-        return tools
 
     @contextlib.contextmanager
     def _watch(self, tools: Tools) -> Iterator[bool]:
@@ -136,7 +130,7 @@ class Filters:
         if tools.back_end is BackEnd.NFT:
             try:
                 watch = kernel.Watch(
-                    self._family, self._processes.__contains__, lost,
+                    self._family, tools.own.__contains__, lost,
                     partial(lost, "more was changed than could be read"), _judge,
                 )  # fmt: skip
             except OSError as error:
