@@ -26,6 +26,7 @@ from kubeletpy.sources.updates import PodUpdates
 from kubeletpy.volumes.manager import PodVolumes
 from kubeletpy_common import logs
 from kubeletpy_common.apiclient.client import ApiClient
+from kubeletpy_common.apiclient.errors import ApiError
 from kubeletpy_common.cgroups import Hierarchy
 
 from .events import Recorder
@@ -118,7 +119,10 @@ class Core:
 
 
 async def keep_running(name: str, work: Background) -> None:
-    """Run ``work`` until cancelled; if it breaks, log why and start it again after a pause."""
+    """Run ``work`` until cancelled; if it breaks, log why and start it again after a pause.
+
+    An API server that does not answer is a condition of the cluster, and no defect of the part.
+    """
     pause = FIRST_PAUSE
     loop = asyncio.get_running_loop()
     while True:
@@ -129,10 +133,11 @@ async def keep_running(name: str, work: Background) -> None:
         except Exception as error:
             if loop.time() - begun > LONGEST_PAUSE:
                 pause = FIRST_PAUSE
-            logs.event(
-                _log, logging.ERROR, "a part of the kubelet broke; it is started again",
-                part=name, reason=f"{type(error).__name__}: {error}", after_s=pause,
-            )  # fmt: skip
+            level, what = logging.ERROR, "a part of the kubelet broke; it is started again"
+            if isinstance(error, ApiError) and error.transient:
+                level, what = logging.WARNING, "the API server failed a part of the kubelet"
+            reason = f"{type(error).__name__}: {error}"
+            logs.event(_log, level, what, part=name, reason=reason, after_s=pause)
             _log.debug("traceback", exc_info=error)
         await asyncio.sleep(pause)
         pause = min(pause * 2, LONGEST_PAUSE)

@@ -60,7 +60,8 @@ def test_each_sees_its_own_pods_and_removes_its_own_alone(node: Node, other: Nod
         assert mine.startswith("10.87.")
         assert theirs.startswith("10.86.")
         container = node.run(first, *SLEEP)
-        other.run(second, "sh", "-c", "echo hello | nc -l -p 80; sleep 1000")
+        server = other.run(second, "sh", "-c", "echo hello | nc -l -p 80; sleep 1000")
+        other.shell(server, "until grep -q :0050 /proc/net/tcp*; do usleep 20000; done")
         # Through both bridges: neither runtime's rules cut the other's pods off.
         assert node.shell(container, f"nc -w 5 {theirs} 80") == "hello"
         other.restart()
