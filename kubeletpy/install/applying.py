@@ -23,6 +23,7 @@ from kubeletpy.install import (
     installation,
     machine,
     places,
+    rights,
     server,
     systemd,
     units,
@@ -196,7 +197,9 @@ class Installer:
             if wave == (units.PROXY,) and units.PROXY in names:
                 # The proxy has the node's credentials, and a new node has to get them first.
                 with self._progress.step("The cluster signs this node's certificate"):
-                    await_file(places.KUBECONFIG, wishes.seconds)
+                    self._await_credentials()
+                if one.server is None:
+                    self._look_at_rights()
             self._ensure([name for name in wave if name in names])
             if wave == (units.APISERVER,) and one.server is not None:
                 server.publish_credentials()
@@ -205,6 +208,25 @@ class Installer:
         systemd.call("start", "--no-block", "--", units.TARGET)
         if one.runs_pods:
             self._await_node()
+
+    def _await_credentials(self) -> None:
+        """Wait for the kubelet's kubeconfig, and for the certificate that it names."""
+        await_file(places.KUBECONFIG, self._wishes.seconds)
+        if not self._one.kubeconfig:
+            await_file(places.CERTIFICATE, self._wishes.seconds)
+
+    def _look_at_rights(self) -> None:
+        """Ask what the proxy may read with these credentials.
+
+        Raises:
+            InstallError: less than it needs.
+        """
+        with self._progress.step("The cluster lets the proxy read Services"):
+            found = asyncio.run(rights.asked(places.KUBECONFIG, self._wishes.seconds))
+            error, note = rights.judge(found)
+            if error:
+                raise InstallError(error)
+        self.outcome.notes += [note] if note else []
 
     def _ensure(self, names: list[str]) -> None:
         """Have services run with what is on the disk now; they are started beside each other.
@@ -249,7 +271,7 @@ class Installer:
         one = self._one
         with self._progress.step(f"Node {one.node_name} is Ready"):
             if one.server is None:
-                await_file(places.KUBECONFIG, self._wishes.seconds)
+                self._await_credentials()
             path = places.ADMIN if one.server else places.KUBECONFIG
             why = asyncio.run(server.await_node(path, one.node_name, self._wishes.seconds))
             if why:

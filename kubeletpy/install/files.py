@@ -20,17 +20,19 @@ def await_file(path: Path, seconds: float) -> None:
         asyncio.run(_there(path, seconds))
     except TimeoutError:
         raise InstallError(
-            f"the kubelet did not write {path} within {seconds:.0f} s: it has no certificate yet; "
-            "see: journalctl -u kubeletpy-kubelet"
+            f"the kubelet did not write {path} within {seconds:.0f} s: it has no certificate "
+            "yet; see: journalctl -u kubeletpy-kubelet, and whether its request was approved and "
+            "signed: kubectl get csr"
         ) from None
 
 
 async def _there(path: Path, seconds: float) -> None:
     async with asyncio.timeout(seconds):
         with Inotify() as watch:
-            watch.add_watch(path.parent, Mask.CREATE | Mask.MOVED_TO)
-            if path.exists():  # asked only once changes are seen
-                return
-            async for _ in watch:
-                if path.exists():
-                    return
+            while not path.exists():
+                nearest = next(each for each in path.parents if each.is_dir())
+                watch.add_watch(nearest, Mask.CREATE | Mask.MOVED_TO)
+                # Asked only once changes are seen; a directory may have come meanwhile.
+                if path.exists() or next(each for each in path.parents if each.is_dir()) != nearest:
+                    continue
+                await watch.get()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,15 @@ from kubeletpy_common.apiclient.errors import ApiError
 from kubeletpy_common.apiclient.kubeconfig import Access, KubeconfigError, read_kubeconfig
 
 _PRIVATE = 0o600
-_FILES = ("certificate-authority", "client-certificate", "client-key", "tokenFile")
+_FILES = {
+    "certificate-authority": "certificate-authority-data",
+    "client-certificate": "client-certificate-data",
+    "client-key": "client-key-data",
+    "tokenFile": "token",
+}
+"""Keys of a kubeconfig that name files, and those of their contents."""
+_HIDDEN = tuple(map(Path, ("/home", "/root", "/run/user", "/tmp", "/var/tmp")))
+"""What services with ProtectHome= and PrivateTmp= do not see, systemd.exec(5)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +105,7 @@ async def join(one: NodeInstallation, invitation: Invitation) -> Joined:
     else:
         path = invitation.kubeconfig or invitation.bootstrap_kubeconfig
         assert path is not None
-        access, text = _given(path)
+        access, text, notes = _given(path)
         target = places.KUBECONFIG if invitation.kubeconfig else places.BOOTSTRAP
     files = [Rendered(target, text, _PRIVATE)]
     if access.ca:
@@ -125,20 +135,47 @@ async def _discovered(
     return found, tuple(notes)
 
 
-def _given(path: Path) -> tuple[Access, str]:
-    """Return a kubeconfig and its text, with paths that are good anywhere."""
+def _given(path: Path) -> tuple[Access, str, tuple[str, ...]]:
+    """Return a kubeconfig, its text with paths that are good anywhere, and what is to be known."""
+    copied: list[str] = []
     try:
         access = read_kubeconfig(path)
         value: Any = yaml.safe_load(path.read_text())
-    except (KubeconfigError, OSError, yaml.YAMLError) as error:
+        for kind, inner in (("clusters", "cluster"), ("users", "user")):
+            for entry in value.get(kind) or []:
+                copied += _settle(entry.get(inner) or {}, path.parent)
+    except (KubeconfigError, OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise InstallError(f"cannot use {path}: {error}") from error
-    for kind, inner in (("clusters", "cluster"), ("users", "user")):
-        for entry in value.get(kind) or []:
-            table = entry.get(inner) or {}
-            for key in _FILES:
-                if table.get(key):
-                    table[key] = str((path.parent / table[key]).resolve())
-    return access, yaml.safe_dump(value, sort_keys=False)
+    notes: tuple[str, ...] = ()
+    if copied:
+        notes = (f"{', '.join(copied)}: copied into the kubeconfig of this node, for services see "
+                 "no files of users; when they are renewed, run this again",)  # fmt: skip
+    return access, yaml.safe_dump(value, sort_keys=False), notes
+
+
+def _settle(table: dict[str, Any], directory: Path) -> list[str]:
+    """Make what a table of a kubeconfig refers to good for services; return what was copied.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+    copied = []
+    for key, embedded in _FILES.items():
+        if not table.get(key):
+            continue
+        # A link is kept: it points to another file when a certificate was renewed.
+        path = Path(os.path.abspath(directory / table[key]))
+        if not any(path.is_relative_to(hidden) or path.resolve().is_relative_to(hidden)
+                   for hidden in _HIDDEN):  # fmt: skip
+            table[key] = str(path)
+            continue
+        data = path.read_bytes()
+        del table[key]
+        table[embedded] = (
+            data.decode().strip() if embedded == "token" else base64.b64encode(data).decode()
+        )
+        copied.append(str(path))
+    return copied
 
 
 async def _facts(access: Access) -> tuple[dict[str, Any], list[str]]:

@@ -33,6 +33,8 @@ DNS_KUBECONFIG: Final = ETC / "dns.kubeconfig"
 
 APISERVER: Final = DATA / "apiserver"
 STORAGE: Final = DATA / "storage"
+CERTIFICATE: Final = DATA / "kubelet/pki/kubelet-client-current.pem"
+"""The kubelet's own, that its kubeconfig names."""
 SOCKET: Final = RUN / "runtime.sock"
 
 
