@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Final
 
 from kubeletpy import debian
-from tests.vm.image import ImageError, suite
+from tests.vm import systems
+from tests.vm.systems import ImageError
 
 CHECKOUT: Final = Path(__file__).resolve().parents[2]
 CACHE: Final = CHECKOUT / ".container"
@@ -68,7 +69,7 @@ class Storage:
         Raises:
             ImageError: it could not be made; nothing half-made is kept.
         """
-        release = suite()
+        release = systems.of_this_python().suite
         inputs = "\n".join((release, os.uname().machine, _HOOK, _CUSTOMIZE, *_INSIDE))
         name = f"{NAME}:{hashlib.sha256(inputs.encode()).hexdigest()[:16]}"
         self.cache.mkdir(exist_ok=True)

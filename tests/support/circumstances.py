@@ -6,6 +6,7 @@ The virtual machine of ``tests/vm`` sets both; elsewhere tests use cgroupfs and 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 ASIDE_VARIABLE = "KUBELETPY_TESTS_ASIDE"
 """Set to 1 for what runs beside the root tests, which do not count it as left behind by them."""
@@ -18,3 +19,11 @@ _PATIENCE = float(os.environ.get("KUBELETPY_TESTS_PATIENCE", "1"))
 def patient(seconds: float) -> float:
     """Return how long to wait here for what takes up to ``seconds`` on an ordinary machine."""
     return seconds * _PATIENCE
+
+
+def python_path(first: Path) -> str:
+    """Return PYTHONPATH for a process that is to take ``first`` before what this one takes.
+
+    In the virtual machine the packages of the environment are on it.
+    """
+    return os.pathsep.join(filter(None, (str(first), os.environ.get("PYTHONPATH"))))

@@ -16,6 +16,7 @@ from kubeletpy_proto import (
     pluginregistration_pb2,
     pluginregistration_pb2_grpc,
 )
+from tests.support.circumstances import patient
 
 
 class DevicePlugin(deviceplugin_pb2_grpc.DevicePluginServicer):
@@ -69,7 +70,7 @@ class DevicePlugin(deviceplugin_pb2_grpc.DevicePluginServicer):
             request = pb.RegisterRequest(
                 version="v1beta1", endpoint=self.socket.name, resource_name=resource
             )
-            await stub.Register(request, timeout=10)
+            await stub.Register(request, timeout=patient(10))
 
     async def GetDevicePluginOptions(
         self,

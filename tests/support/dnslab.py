@@ -18,6 +18,7 @@ from controlplane.dns.monitoring import Counts
 from controlplane.dns.resolving import Resolver
 from controlplane.dns.server import DnsServer
 from controlplane.dns.zone import Directory, Endpoint, Service, Zone
+from tests.support.circumstances import patient
 
 Reply = Callable[[dns.message.Message], dns.message.Message | None]
 HOST = "127.0.0.1"
@@ -121,7 +122,7 @@ class Asker:
     ) -> dns.message.Message:
         query = dns.message.make_query(name, kind, **more)  # type: ignore[arg-type]
         how = dns.asyncquery.tcp if tcp else dns.asyncquery.udp
-        return await how(query, HOST, timeout=8, port=self.port)
+        return await how(query, HOST, timeout=patient(8), port=self.port)
 
 
 @contextlib.asynccontextmanager

@@ -24,6 +24,7 @@ from runtime.streaming.port_forward import ForwardRequest
 from runtime.streaming.server import StreamingServer
 from runtime.streaming.status import Outcome
 from tests.support.certificates import write_certificates
+from tests.support.circumstances import patient
 
 LINES = ["one", "two", "three"]
 
@@ -192,11 +193,11 @@ def kubelet_beside(directory: Path, authority: Path | None = None) -> Iterator[K
     thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))
     thread.start()
     try:
-        assert ready.wait(10), "the kubelet of the tests did not start"
+        assert ready.wait(patient(10)), "the kubelet of the tests did not start"
         yield found[0]
     finally:
         loop.call_soon_threadsafe(stop.set)
-        thread.join(10)
+        thread.join(patient(10))
         loop.close()
 
 

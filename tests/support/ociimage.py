@@ -26,6 +26,8 @@ from typing import Any, Literal
 
 import zstandard
 
+from tests.support.circumstances import patient
+
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
@@ -282,7 +284,7 @@ def _request(
 
 def push_blob(host: str, name: str, data: bytes) -> None:
     """Upload one blob to ``name`` at the registry ``host`` (``127.0.0.1:PORT``)."""
-    connection = http.client.HTTPConnection(host, timeout=30)
+    connection = http.client.HTTPConnection(host, timeout=patient(30))
     try:
         start = _request(connection, "POST", f"/v2/{name}/blobs/uploads/", expect=202)
         location = urllib.parse.urlsplit(start.headers["Location"])
@@ -296,7 +298,7 @@ def push_blob(host: str, name: str, data: bytes) -> None:
 
 def push_manifest(host: str, name: str, manifest: bytes, media_type: str, reference: str) -> str:
     """Upload a manifest or index under a tag (or its digest); returns its digest."""
-    connection = http.client.HTTPConnection(host, timeout=30)
+    connection = http.client.HTTPConnection(host, timeout=patient(30))
     try:
         url, headers = f"/v2/{name}/manifests/{reference}", {"Content-Type": media_type}
         _request(connection, "PUT", url, manifest, headers, expect=201)

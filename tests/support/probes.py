@@ -18,7 +18,7 @@ from pathlib import Path
 
 from pyroute2 import IPRoute
 
-from tests.support.circumstances import ASIDE_VARIABLE
+from tests.support.circumstances import ASIDE_VARIABLE, patient
 
 TOKEN_VARIABLE = "KUBELETPY_TEST_RUN"
 SYSCTLS = (
@@ -155,7 +155,9 @@ def iptables() -> Entries:
     for program in _IPTABLES:
         if shutil.which(program) is None:
             continue
-        saved = subprocess.run([program], capture_output=True, text=True, check=True, timeout=20)
+        saved = subprocess.run(
+            [program], capture_output=True, text=True, check=True, timeout=patient(20)
+        )
         table = ""
         for line in saved.stdout.splitlines():
             plain = _COUNTERS.sub("", line).strip()

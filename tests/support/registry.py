@@ -87,12 +87,12 @@ class DockerRegistry:
             return
         process.terminate()
         try:
-            process.wait(10)
+            process.wait(patient(10))
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
         if self._reader is not None:
-            self._reader.join(10)
+            self._reader.join(patient(10))
         if process.stderr is not None:
             process.stderr.close()
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -23,7 +22,9 @@ from kubeletpy import bootstrap, debian
 from kubeletpy.console import say
 from tests.support import preflight
 from tests.support.circumstances import ASIDE_VARIABLE
-from tests.vm import image
+from tests.support.pythons import find_python
+from tests.vm import systems
+from tests.vm.image import PACKAGES as MACHINE_PACKAGES
 
 CHECKOUT = bootstrap.CHECKOUT
 OTHER_PYTHON = "3.13"
@@ -213,7 +214,7 @@ def _prepare(fast: bool, long: bool) -> Iterator[Step | Beside]:
                 "the tests need root: start `sudo tests/run`, or `tests/run --fast` for those "
                 "that do not"
             )
-        bootstrap.ensure_packages((*debian.TESTS, *image.PACKAGES))
+        bootstrap.ensure_packages((*debian.TESTS, *MACHINE_PACKAGES))
         problem = next(preflight.problems(), None)
         if problem:
             raise bootstrap.BootstrapError(f"this machine cannot run the root tests: {problem}")
@@ -262,8 +263,8 @@ def _prepare_machine(brief: bool) -> list[Step]:
 def _virtual_machine_aside(python: Path) -> list[Step]:
     """Return the steps of the brief form, with what others leave; a line says why there is none."""
     try:
-        image.suite()
-    except image.ImageError as error:
+        systems.chosen()
+    except systems.ImageError as error:
         say(f"tests/run: the tests in a virtual machine are not run: {error}")
         return []
     command = (str(python), "-m", "tests.vm")
@@ -306,30 +307,13 @@ def _compile(python: Path) -> None:
 
 def _other_environment() -> bootstrap.Environment | None:
     """Return an environment with the second Python that we support, or say that there is none."""
-    base = _find_python(OTHER_PYTHON)
+    base = find_python(OTHER_PYTHON)
     if base is None:
         say(f"tests/run: no Python {OTHER_PYTHON} here: the unit tests are not run on it")
         return None
     environment = bootstrap.Environment(name=f".venv-{OTHER_PYTHON}", base=base)
     environment.ensure(_EXTRAS)
     return environment
-
-
-def _find_python(version: str) -> str | None:
-    """Return an interpreter of ``version`` that can make environments, on PATH or of pyenv."""
-    root = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
-    candidates = [shutil.which(f"python{version}")]
-    candidates += [str(path) for path in sorted(root.glob(f"versions/{version}*/bin/python3"))]
-    for candidate in candidates:
-        # A shim of pyenv may be on PATH and yet refuse to run.
-        if candidate and _works(candidate):
-            return candidate
-    return None
-
-
-def _works(python: str) -> bool:
-    probe = [python, "-c", "import ensurepip, venv"]
-    return subprocess.run(probe, capture_output=True, check=False).returncode == 0
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

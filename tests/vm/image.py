@@ -11,7 +11,6 @@ import hashlib
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,11 +18,12 @@ from pathlib import Path
 from typing import Final
 
 from kubeletpy import debian
+from tests.vm import systems
+from tests.vm.systems import ImageError as ImageError
+from tests.vm.systems import Packages, System
 
 CHECKOUT: Final = Path(__file__).resolve().parents[2]
 CACHE: Final = CHECKOUT / ".vm"
-# The Debian whose `python3` is of the version of our environment, so that its packages fit.
-_SUITES: Final = {(3, 11): "bookworm", (3, 13): "trixie"}
 PACKAGES: Final = (
     debian.Package("mmdebstrap", "makes the tests' virtual machine", "mmdebstrap"),
     debian.Package("qemu-system-x86", "runs the tests' virtual machine", "qemu-system-x86_64"),
@@ -31,9 +31,10 @@ PACKAGES: Final = (
 )
 _INSIDE: Final = (
     *("systemd", "systemd-sysv", "dbus", "kmod", "procps", "nfs-common", "nfs-kernel-server"),
-    *("python3", "libseccomp2", "linux-image-cloud-amd64"),
+    *("python3", "libseccomp2", "e2fsprogs"),
     *(package.name for package in debian.TESTS),
 )
+_KEYRING: Final = "usr/share/keyrings/ubuntu-archive-keyring.gpg"
 _DISK: Final = "3G"  # sparse: what the tests write is on top of it, and thrown away
 # Tools of development, which no test needs inside.
 _LEFT_OUT: Final = (
@@ -94,9 +95,14 @@ version=$(ls "$1/lib/modules")
 for module in virtio_pci virtio_blk ext4; do
     chroot "$1" modprobe -S "$version" --show-depends "$module"
 done | sed -n 's/^insmod //p' | while read -r file rest; do
-    name=$(basename "$file")
+    case $file in
+        *.xz) plain="xz -dc" ;;
+        *.zst) plain="zstd -dc" ;;
+        *) plain=cat ;;
+    esac
+    name=$(basename "$file" | sed 's/[.]ko.*/.ko/')
     [ -e "$1/boot/i/modules/$name" ] || echo "$name" >> "$1/boot/i/modules/order"
-    cp "$1$file" "$1/boot/i/modules/"
+    chroot "$1" $plain "$file" > "$1/boot/i/modules/$name"
 done
 touch "$1/boot/i/modules/order"
 chroot "$1" sh -c 'cd /boot/i && find . | busybox cpio -o -H newc' | gzip -1 > "$1/boot/vm/initrd"
@@ -104,10 +110,6 @@ mv "$1"/boot/vmlinuz-* "$1/boot/vm/kernel"
 rm -rf "$1/usr/sbin/policy-rc.d" "$1/boot/i" "$1"/boot/System.map* "$1"/boot/initrd.img* \\
     "$1"/var/lib/apt/lists/*
 """
-
-
-class ImageError(Exception):
-    """A disk cannot be made; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -119,60 +121,46 @@ class Image:
     disk: Path
 
 
-def suite() -> str:
-    """Return the Debian release whose Python can use the packages of this environment.
-
-    Raises:
-        ImageError: there is none.
-    """
-    try:
-        return _SUITES[sys.version_info[:2]]
-    except KeyError:
-        known = " or ".join(f"{major}.{minor}" for major, minor in _SUITES)
-        raise ImageError(
-            f"no Debian has Python {sys.version_info[0]}.{sys.version_info[1]}: run the tests in a "
-            f"virtual machine from an environment of Python {known}"
-        ) from None
-
-
-def ensure_image(cache: Path = CACHE) -> Image:
-    """Return the image, made now unless it is kept from an earlier run.
+def ensure_image(cache: Path = CACHE, system: System | None = None) -> Image:
+    """Return the image of a system (see :mod:`tests.vm.systems`), made unless it is kept already.
 
     Raises:
         ImageError: it could not be made; nothing half-made is kept.
     """
-    release = suite()
-    inputs = (release, os.uname().machine, _DISK, _INITRAMFS, _CUSTOMIZE, *_INSIDE)
-    directory = cache / hashlib.sha256("\n".join(inputs).encode()).hexdigest()[:16]
+    system = system or systems.chosen()
+    inputs = (repr(system), os.uname().machine, _DISK, _INITRAMFS, _CUSTOMIZE, *_INSIDE)
+    digest = hashlib.sha256("\n".join(inputs).encode()).hexdigest()[:16]
+    directory = cache / f"{system.name}-{digest}"
     image = Image(directory / "kernel", directory / "initrd", directory / "disk")
     cache.mkdir(exist_ok=True)
-    with open(cache / "lock", "w") as lock:
+    with open(cache / f"{system.name}.lock", "w") as lock:
         # A second run waits for the first one's image instead of making it too.
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not directory.is_dir():
-            _make_image(release, cache, directory)
+            _make_image(system, cache, directory)
     return image
 
 
-def _make_image(release: str, cache: Path, directory: Path) -> None:
+def _make_image(system: System, cache: Path, directory: Path) -> None:
+    others = tuple(f"{name}-" for name in systems.SYSTEMS if name != system.name)
     for old in cache.iterdir():
         # Those of earlier recipes, and what a killed run left; a machine that still uses one has
         # its disk open.
-        if old.is_dir() and not old.name.startswith("run-"):
+        if old.is_dir() and not old.name.startswith(("run-", *others)):
             shutil.rmtree(old)
-    with tempfile.TemporaryDirectory(dir=cache, prefix="making-") as temporary:
+    with tempfile.TemporaryDirectory(dir=cache, prefix=f"{system.name}-making-") as temporary:
         made = Path(temporary, "image")
         made.mkdir()
         tree = Path(temporary, "tree")
-        _make_tree(release, tree)
+        _make_tree(system, tree, Path(temporary))
         for name in ("kernel", "initrd"):
             shutil.move(tree / "boot/vm" / name, made / name)
         _make_disk(tree, made / "disk", _DISK)
         made.rename(directory)
 
 
-def make_data_disk(path: Path) -> None:
-    """Make a disk with the checkout as it is now and the Python packages of this environment.
+def make_data_disk(path: Path, packages: Packages) -> None:
+    """Make a disk with the checkout as it is now and the Python packages of an environment.
 
     Raises:
         ImageError: it could not be made.
@@ -189,29 +177,49 @@ def make_data_disk(path: Path) -> None:
             if source.is_file():
                 (checkout / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(source, checkout / name)
-        site = Path(next(p for p in sys.path if p.endswith("site-packages")))
-        shutil.copytree(site, Path(temporary, "site"), ignore=shutil.ignore_patterns(*_LEFT_OUT))
+        left_out = shutil.ignore_patterns(*_LEFT_OUT)
+        shutil.copytree(packages.site, Path(temporary, "site"), ignore=left_out)
         # Of the same version, so the interpreter inside takes what this one has compiled.
-        run([sys.executable, "-m", "compileall", "-q", "-j", "0", temporary])
+        run([str(packages.python), "-m", "compileall", "-q", "-j", "0", temporary])
         _make_disk(Path(temporary), path, "600M")
 
 
-def _make_tree(release: str, tree: Path) -> None:
-    mirror = run(
-        ["apt-get", "indextargets", "--format", "$(REPO_URI)", f"Codename: {release}"]
-    ).split("\n")[0]
-    # Without a line of its own for this release, mmdebstrap's default mirror is Debian's.
-    # It mounts in the namespace that it finds, where tests beside it would see that.
-    command: list[str] = ["unshare", "--mount", "--"]
-    command += ["mmdebstrap", "--mode=root", "--variant=minbase", "--quiet"]
-    command += [f"--include={','.join(_INSIDE)}"]
+def _make_tree(system: System, tree: Path, temporary: Path) -> None:
+    absent = system.absent
+    inside = [*system.packages, *(name for name in _INSIDE if name not in absent)]
     # Nobody minds a half-written tree: it is thrown away.
-    command += ["--dpkgopt=force-unsafe-io"]
+    options = ["--variant=minbase", f"--include={','.join(inside)}", "--dpkgopt=force-unsafe-io"]
     for folder in ("doc", "man", "locale", "info"):
-        command += [f"--dpkgopt=path-exclude=/usr/share/{folder}/*"]
-    command += [f"--essential-hook={_INITRAMFS}", f"--customize-hook={_CUSTOMIZE}"]
-    command += [release, str(tree), *([mirror] if mirror else [])]
-    run(command, seconds=1500)
+        options += [f"--dpkgopt=path-exclude=/usr/share/{folder}/*"]
+    options += [f"--essential-hook={_INITRAMFS}", f"--customize-hook={_CUSTOMIZE}"]
+    options += [f"--components={system.components}"]
+    if system.distribution == "ubuntu":
+        options += [f"--keyring={_ubuntu_keyring(temporary / 'keyring')}"]
+    _mmdebstrap(options, system.suite, tree, system.distribution)
+
+
+def _ubuntu_keyring(directory: Path) -> Path:
+    """Fetch Ubuntu's public keys, which a package of Debian's has, and return their file."""
+    installed = Path("/", _KEYRING)
+    if installed.exists():
+        return installed
+    options = ["--variant=extract", "--include=ubuntu-archive-keyring"]
+    _mmdebstrap(options, systems.SYSTEMS["debian-13"].suite, directory, "debian")
+    return directory / _KEYRING
+
+
+def _mmdebstrap(options: Sequence[str], suite: str, tree: Path, distribution: str) -> None:
+    # It mounts in the namespace that it finds, where tests beside it would see that.
+    command = ["unshare", "--mount", "--", "mmdebstrap", "--mode=root", "--quiet", *options]
+    # Without a mirror of its own, mmdebstrap takes the distribution's.
+    run([*command, suite, str(tree), *_mirrors(distribution)[:1]], seconds=1500)
+
+
+def _mirrors(distribution: str) -> list[str]:
+    """Return where this machine's apt has a distribution from, its security updates not."""
+    name = distribution.capitalize()
+    target = ["apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"]
+    return run([*target, f"Origin: {name}", f"Label: {name}"]).split()
 
 
 def _make_disk(tree: Path, path: Path, size: str) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from kubeletpy_common.linux.namespaces import in_namespace
-from tests.support.circumstances import patient
+from tests.support.circumstances import patient, python_path
 from tests.support.policies import Json, Traffic, World, namespace, pod, policy
 from tests.support.proxylab.clients import PATIENCE, SILENCE, ask
 from tests.support.proxylab.lab import Lab
@@ -251,12 +251,12 @@ class Daemon:
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
         if self.process.poll() is None:
             self.process.send_signal(how)
-        self.process.wait(10)
+        self.process.wait(patient(10))
 
 
 def command(lab: Lab, *arguments: str) -> tuple[list[str], dict[str, Any]]:
     words = [sys.executable, "-P", "-m", "proxy.policy", *arguments]
-    return words, {"cwd": REPOSITORY, "env": {**os.environ, "PYTHONPATH": str(REPOSITORY)},
+    return words, {"cwd": REPOSITORY, "env": {**os.environ, "PYTHONPATH": python_path(REPOSITORY)},
                    "stdin": subprocess.DEVNULL}  # fmt: skip
 
 

@@ -56,7 +56,9 @@ def everything(portals: Portals) -> Wanted:
 
 
 def nft(*words: str, text: str | None = None) -> str:
-    done = subprocess.run(["nft", *words], input=text, capture_output=True, text=True, timeout=30)
+    done = subprocess.run(
+        ["nft", *words], input=text, capture_output=True, text=True, timeout=patient(30)
+    )
     assert not done.returncode, done.stderr
     return done.stdout
 

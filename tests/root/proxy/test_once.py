@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from kubeletpy_common.linux.namespaces import in_namespace
+from tests.support.circumstances import patient
 from tests.support.proxylab import proxies
 from tests.support.proxylab.lab import Lab, stripped
 from tests.support.proxylab.objects import node
@@ -36,7 +37,7 @@ def test_files_are_enough(lab: Lab, settings: Settings, tmp_path: Path) -> None:
             done = subprocess.run(
                 proxies.inside_mounts([*words, "--objects", str(objects), word]),
                 env=proxies.environment(settings, tmp_path), cwd=proxies.REPOSITORY,
-                capture_output=True, text=True, timeout=60,
+                capture_output=True, text=True, timeout=patient(60),
             )  # fmt: skip
         assert done.returncode == 0, done.stderr
         return done.stdout

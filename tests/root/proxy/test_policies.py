@@ -21,6 +21,7 @@ from tests.root.proxy.policies import (
     world,
     wrong,
 )
+from tests.support.circumstances import patient
 from tests.support.machine import Allowances
 from tests.support.policies import pod, policy
 from tests.support.proxylab.clients import ask, hold
@@ -85,7 +86,9 @@ def test_a_daemon_of_its_own_takes_over_without_a_gap(lab: Lab) -> None:
         asyncio.run(run())
     words, settings = command(lab, "--cleanup")
     with in_namespace(lab.hosts["node"].path):
-        done = subprocess.run(words, capture_output=True, text=True, timeout=30, **settings)
+        done = subprocess.run(
+            words, capture_output=True, text=True, timeout=patient(30), **settings
+        )
     assert done.returncode == 0, done.stderr
     rules = lab.hosts["node"].run("nft list tables")
     assert "kubeletpy" not in rules

@@ -25,6 +25,7 @@ from proxy.policy.layout import TABLES
 from proxy.policy.model import Model
 from tests.root.proxy.policies import world
 from tests.root.proxy.test_nftables import lines, nft
+from tests.support.circumstances import patient
 from tests.support.namespaces import in_new_network
 from tests.support.policies import Json, namespace, pod, policy
 from tests.support.proxylab.answers import Place, answering
@@ -130,14 +131,14 @@ def test_a_storm_of_others_rules_does_not_have_ours_written_anew() -> None:
             def doubt(_: str) -> None:
                 if not heard.is_set():
                     heard.set()
-                    assert go.wait(10)
+                    assert go.wait(patient(10))
 
             end = made.watch(doubt, lost.set)
             assert end is not None
             try:
                 nft("add", "chain", "ip", TABLES[0], "odd")
                 nft("delete", "chain", "ip", TABLES[0], "odd")
-                assert heard.wait(10)
+                assert heard.wait(patient(10))
                 assert made.intact()
                 spec, other = SetSpec("s", ADDRESS_KEY), Encoder("t", Family.V4)
                 rules = RuleSocket()
@@ -151,7 +152,7 @@ def test_a_storm_of_others_rules_does_not_have_ours_written_anew() -> None:
                     rules.commit(list(other.delete_elements(spec, elements)))
                 rules.close()
                 go.set()
-                assert lost.wait(10)
+                assert lost.wait(patient(10))
                 assert made.intact()
                 nft("delete", "table", "ip", TABLES[0])
                 assert not made.intact()

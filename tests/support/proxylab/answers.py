@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import cast
 
 from kubeletpy_common.linux.namespaces import in_namespace
+from tests.support.circumstances import patient
 
 from . import sctp
 
@@ -60,7 +61,7 @@ def answering(places: Sequence[Place]) -> Iterator[None]:
     finally:
         process.stdin.close()
         try:
-            process.wait(10)
+            process.wait(patient(10))
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

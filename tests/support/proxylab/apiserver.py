@@ -22,6 +22,7 @@ from typing import Any
 from aiohttp import web
 
 from kubeletpy_common.linux.namespaces import in_namespace
+from tests.support.circumstances import patient
 
 from .topology import Namespace
 
@@ -105,7 +106,7 @@ class ApiServer:
                 done.set_exception(error)
 
         self._loop.call_soon_threadsafe(run)
-        done.result(60)
+        done.result(patient(60))
 
     def _put(self, thing: Json) -> None:
         held = self._by_kind[thing["kind"]]
@@ -235,7 +236,7 @@ class ApiServer:
         try:
             yield server
         finally:
-            asyncio.run_coroutine_threadsafe(server._end(runner), server._loop).result(10)
+            asyncio.run_coroutine_threadsafe(server._end(runner), server._loop).result(patient(10))
             server._loop.call_soon_threadsafe(server._loop.stop)
             thread.join()
             server._loop.close()

@@ -13,13 +13,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
 from kubeletpy_common.linux.namespaces import in_namespace
+from tests.support.circumstances import patient
 
 from . import sctp
 from .topology import Namespace
 
-PATIENCE = 6.0
+PATIENCE = patient(6.0)
 """Seconds in which an answer that is expected has to come; a lost SYN is sent again after one."""
-SILENCE = 0.7
+SILENCE = patient(0.7)
 """Seconds without an answer that count as silence."""
 _AGAIN = 1.0
 _TOTAL_RETRANSMITS = 100

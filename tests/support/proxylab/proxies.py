@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from kubeletpy_common.linux.namespaces import in_namespace
-from tests.support.circumstances import patient
+from tests.support.circumstances import patient, python_path
 
 from .objects import NODES
 from .topology import CLUSTER_CIDRS, Namespace
@@ -109,7 +109,10 @@ class Proxy:
     def fetch(self, path: str, port: int = METRICS_PORT, address: str = "127.0.0.1") -> str:
         """GET from one of its ports, on the node."""
         url = f"http://{address}:{port}{path}"
-        with in_namespace(self.host.path), urllib.request.urlopen(url, timeout=5) as answer:
+        with (
+            in_namespace(self.host.path),
+            urllib.request.urlopen(url, timeout=patient(5)) as answer,
+        ):
             return str(answer.read().decode())
 
     def metric(self, name: str, *labels: str) -> float:
@@ -199,7 +202,8 @@ def inside_mounts(words: list[str]) -> list[str]:
 def environment(settings: Settings, directory: Path) -> dict[str, str]:
     """Return the variables for the proxy, and for whoever looks at its rules by the same tools."""
     tools = tools_directory(directory, settings.tools)
-    return {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}", "PYTHONPATH": str(REPOSITORY)}
+    path = f"{tools}:{os.environ['PATH']}"
+    return {**os.environ, "PATH": path, "PYTHONPATH": python_path(REPOSITORY)}
 
 
 def cleanup(host: Namespace, settings: Settings, directory: Path) -> str:
@@ -208,7 +212,7 @@ def cleanup(host: Namespace, settings: Settings, directory: Path) -> str:
     with in_namespace(host.path):
         done = subprocess.run(
             inside_mounts([*program, "--cleanup"]), env=environment(settings, directory),
-            cwd=REPOSITORY, capture_output=True, text=True, timeout=60,
+            cwd=REPOSITORY, capture_output=True, text=True, timeout=patient(60),
         )  # fmt: skip
     assert done.returncode == 0, f"--cleanup: {done.returncode}: {done.stdout}{done.stderr}"
     return done.stdout + done.stderr

@@ -21,6 +21,7 @@ from pathlib import Path
 from types import TracebackType
 
 from kubeletpy_common.linux.namespaces import CLONE_NEWNET, in_namespace, unshare
+from tests.support.circumstances import patient
 
 FAMILIES = (4, 6)
 MANY = 24  # addresses of `local` and `remote` each
@@ -77,7 +78,11 @@ class Namespace:
         """Run a shell command inside; return what it printed; AssertionError if it failed."""
         with in_namespace(self.path):
             done = subprocess.run(
-                ["sh", "-euc", command], capture_output=True, text=True, timeout=60, input=input
+                ["sh", "-euc", command],
+                capture_output=True,
+                text=True,
+                timeout=patient(60),
+                input=input,
             )
         assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
         return done.stdout

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -10,12 +11,28 @@ from typing import Final
 
 import pytest
 
-from tests.vm.inside.chosen import chosen
+from tests.vm.inside.chosen import LONG, chosen
+from tests.vm.inside.progress import Progress
 from tests.vm.machine import firmware_file
 
 CHECKOUT: Final = Path(__file__).resolve().parents[3]
 # Emulated, everything takes many times as long, and longer beside others.
 _PATIENCE: Final = "20"
+_END_SECONDS: Final = 120.0  # what a run whose time is over needs to end
+_ROUNDS: Final = {
+    "KUBELETPY_KILL_ROUNDS": "5",
+    "KUBELETPY_MANY_PODS": "20",
+    "KUBELETPY_RESTART_ROUNDS": "2",
+    "KUBELETPY_STORE_KILL_ROUNDS": "5",
+}
+"""Rounds of the longest tests in the long form."""
+_OUTSIDE: Final = (
+    "ip link add outside type bridge",
+    "ip link set outside up",
+    "ip address add 192.0.2.10/24 dev outside",
+    "ip route add default via 192.0.2.1",
+)
+"""A link that leads nowhere: a node has an address and a way out."""
 
 
 class Failures:
@@ -38,13 +55,28 @@ def main() -> int:
     os.environ.setdefault("KUBELETPY_TESTS_CGROUP_DRIVER", "systemd")
     began = time.monotonic()
     arguments = chosen(firmware_file("arguments").read_text())
-    seconds = firmware_file("seconds").read_text()
+    seconds = float(firmware_file("seconds").read_text())
+    plugins: list[object] = [Failures()]
+    if firmware_file("test-seconds").exists():
+        test_seconds = float(firmware_file("test-seconds").read_text())
+        left = seconds - uptime - test_seconds - _END_SECONDS
+        plugins.append(Progress([*arguments, *LONG], left, test_seconds))
+        arguments = ["-v", *arguments]
+        prepare_bare_tests()
     status = pytest.main(
-        ["-p", "no:cacheprovider", "--durations=15", "-o", f"timeout={seconds}", *arguments],
-        plugins=[Failures()],
+        ["-p", "no:cacheprovider", "--durations=15", "-o", f"timeout={seconds:.0f}", *arguments],
+        plugins=plugins,
     )
     print(f"tested for {time.monotonic() - began:.0f} s", flush=True)
     return int(status)
+
+
+def prepare_bare_tests() -> None:
+    """Have what tests of a bare machine find there."""
+    for name, rounds in _ROUNDS.items():
+        os.environ.setdefault(name, rounds)
+    for command in _OUTSIDE:
+        subprocess.run(command.split(), check=True)
 
 
 if __name__ == "__main__":

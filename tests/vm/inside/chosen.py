@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 _CGROUPS: Final = (
@@ -13,15 +14,19 @@ _MORE: Final = (
     "test_devices_are_those_granted", "test_a_frozen_crowd_is_stopped",
     "test_a_killed_daemon_takes_its_pods_over",
 )  # fmt: skip
+_NOTICE: Final = "test_the_kernel_rings_when_memory_passes_a_threshold"
 _NODE: Final = ("test_a_pod_in_slices", "test_services_that_are_killed_are_started_anew")
 
 BRIEF: Final = (
     *(f"tests/root/common/test_cgroups.py::{name}" for name in _CGROUPS),
     *(f"tests/vm/inside/test_drivers.py::{name}[cgroupfs]" for name in _PODS),
     *(f"tests/vm/inside/test_drivers.py::{name}[systemd]" for name in (*_PODS, *_MORE)),
+    f"tests/root/kubeletpy/eviction/test_node.py::{_NOTICE}",
+    "tests/root/proxy/test_once.py::test_files_are_enough[nftables]",
     *(f"tests/vm/inside/services/test_node.py::{name}" for name in _NODE),
 )  # fmt: skip
-"""The essence: both drivers, OOM kills, exec, devices, a joined node whose services are killed."""
+"""The essence: both drivers, OOM kills, exec, devices, the signal of an eviction, a Service, and a
+joined node whose services are killed."""
 
 ALL: Final = (
     "tests/root/common/test_cgroups.py",
@@ -31,13 +36,44 @@ ALL: Final = (
     "tests/vm/inside/test_systemd.py",
     "tests/vm/inside/services",
 )
-"""The long form: what depends on cgroups and on PID 1.
+"""What depends on cgroups and on PID 1."""
 
-Of the rest of ``tests/root`` some names files of cgroup v1, some measures time, and together it
-would take hours on an emulated processor. Any of it can be asked for by pytest's arguments.
+_CRI: Final = (
+    *("limits", "updates", "stats", "lifecycle", "exec", "recovery", "security", "mounts"),
+)
+LONG: Final = (
+    "tests/root/common",
+    "tests/root/kubeletpy/resources",
+    "tests/root/kubeletpy/eviction",
+    *(f"tests/root/runtime/cri/test_{name}.py" for name in _CRI),
+    "tests/root/runtime/shim",
+    "tests/root/kubeletpy/apiserver/test_resources.py",
+    "tests/root/kubeletpy/pods",
+    "tests/root/kubeletpy/engine",
+    "tests/root/proxy",
+    "tests/root/runtime/cri",
+    "tests/root/kubeletpy",
+    "tests/root/runtime/network",
+    "tests/root/runtime/unpacker",
+    "tests/root/runtime/images",
+    "tests/root/runtime/transfer",
+    "tests/root/runtime/durability",
+)
+"""The privileged tests of runtime, kubelet and proxy: what cgroups and systemd concern most first.
+
+Together they take hours on an emulated processor; any of them can be asked for by name.
 """
 
 
 def chosen(asked: str) -> list[str]:
     """Return pytest's arguments for what the one who booted the machine asks for."""
-    return {"brief": [*BRIEF], "all": [*ALL]}.get(asked) or asked.split("\n")
+    forms = {"brief": BRIEF, "all": ALL, "long": LONG}
+    return [*forms[asked]] if asked in forms else asked.split("\n")
+
+
+def place(name: str, order: Sequence[str]) -> int:
+    """Return which of ``order`` a test belongs to: the first that is it or that it is in."""
+    for number, each in enumerate(order):
+        if name == each or name.startswith((f"{each}/", f"{each}::", f"{each}[")):
+            return number
+    return len(order)

@@ -19,6 +19,7 @@ import yaml
 
 from kubeletpy_common.linux.namespaces import in_namespace
 from tests.root.kubeletpy.engine.process import NODE, condition, wait_for
+from tests.support.circumstances import patient
 
 Object = dict[str, Any]
 STRATEGIC = "application/strategic-merge-patch+json"
@@ -138,7 +139,7 @@ class Api:
         finally:
             with contextlib.suppress(OSError):
                 raw.shutdown(socket.SHUT_RDWR)
-            thread.join(10)
+            thread.join(patient(10))
             answer.close()
             connection.close()
 

@@ -18,6 +18,7 @@ import yaml
 from aiohttp import web
 
 from kubeletpy_common.linux.namespaces import in_namespace
+from tests.support.circumstances import patient
 
 SLOW = 2.0
 """Seconds that each answer takes, in mode SLOW."""
@@ -162,11 +163,11 @@ class Faults:
         thread = threading.Thread(target=work)
         thread.start()
         try:
-            assert ready.wait(10)
+            assert ready.wait(patient(10))
             yield
         finally:
             self._loop.call_soon_threadsafe(stop.set)
-            thread.join(20)
+            thread.join(patient(20))
             self._loop.close()
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from kubeletpy_common.linux.namespaces import in_namespace
 from tests.root.kubeletpy.engine.process import NODE, KubeletProcess, wait_for
+from tests.support.circumstances import patient
 from tests.support.kubectl import Kubectl
 
 from .cluster import Api, Object
@@ -49,7 +50,7 @@ def controllers(api: Api, joined: KubeletProcess, tmp_path: Path) -> Iterator[Pa
         yield log
     finally:
         process.terminate()
-        assert process.wait(20) == 0, log.read_text()[-3000:]
+        assert process.wait(patient(20)) == 0, log.read_text()[-3000:]
 
 
 def test_a_deployment_grows_and_shrinks_with_its_load(

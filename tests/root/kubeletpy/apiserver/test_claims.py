@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.root.kubeletpy.engine.process import NODE, KubeletProcess, condition, wait_for
+from tests.support.circumstances import patient
 
 from .cluster import Api, Object
 
@@ -35,7 +36,7 @@ def process(api: Api, log: Path, *words: str) -> Iterator[None]:
         yield
     finally:
         running.terminate()
-        assert running.wait(15) == 0, log.read_text()[-2000:]
+        assert running.wait(patient(15)) == 0, log.read_text()[-2000:]
 
 
 def pod(name: str, container: Object) -> Object:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from kubeletpy_common.cgroups import detect
 from kubeletpy_common.linux import mounts
 from tests.root.kubeletpy.engine.process import KubeletProcess, condition, container, wait_for
 from tests.support.disks import filled
@@ -90,7 +91,8 @@ def test_a_full_table_of_processes(small: KubeletProcess, api: Api, run: Run) ->
     fork = "(while sleep 1000 & do :; done); sleep 1000 & exec sleep 1000"
     api.create(bound("hog", run("a", fork)))
     api.wait("hog", lambda pod: pod["status"].get("phase") == "Running", "running")
-    limit = Path("/sys/fs/cgroup/pids") / small.cgroup_root.lstrip("/") / "kubepods"
+    limit = detect().cgroup(small.pods_cgroup()).controller_directory("pids")
+    assert limit is not None
 
     def full() -> bool:
         return int((limit / "pids.current").read_text()) >= PROCESSES

@@ -14,6 +14,7 @@ from kubeletpy_common.linux import mounts
 from kubeletpy_proto import cri_pb2
 from tests.root.kubeletpy.engine.process import NODE, KubeletProcess, condition, wait_for
 from tests.root.runtime.cri.node import Node, Place
+from tests.support.circumstances import patient
 
 from .cluster import Api, Object, bound
 
@@ -174,6 +175,6 @@ def test_disks(full: KubeletProcess, api: Api, node: Node, run: Run) -> None:
 
 def listed(node: Node, names: list[str]) -> list[str]:
     """Return which of these images the runtime has."""
-    images = node.images.ListImages(cri_pb2.ListImagesRequest(), timeout=20).images
+    images = node.images.ListImages(cri_pb2.ListImagesRequest(), timeout=patient(20)).images
     tags = [tag for image in images for tag in image.repo_tags]
     return [name for name in names if any(f"/{name}:" in tag for tag in tags)]

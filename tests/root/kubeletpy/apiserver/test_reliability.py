@@ -21,6 +21,7 @@ from tests.root.kubeletpy.engine.process import (
     wait_for,
 )
 from tests.root.runtime.cri.node import Node
+from tests.support.circumstances import patient
 
 from .cluster import Api, bound
 from .faults import Faults, Mode, write_kubeconfig
@@ -196,7 +197,7 @@ def running(node: Node, name: str) -> int:
     selector = {labels.POD_NAME: name}
     wanted = cri_pb2.ContainerFilter(state=state, label_selector=selector)
     request = cri_pb2.ListContainersRequest(filter=wanted)
-    return len(node.runtime.ListContainers(request, timeout=20).containers)
+    return len(node.runtime.ListContainers(request, timeout=patient(20)).containers)
 
 
 def test_the_runtime_is_killed_and_comes_back(

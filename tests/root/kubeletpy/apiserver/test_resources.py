@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import gzip
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,19 +18,25 @@ pytestmark = pytest.mark.root
 Run = Callable[..., dict[str, Any]]
 FOREVER = "trap 'exit 0' TERM; while :; do sleep 1000 & wait; done"
 MI = 2**20
+_FILES = {
+    1: {"quota": "cpu.cfs_quota_us", "weight": "cpu.shares", "memory": "memory.limit_in_bytes"},
+    2: {"quota": "cpu.max", "weight": "cpu.weight", "memory": "memory.max"},
+}
+WEIGHT = {1: 204, 2: 29}[detect().version]
+"""Of 200 thousandths of a CPU: shares, or the weight that stands for them."""
 
 
-def cgroup_file(kubelet: KubeletProcess, pod: Object, name: str, below: str = "") -> str:
-    """Return a file of a pod's cgroup, or of the container ``below`` it; cgroup v1."""
-    controller = name.partition(".")[0]
-    classes = {"Guaranteed": "", "Burstable": "burstable", "BestEffort": "besteffort"}
-    path = Path(
-        kubelet.cgroup_root, "kubepods", classes[pod["status"]["qosClass"]],
-        f"pod{pod['metadata']['uid']}", below,
-    )  # fmt: skip
-    directory = detect().cgroup(str(path)).controller_directory(controller)
-    assert directory is not None
-    return (directory / name).read_text().strip()
+def limits(kubelet: KubeletProcess, pod: Object, below: str = "") -> dict[str, int]:
+    """Return quota and weight of CPU time and the memory limit of a pod, or of a container."""
+    hierarchy = detect()
+    names = _FILES[hierarchy.version]
+    found = {}
+    for what, name in names.items():
+        cgroup = hierarchy.cgroup(kubelet.pod_cgroup(pod, below))
+        directory = cgroup.controller_directory(name.partition(".")[0])
+        assert directory is not None
+        found[what] = int((directory / name).read_text().split()[0])
+    return found
 
 
 def identity(pod: Object) -> str:
@@ -59,7 +64,7 @@ def resized(pod: Object) -> bool:
 def test_a_running_container_gets_other_limits(joined: KubeletProcess, api: Api, run: Run) -> None:
     api.create(bound("web", run("a", FOREVER, resources=resources("100m", "64Mi"))))
     before = api.wait_ready("web")
-    assert cgroup_file(joined, before, "cpu.cfs_quota_us") == "10000"
+    assert limits(joined, before)["quota"] == 10_000
     api.patch("web", change("200m", "128Mi"), "/resize")
     after = api.wait("web", resized, "resized")
     status = container(after, "a")
@@ -67,9 +72,8 @@ def test_a_running_container_gets_other_limits(joined: KubeletProcess, api: Api,
     assert status["allocatedResources"] == {"cpu": "200m", "memory": "128Mi"}
     assert (status["restartCount"], identity(after)) == (0, identity(before))
     for below in ("", identity(after)):
-        assert cgroup_file(joined, after, "cpu.cfs_quota_us", below) == "20000"
-        assert cgroup_file(joined, after, "cpu.shares", below) == "204"
-        assert cgroup_file(joined, after, "memory.limit_in_bytes", below) == str(128 * MI)
+        wanted = {"quota": 20_000, "weight": WEIGHT, "memory": 128 * MI}
+        assert limits(joined, after, below) == wanted
     # Less than is in use: it says so, and leaves what is.
     api.patch("web", change("200m", "10Ki"), "/resize")
 
@@ -88,7 +92,7 @@ def test_a_running_container_gets_other_limits(joined: KubeletProcess, api: Api,
     api.patch("web", change("100m", "64Mi"), "/resize")
     again = api.wait("web", resized, "resized back")
     assert identity(again) == identity(before)
-    assert cgroup_file(joined, again, "memory.limit_in_bytes") == str(64 * MI)
+    assert limits(joined, again)["memory"] == 64 * MI
 
 
 def test_a_resize_that_needs_a_restart_and_one_that_has_to_wait(
@@ -104,7 +108,7 @@ def test_a_resize_that_needs_a_restart_and_one_that_has_to_wait(
     status = container(after, "a")
     assert status["restartCount"] == 1
     assert identity(after) != identity(before)
-    assert cgroup_file(joined, after, "memory.limit_in_bytes", identity(after)) == str(96 * MI)
+    assert limits(joined, after, identity(after))["memory"] == 96 * MI
     api.patch("again", change("1000", "96Mi"), "/resize")
 
     def deferred(pod: Object) -> bool:

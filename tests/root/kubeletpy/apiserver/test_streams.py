@@ -14,6 +14,7 @@ import pytest
 
 from kubeletpy_common.linux.namespaces import in_namespace
 from tests.root.kubeletpy.engine.process import KubeletProcess, wait_for
+from tests.support.circumstances import patient
 from tests.support.kubectl import Kubectl
 
 from .cluster import Api, bound
@@ -49,14 +50,16 @@ def test_kubectl_reaches_into_a_pod(
             assert follower.until("started") == ["started"]
             kubectl("delete", "pod", "web", "--wait=false")
             # The log ends with its container.
-            follower.process.wait(20)
+            follower.process.wait(patient(20))
 
 
 def ask(netns: Path, path: str, token: str = "") -> tuple[int, str]:
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     with in_namespace(netns):
-        connection = http.client.HTTPSConnection("127.0.0.1", 10250, timeout=20, context=context)
+        connection = http.client.HTTPSConnection(
+            "127.0.0.1", 10250, timeout=patient(20), context=context
+        )
         connection.connect()
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     connection.request("GET", path, headers=headers)

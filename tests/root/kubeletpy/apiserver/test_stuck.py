@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -53,6 +54,32 @@ def frozen(pid: int, token: str) -> Iterator[None]:
             (home / "cgroup.procs").write_text(left)
         wait_for(lambda: not (place / "cgroup.procs").read_text(), "the cgroup to be empty")
         place.rmdir()
+
+
+@contextmanager
+def blocked(pid: int, disk: Path) -> Iterator[None]:
+    """Keep a process from running that writes to ``disk`` again and again, by freezing that one.
+
+    A frozen process of cgroup v2 does die of SIGKILL; who waits for such a disk does not.
+    """
+    subprocess.run(["fsfreeze", "--freeze", str(disk)], check=True)
+    try:
+        status = Path(f"/proc/{pid}/status")
+        wait_for(lambda: "State:\tD" in status.read_text(), "it to wait for the disk")
+        yield
+    finally:
+        subprocess.run(["fsfreeze", "--unfreeze", str(disk)], check=True)
+
+
+@pytest.fixture
+def disk(machine: None, tmp_path: Path) -> Iterator[Path]:
+    """A file system that can be frozen."""
+    image, place = tmp_path / "image", tmp_path / "disk"
+    place.mkdir()
+    subprocess.run(["mkfs.ext4", "-q", "-O", "^has_journal", str(image), "4M"], check=True)
+    subprocess.run(["mount", "-o", "loop", str(image), str(place)], check=True)
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
 
 
 def first_process(kubelet: KubeletProcess, pod: Object) -> int:
@@ -110,11 +137,15 @@ def others_go_on(api: Api, run: Run) -> None:
 
 
 def test_a_container_that_outlives_sigkill(
-    joined: KubeletProcess, api: Api, node: Node, run: Run
+    joined: KubeletProcess, api: Api, node: Node, run: Run, disk: Path
 ) -> None:
-    api.create(bound("stuck", run("a", FOREVER)))
+    script = "while :; do echo line > /disk/file; sleep 0.1; done"
+    mounts = [{"name": "disk", "mountPath": "/disk"}]
+    volumes = [{"name": "disk", "hostPath": {"path": str(disk)}}]
+    api.create(bound("stuck", run("a", script, volumeMounts=mounts), volumes=volumes))
     pod = api.wait_ready("stuck")
-    with frozen(first_process(joined, pod), node.place.token):
+    first = first_process(joined, pod)
+    with frozen(first, node.place.token) if FREEZER.exists() else blocked(first, disk):
         api.delete("stuck", gracePeriodSeconds=1)
         # SIGKILL comes two seconds after the stop signal at the earliest, as with the Go kubelet.
         deadline = time.monotonic() + 2 + TOLD

@@ -16,6 +16,7 @@ from kubeletpy.doctor import disks
 from kubeletpy.doctor.finding import Finding
 from kubeletpy.doctor.purpose import UP, Directory, Purpose
 from kubeletpy_common.linux import mounts
+from tests.support.circumstances import patient
 from tests.support.disks import filled, small_disk
 
 pytestmark = pytest.mark.root
@@ -38,7 +39,9 @@ class Place:
     def sh(self, script: str) -> str:
         """Run a script of the shell in them; return what it prints."""
         command = ["nsenter", f"--target={self.pid}", "--net", "--mount", "sh", "-ec", script]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=patient(60), check=False
+        )
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -46,7 +49,9 @@ class Place:
         """Return what a group of the doctor finds there, by name."""
         enter = ["nsenter", f"--target={self.pid}", "--net", "--mount"]
         command = [*enter, sys.executable, "-P", "-c", _LOOK, group, purpose]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=patient(60), check=False
+        )
         assert done.returncode == 0, done.stderr
         return {one["name"]: Finding(**one) for one in json.loads(done.stdout)}
 
@@ -131,7 +136,7 @@ def test_ports_and_who_has_them(place: Place) -> None:
         other.stdout.readline()
         place.sh("ip link add vx type vxlan id 7 dstport 4789 local 127.0.0.1; ip link set vx up")
         found = place.look("ports")
-        other.communicate(timeout=60)
+        other.communicate(timeout=patient(60))
     assert found["port 10250/tcp"].verdict == "error"
     assert f"(pid {other.pid})" in found["port 10250/tcp"].found
     assert found["port 4789/udp"].verdict == "warning"
@@ -179,7 +184,9 @@ def start_of_runtime(root: Path) -> str:
     """Return what the runtime says when it does not start."""
     command = [sys.executable, "-P", "-m", "runtime", "--root", str(root / "root")]
     command += ["--state", str(root / "state"), "--address", f"unix://{root}/socket"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=patient(100), check=False
+    )
     assert done.returncode == 1
     return done.stderr.splitlines()[-1]
 
@@ -207,7 +214,7 @@ def test_the_whole_command_changes_nothing_and_ends(place: Place) -> None:
     enter = ["nsenter", f"--target={place.pid}", "--net", "--mount"]
     command = [sys.executable, "-P", "-m", "kubeletpy", "doctor", "--for", "up", "-o", "json"]
     done = subprocess.run(
-        [*enter, *command], capture_output=True, text=True, timeout=100, check=False
+        [*enter, *command], capture_output=True, text=True, timeout=patient(100), check=False
     )
     found = {one["name"]: one for one in json.loads(done.stdout)}
     bad = [name for name, one in found.items() if one["verdict"] == "error"]

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from kubeletpy_common.cgroups.systemd.names import child_slice, scope_path
 from kubeletpy_common.linux.namespaces import in_namespace
 from tests.root.runtime.cri.node import Place
 from tests.support.circumstances import patient
@@ -21,6 +22,7 @@ from tests.support.circumstances import patient
 NODE = "n1"
 PORT = 10248
 SECONDS = 20.0
+_CLASSES = {"Guaranteed": "", "Burstable": "burstable", "BestEffort": "besteffort"}
 Object = Mapping[str, Any]
 
 
@@ -55,6 +57,22 @@ class KubeletProcess:
         self.manifests.mkdir(parents=True)
         self.flags: tuple[str, ...] = ()
         self._process: subprocess.Popen[bytes] | None = None
+
+    def pods_cgroup(self) -> str:
+        """Return the path of the cgroup of all pods."""
+        if self.place.driver == "systemd":
+            return child_slice(self.cgroup_parent, "kubepods")
+        return f"{self.cgroup_root}/kubepods"
+
+    def pod_cgroup(self, pod: Object, below: str = "") -> str:
+        """Return the path of a pod's cgroup, or of that of the container ``below`` it."""
+        path, of_class = self.pods_cgroup(), _CLASSES[pod["status"]["qosClass"]]
+        for name in filter(None, (of_class, f"pod{pod['metadata']['uid']}")):
+            path = child_slice(path, name) if self.place.driver == "systemd" else f"{path}/{name}"
+        if not below:
+            return path
+        systemd = self.place.driver == "systemd"
+        return scope_path(path, "kubeletpy", below) if systemd else f"{path}/{below}"
 
     def start(self, *, terminate: bool = True) -> None:
         """Start it and wait until it answers; ``terminate``: it ends its pods when stopped."""

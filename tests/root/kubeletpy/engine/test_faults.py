@@ -81,7 +81,7 @@ def registry(node: Node) -> Iterator[str]:
 @contextmanager
 def tight_cgroups(node: Node, kubelet: KubeletProcess) -> Iterator[None]:
     """Have no cgroup made that may use CPUs (cgroup v1), or none at all (v2)."""
-    root = f"{kubelet.cgroup_root}/kubepods"
+    root = kubelet.pods_cgroup()
     quota = node.cgroup_file(root, "cpu", "cpu.cfs_quota_us")
     most = node.cgroup_file(root, "", "cgroup.max.descendants")
     file, tight, wide = (quota, "1000", "-1") if quota.exists() else (most, "0", "max")

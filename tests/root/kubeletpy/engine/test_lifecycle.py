@@ -21,6 +21,7 @@ from tests.root.kubeletpy.engine.process import (
     wait_for,
 )
 from tests.root.runtime.cri.node import Node
+from tests.support.circumstances import patient
 
 pytestmark = pytest.mark.root
 Run = Callable[..., dict[str, Any]]
@@ -56,7 +57,7 @@ def test_pod_with_init_volume_probe_and_hooks(
         "True",
     )
     with in_namespace(node.place.netns):
-        connection = http.client.HTTPConnection(status["podIP"], 8080, timeout=5)
+        connection = http.client.HTTPConnection(status["podIP"], 8080, timeout=patient(5))
         connection.connect()
     connection.request("GET", "/index.html")
     assert connection.getresponse().read() == b"hello\n"
@@ -195,7 +196,7 @@ def exec_in(kubelet: KubeletProcess, container_id: str, *command: str) -> None:
         request = cri_pb2.ExecSyncRequest(
             container_id=container_id.partition("://")[2], cmd=command, timeout=10
         )
-        assert stub.ExecSync(request, timeout=30).exit_code == 0
+        assert stub.ExecSync(request, timeout=patient(30)).exit_code == 0
 
 
 class Pages(http.server.BaseHTTPRequestHandler):

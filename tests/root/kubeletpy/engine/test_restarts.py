@@ -17,6 +17,7 @@ from tests.root.kubeletpy.engine.process import (
     wait_for,
 )
 from tests.root.runtime.cri.node import Node
+from tests.support.circumstances import patient
 
 pytestmark = pytest.mark.root
 Run = Callable[..., dict[str, Any]]
@@ -116,7 +117,7 @@ def test_sandbox_without_labels_of_a_pod_is_not_touched(
 def sandboxes(node: Node) -> list[str]:
     from kubeletpy_proto import cri_pb2
 
-    answer = node.runtime.ListPodSandbox(cri_pb2.ListPodSandboxRequest(), timeout=10)
+    answer = node.runtime.ListPodSandbox(cri_pb2.ListPodSandboxRequest(), timeout=patient(10))
     return [item.id for item in answer.items]
 
 
@@ -231,7 +232,7 @@ def test_second_kubelet_on_the_same_directory_is_refused(kubelet: KubeletProcess
 
     ended = subprocess.run(
         [sys.executable, "-m", "kubeletpy.kubelet_main", f"--root-dir={kubelet.root}"],
-        capture_output=True, text=True, timeout=30, check=False,
+        capture_output=True, text=True, timeout=patient(30), check=False,
     )  # fmt: skip
     assert ended.returncode == 1
     assert "is in use by another kubelet" in ended.stderr

@@ -18,6 +18,7 @@ from kubeletpy_common.ports import free_port
 from tests.root.controlplane.server import ApiServer, api_server
 from tests.root.kubeletpy.engine.process import wait_for
 from tests.root.runtime.cri.node import Place, running_node
+from tests.support.circumstances import patient
 from tests.support.kubectl import find_kubectl
 from tests.support.machine import Allowances, Scope
 
@@ -42,7 +43,7 @@ class Joined:
         done = subprocess.run(
             [find_kubectl(), f"--kubeconfig={self.api.kubeconfig}",
              f"--cache-dir={self.directory}/cache", *arguments],
-            input=text, capture_output=True, text=True, timeout=30, check=False,
+            input=text, capture_output=True, text=True, timeout=patient(30), check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         return done.stdout
@@ -56,7 +57,7 @@ class Joined:
     def stop(self) -> None:
         """End it politely, while its runtime is there: nothing of it may be left."""
         self.process.terminate()
-        assert self.process.wait(30) == 0, self.log()[-3000:]
+        assert self.process.wait(patient(30)) == 0, self.log()[-3000:]
         assert "broke" not in self.log()
 
     def log(self) -> str:
@@ -97,7 +98,7 @@ def kubelet(api: ApiServer, place: Place, directory: Path) -> Iterator[Joined]:
         yield joined
     finally:
         process.kill()
-        process.wait(10)
+        process.wait(patient(10))
 
 
 def secret() -> str:

@@ -22,6 +22,7 @@ from tests.root.controlplane.server import ApiServer, api_server
 from tests.root.kubeletpy.apiserver.cluster import Api
 from tests.root.kubeletpy.engine.process import wait_for
 from tests.root.runtime.cri.node import running_node
+from tests.support.circumstances import patient
 from tests.support.machine import Allowances
 
 from .test_joining import NAME, kubelet, machine_scope, place, secret
@@ -57,7 +58,7 @@ def approving(server: ApiServer) -> Iterator[Api]:
         yield api
     finally:
         stop.set()
-        thread.join(10)
+        thread.join(patient(10))
 
 
 def signed(api: Api, signer: str) -> list[x509.Certificate]:
@@ -82,7 +83,7 @@ def over(end: datetime) -> bool:
 
 def served(port: int) -> int:
     """Return the serial number of the certificate that the kubelet serves with."""
-    pem = ssl.get_server_certificate(("127.0.0.1", port), timeout=5)
+    pem = ssl.get_server_certificate(("127.0.0.1", port), timeout=patient(5))
     return x509.load_pem_x509_certificate(pem.encode()).serial_number
 
 
@@ -119,5 +120,5 @@ def test_certificates_are_renewed_before_they_end(
         )
         assert "certificate cannot be had" not in joined.log()
         joined.process.terminate()
-        assert joined.process.wait(30) == 0, joined.log()[-3000:]
+        assert joined.process.wait(patient(30)) == 0, joined.log()[-3000:]
         assert "kubelet broke" not in joined.log()

@@ -28,6 +28,7 @@ from kubeletpy_common.apiclient.kubeconfig import read_kubeconfig
 from kubeletpy_common.linux.namespaces import CLONE_NEWNET, enter
 from tests.root.kubeletpy.engine.process import wait_for
 from tests.root.runtime.cri.node import Place, network_namespace, running_node
+from tests.support.circumstances import patient
 from tests.support.kubectl import find_kubectl
 from tests.support.machine import Allowances, Scope
 
@@ -72,8 +73,8 @@ class Machines:
 
     def run(self, netns: Path, *command: str) -> str:
         done = subprocess.run(
-            ["nsenter", f"--net={netns}", *command], capture_output=True, text=True, timeout=60,
-            check=False,
+            ["nsenter", f"--net={netns}", *command], capture_output=True, text=True, check=False,
+            timeout=patient(60),
         )  # fmt: skip
         assert done.returncode == 0, (command, done.stderr)
         return done.stdout
@@ -89,7 +90,7 @@ class Machines:
         for process in reversed(self._processes):
             process.terminate()
             try:
-                process.wait(20)
+                process.wait(patient(20))
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
@@ -279,7 +280,7 @@ def test_addresses_that_come_and_go_are_heard_of(machine: None, tmp_path: Path) 
         await asyncio.sleep(0)
         for word in ("add", "del"):
             await change(word)
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(patient(30)):
                 await heard.get()
         following.cancel()
 

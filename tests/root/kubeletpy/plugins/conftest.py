@@ -12,6 +12,7 @@ import pytest
 
 from tests.root.kubeletpy.apiserver.conftest import api, joined
 from tests.root.kubeletpy.engine.conftest import machine_scope, node, place, run, stopped_kubelet
+from tests.support.circumstances import patient
 
 __all__ = ["api", "joined", "machine_scope", "node", "place", "run", "stopped_kubelet"]
 _T = TypeVar("_T")
@@ -28,11 +29,11 @@ class Loop:
     def do(self, work: Coroutine[Any, Any, _T]) -> _T:
         """Run ``work`` there and return its result."""
         future: Future[_T] = asyncio.run_coroutine_threadsafe(work, self._loop)
-        return future.result(30)
+        return future.result(patient(30))
 
     def close(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
+        self._thread.join(patient(10))
         self._loop.close()
 
 

@@ -23,6 +23,7 @@ from tests.root.kubeletpy.engine.process import (
     manifest,
     wait_for,
 )
+from tests.support.circumstances import patient
 from tests.support.csi_driver import CsiDriver
 from tests.support.device_plugin import DevicePlugin, Registrar
 
@@ -104,7 +105,7 @@ async def _list(socket: Path) -> podresources_pb2.ListPodResourcesResponse:
         stub: podresources_pb2_grpc.PodResourcesListerAsyncStub
         stub = podresources_pb2_grpc.PodResourcesListerStub(channel)
         request = podresources_pb2.ListPodResourcesRequest()
-        return await stub.List(request, timeout=10, wait_for_ready=True)
+        return await stub.List(request, timeout=patient(10), wait_for_ready=True)
 
 
 def test_a_csi_volume_outlives_its_pod_and_the_kubelet(
@@ -251,10 +252,10 @@ def test_a_guaranteed_pod_has_cpus_of_its_own(stopped_kubelet: KubeletProcess, r
 def _throttled(kubelet: KubeletProcess, name: str) -> bool:
     """Whether the cgroup of a Guaranteed pod, or a container below it, has a quota of CPU time."""
     pod = kubelet.pod(name)
-    below = f"{kubelet.cgroup_root.strip('/')}/kubepods/**"
     top, uid, found = Path("/sys/fs/cgroup"), pod["metadata"]["uid"], []
+    below = f"{kubelet.pods_cgroup().strip('/')}/**"
     for path in (*top.glob(f"*/{below}/cpu.cfs_quota_us"), *top.glob(f"{below}/cpu.max")):
-        if uid in str(path):
+        if uid in str(path).replace("_", "-"):
             found.append(int(path.read_text().split()[0].replace("max", "-1")))
     assert found
     return max(found) > 0

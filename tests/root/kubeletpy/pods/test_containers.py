@@ -19,6 +19,7 @@ from tests.root.kubeletpy.engine.process import (
     manifest,
     wait_for,
 )
+from tests.support.circumstances import patient
 
 pytestmark = pytest.mark.root
 Run = Callable[..., dict[str, Any]]
@@ -65,7 +66,7 @@ def test_rules_of_a_container_restart_it_and_all_others(kubelet: KubeletProcess,
     told = subprocess.run(
         ["nsenter", f"--net={kubelet.place.netns}", sys.executable, "-m", "kubeletpy", "why",
          "rules", "-o", "json", "--kubelet", f"http://127.0.0.1:{PORT}"],
-        capture_output=True, check=True, timeout=30,
+        capture_output=True, check=True, timeout=patient(30),
     ).stdout  # fmt: skip
     (story,) = json.loads(told)
     assert story["phase"] == "Running"

@@ -10,6 +10,7 @@ import pytest
 from kubeletpy.resources.cgroups import PodCgroups
 from kubeletpy.resources.policy import ResourcePolicy
 from kubeletpy_common.cgroups import Hierarchy, detect
+from tests.support.circumstances import patient
 from tests.unit.kubeletpy.api.pods import make_pod, with_container
 
 pytestmark = pytest.mark.root
@@ -98,5 +99,5 @@ def test_orphans_and_what_still_runs_in_them(hierarchy: Hierarchy, root: str) ->
         for file in container.procs_files():
             Path(file).write_text(str(process.pid))
         cgroups.remove("b")
-        assert process.wait(timeout=10) == -9
+        assert process.wait(timeout=patient(10)) == -9
     assert cgroups.orphans([]) == ["a"]

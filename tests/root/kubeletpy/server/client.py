@@ -12,6 +12,7 @@ import aiohttp
 
 from kubeletpy_common.linux.namespaces import in_namespace
 from tests.support.certificates import Certificates
+from tests.support.circumstances import patient
 
 PORT = 10250
 READ_ONLY_PORT = 10255
@@ -45,7 +46,7 @@ class Client:
         async def run() -> _T:
             connector = aiohttp.TCPConnector(ssl=self.context(anonymous=anonymous))
             async with aiohttp.ClientSession(URL, connector=connector) as session:
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(patient(20)):
                     return await work(session)
 
         with in_namespace(self._netns):

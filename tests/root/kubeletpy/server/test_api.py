@@ -16,6 +16,7 @@ from kubeletpy_proto import cri_pb2 as cri
 from tests.root.kubeletpy.engine.process import KubeletProcess, container
 from tests.root.kubeletpy.server.client import PORT, READ_ONLY_PORT, Client, Session
 from tests.root.runtime.cri.node import Node
+from tests.support.circumstances import patient
 
 pytestmark = pytest.mark.root
 LOG = "/containerLogs/default/web-n1/talks"
@@ -35,7 +36,9 @@ def test_nothing_is_told_or_done_anonymously(client: Client, method: str) -> Non
 def test_the_read_only_port_serves_what_changes_nothing(kubelet: KubeletProcess) -> None:
     def ask(method: str, path: str) -> int:
         with in_namespace(kubelet.place.netns):
-            connection = http.client.HTTPConnection("127.0.0.1", READ_ONLY_PORT, timeout=20)
+            connection = http.client.HTTPConnection(
+                "127.0.0.1", READ_ONLY_PORT, timeout=patient(20)
+            )
             connection.connect()
         connection.request(method, path)
         status = connection.getresponse().status
@@ -192,7 +195,7 @@ def test_ports_are_forwarded_by_spdy(client: Client, kubelet: KubeletProcess) ->
         return head
 
     async def limited() -> bytes:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(patient(10)):
             return await upgrade()
 
     with in_namespace(kubelet.place.netns):
@@ -271,7 +274,7 @@ def test_tls_only(client: Client, kubelet: KubeletProcess) -> None:
     async def connect(context: ssl.SSLContext | None) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", PORT, ssl=context)
         writer.write(b"GET /pods HTTP/1.1\r\nHost: n1\r\n\r\n")
-        assert await asyncio.wait_for(reader.read(), 10) == b""
+        assert await asyncio.wait_for(reader.read(), patient(10)) == b""
         raise ConnectionResetError("closed without a word")
 
     for context in (None, old):

@@ -16,6 +16,7 @@ from kubeletpy_common.linux.namespaces import in_namespace
 from kubeletpy_proto import cri_pb2 as cri
 from kubeletpy_proto import cri_pb2_grpc as services
 from tests.root.runtime.cri.node import BOOT_SECONDS, CALL_SECONDS, network_namespace, wait_until
+from tests.support.circumstances import patient
 from tests.support.ociimage import busybox_image, push
 from tests.support.registry import DockerRegistry
 
@@ -151,7 +152,7 @@ def _running(directory: Path, image: str) -> Iterator[Containerd]:
             peer.close()
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(patient(30))
         _unmount_below(directory)
 
 

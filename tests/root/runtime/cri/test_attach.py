@@ -9,6 +9,7 @@ import pytest
 from kubeletpy_proto import cri_pb2 as cri
 from tests.root.runtime.cri.node import Node, wait_until
 from tests.root.runtime.cri.stream_clients import attach_url, channels, in_network_of, spdy
+from tests.support.circumstances import patient
 
 pytestmark = pytest.mark.root
 
@@ -153,7 +154,7 @@ def test_a_stopped_daemon_ends_sessions_and_does_not_wait_for_them(node: Node) -
                     await three.open(streamType=kind)
                 await one.send(0, b"before\n")
                 await one.until(1, b"before\n")
-                async with asyncio.timeout(8):
+                async with asyncio.timeout(patient(8)):
                     assert await asyncio.to_thread(node.daemon.stop) == 0
                 assert await one.to_end() == {}
 

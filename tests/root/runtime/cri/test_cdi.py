@@ -10,6 +10,7 @@ import pytest
 
 from kubeletpy_proto import cri_pb2 as cri
 from tests.root.runtime.cri.node import SLEEP, Node, Place, refused
+from tests.support.circumstances import patient
 
 pytestmark = pytest.mark.root
 
@@ -153,7 +154,7 @@ def test_an_oci_runtime_runs_hooks_of_other_kinds(node: Node, tmp_path: Path) ->
         },
     )  # fmt: skip
     request = cri.RunPodSandboxRequest(config=node.pod_config(), runtime_handler="runc")
-    sandbox = node.runtime.RunPodSandbox(request, timeout=60).pod_sandbox_id
+    sandbox = node.runtime.RunPodSandbox(request, timeout=patient(60)).pod_sandbox_id
     try:
         container = node.run(sandbox, *SLEEP, CDI_devices=asked("all"))
         assert node.shell(container, "cat /lib/driver; echo $THING").split() == ["driver", "all"]

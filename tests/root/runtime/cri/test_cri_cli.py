@@ -15,6 +15,7 @@ import yaml
 
 from kubeletpy_proto import cri_pb2 as cri
 from tests.root.runtime.cri.node import SLEEP, Node, wait_until
+from tests.support.circumstances import patient
 
 pytestmark = pytest.mark.root
 
@@ -30,7 +31,7 @@ def command(node: Node, group: str, *arguments: str) -> list[str]:
 def run(node: Node, group: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command(node, group, *arguments), capture_output=True, text=True, cwd=CHECKOUT,
-        timeout=60, check=False,
+        timeout=patient(60), check=False,
     )  # fmt: skip
 
 
@@ -128,7 +129,7 @@ def test_logs_follow_until_the_end_over_a_rotation(node: Node) -> None:
             assert read_line(follower) == b"second\n"
             node.shell(container, "touch /end")
             assert read_line(follower) == b"last\n"
-            assert follower.wait(20) == 0
+            assert follower.wait(patient(20)) == 0
         finally:
             follower.kill()
             follower.communicate()
@@ -159,7 +160,7 @@ def test_stats_and_events(node: Node) -> None:
         wait_until(speaks, "an event", 30)
         assert b"tests/eventful" in read_line(watcher)
         watcher.send_signal(signal.SIGINT)
-        assert watcher.wait(10) == 0
+        assert watcher.wait(patient(10)) == 0
     finally:
         watcher.kill()
         watcher.communicate()
@@ -186,7 +187,7 @@ def test_stats_and_events(node: Node) -> None:
                 [shown] = json.loads(read_line(watch))["stats"]
                 assert shown["attributes"]["id"] == container
             watch.send_signal(signal.SIGINT)
-            assert watch.wait(10) == 0
+            assert watch.wait(patient(10)) == 0
         finally:
             watch.kill()
             watch.communicate()

@@ -18,6 +18,7 @@ from kubeletpy_proto import cri_pb2 as cri
 from tests.root.runtime.cri.containerd import Containerd, running_containerd
 from tests.root.runtime.cri.test_cri_cli import read_line
 from tests.root.runtime.cri.test_cri_cli_streams import exchange
+from tests.support.circumstances import patient
 from tests.support.machine import Allowances, Scope
 
 pytestmark = pytest.mark.root
@@ -40,7 +41,7 @@ def peer(
         container = found.run("web", *ECHO)
         script = "until netstat -ltn | grep -q :7007; do sleep 0.02; done"
         request = cri.ExecSyncRequest(container_id=container, cmd=["sh", "-c", script], timeout=20)
-        assert found.runtime.ExecSync(request, timeout=30).exit_code == 0
+        assert found.runtime.ExecSync(request, timeout=patient(30)).exit_code == 0
         yield found
 
 
@@ -52,8 +53,8 @@ def command(peer: Containerd, group: str, *arguments: str) -> list[str]:
 def run(peer: Containerd, *arguments: str, data: bytes = b"") -> subprocess.CompletedProcess[bytes]:
     with in_namespace(peer.netns):
         return subprocess.run(
-            command(peer, *arguments), input=data, capture_output=True, cwd=CHECKOUT, timeout=60,
-            check=False,
+            command(peer, *arguments), input=data, capture_output=True, cwd=CHECKOUT, check=False,
+            timeout=patient(60),
         )  # fmt: skip
 
 
@@ -99,7 +100,7 @@ def test_port_forward(peer: Containerd) -> None:
         with in_namespace(peer.netns):
             assert exchange(port, data) == data
         process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 0
+        assert process.wait(patient(20)) == 0
     finally:
         process.kill()
         process.communicate()

@@ -30,7 +30,7 @@ def run(node: Node, *arguments: str, data: bytes = b"") -> subprocess.CompletedP
     with in_namespace(node.place.netns):
         return subprocess.run(
             command(node, "cri", *arguments), input=data, capture_output=True, cwd=CHECKOUT,
-            timeout=60, check=False,
+            timeout=patient(60), check=False,
         )  # fmt: skip
 
 
@@ -105,7 +105,7 @@ def test_exec_on_a_terminal(node: Node) -> None:
             until(master, b"# ")
             os.write(master, b"echo g''oes on; exit 3\r")
             until(master, b"goes on\r\n")
-            assert process.wait(20) == 3
+            assert process.wait(patient(20)) == 3
             assert termios.tcgetattr(master)[3] == before
 
 
@@ -123,7 +123,7 @@ def test_attach_takes_part_and_ends_with_the_container(node: Node) -> None:
             process.stdin.flush()
             assert read_line(process, SECONDS) == b"got something\n"
             # Its input goes on; the container's end is the session's.
-            assert process.wait(20) == 0
+            assert process.wait(patient(20)) == 0
         finally:
             process.kill()
             process.communicate()
@@ -148,7 +148,7 @@ def test_port_forward(node: Node) -> None:
                 assert exchange(ports[1], b"x") == b""
             assert b"port 81:" in read_line(process, SECONDS)
             process.send_signal(signal.SIGINT)
-            assert process.wait(20) == 0
+            assert process.wait(patient(20)) == 0
         finally:
             process.kill()
             process.communicate()

@@ -13,6 +13,7 @@ import pytest
 from kubeletpy_proto import cri_pb2 as cri
 from kubeletpy_proto.cri_pb2_grpc import RuntimeServiceStub
 from tests.root.runtime.cri.node import SLEEP, Node, refused, wait_until
+from tests.support.circumstances import patient
 
 pytestmark = pytest.mark.root
 
@@ -165,7 +166,7 @@ def test_exec_output_is_bounded(node: Node) -> None:
             request = cri.ExecSyncRequest(
                 container_id=container,
                 cmd=["sh", "-c", "head -c 20000000 /dev/zero; echo end >&2"],
-                timeout=30,
+                timeout=int(patient(30)),
             )
             result = RuntimeServiceStub(channel).ExecSync(request)
         assert result.exit_code == 0
@@ -290,7 +291,7 @@ def test_a_long_stop_holds_up_nobody_and_a_shorter_one_wins(node: Node) -> None:
         assert node.shell(stubborn, "echo alive") == "alive"
         assert not long_stop.done()
         node.stop(stubborn, timeout=0)
-        long_stop.result(timeout=20)
+        long_stop.result(timeout=patient(20))
         assert time.monotonic() - started < 40
         assert node.status(stubborn).exit_code == 137
 

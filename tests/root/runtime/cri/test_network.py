@@ -10,6 +10,7 @@ import pytest
 
 from kubeletpy_proto import cri_pb2 as cri
 from tests.root.runtime.cri.node import SLEEP, Node, refused
+from tests.support.circumstances import patient
 
 pytestmark = pytest.mark.root
 
@@ -106,7 +107,7 @@ def fetched(node: Node, address: str) -> str:
              "sleep 0.2; done; exit 1"  # fmt: skip
     done = subprocess.run(
         ["nsenter", f"--net={node.place.netns}", "sh", "-c", script],
-        capture_output=True, text=True, timeout=30, check=True,
+        capture_output=True, text=True, timeout=patient(30), check=True,
     )  # fmt: skip
     return done.stdout.strip()
 

@@ -262,7 +262,7 @@ def test_the_common_cgroup_does_not_outlive_the_pods(node: Node, place: Place) -
 def test_a_second_daemon_on_the_same_directories_is_refused(node: Node, place: Place) -> None:
     second = subprocess.run(
         [sys.executable, "-m", "runtime", "--config", str(place.directory / "runtime.toml")],
-        capture_output=True, text=True, timeout=30,
+        capture_output=True, text=True, timeout=patient(30),
     )  # fmt: skip
     assert second.returncode == 1
     [line] = second.stderr.splitlines()
@@ -294,7 +294,7 @@ def test_a_daemon_waits_for_the_spawner_of_the_one_before(node: Node) -> None:
         assert '"msg": "ready"' not in node.daemon.log()[position:]
     finally:
         old.resume()
-    starting.join(30)
+    starting.join(patient(30))
     assert node.daemon.running
     node.connect()
     with node.pod():

@@ -11,6 +11,7 @@ import pytest
 from kubeletpy_common.linux.namespaces import in_namespace
 from kubeletpy_proto import cri_pb2 as cri
 from tests.root.runtime.cri.node import SLEEP, Daemon, Node, Place
+from tests.support.circumstances import patient
 
 pytestmark = pytest.mark.root
 
@@ -43,7 +44,7 @@ def other(node: Node, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node
 
 def pods(node: Node) -> set[str]:
     request = cri.ListPodSandboxRequest()
-    return {item.id for item in node.runtime.ListPodSandbox(request, timeout=10).items}
+    return {item.id for item in node.runtime.ListPodSandbox(request, timeout=patient(10)).items}
 
 
 def rules(node: Node) -> str:

@@ -13,6 +13,7 @@ from kubeletpy_common.cgroups import detect
 from kubeletpy_proto import cri_pb2 as cri
 from tests.root.runtime.cri.node import SLEEP, Node, refused
 from tests.root.runtime.cri.stream_clients import exec_url, in_network_of, spdy
+from tests.support.circumstances import patient
 from tests.support.ociimage import File
 
 pytestmark = pytest.mark.root
@@ -218,5 +219,5 @@ def test_mappings_that_are_refused_leave_nothing(node: Node) -> None:
 
 
 def test_the_status_says_so(node: Node) -> None:
-    handlers = node.runtime.Status(cri.StatusRequest(), timeout=10).runtime_handlers
+    handlers = node.runtime.Status(cri.StatusRequest(), timeout=patient(10)).runtime_handlers
     assert all(handler.features.user_namespaces for handler in handlers)

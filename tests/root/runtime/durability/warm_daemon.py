@@ -17,6 +17,7 @@ import sys
 from pathlib import Path
 
 from tests.root.runtime.cri.node import BOOT_SECONDS, Daemon, Place, wait_until
+from tests.support.circumstances import patient
 
 
 class WarmDaemon(Daemon):
@@ -84,7 +85,7 @@ class WarmDaemon(Daemon):
         self.stop()
         assert self._forker.stdin is not None
         self._forker.stdin.close()
-        self._forker.wait(30)
+        self._forker.wait(patient(30))
 
 
 def main() -> None:

@@ -18,6 +18,7 @@ from runtime.images.service import ImageStore
 from runtime.images.settings import RegistryConfig
 from tests.root.runtime.cri.node import wait_until
 from tests.root.runtime.images.stores import QUICK, assert_empty, directories
+from tests.support.circumstances import patient
 from tests.support.ociimage import (
     OCI_LAYER,
     Entry,
@@ -80,7 +81,7 @@ async def test_layers_are_fetched_side_by_side_and_not_all_at_once(
             full.set()
         try:
             # Nobody goes on before as many as may be are under way.
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(patient(20)):
                 await full.wait()
             await asyncio.sleep(0.01)
         finally:
@@ -113,7 +114,7 @@ async def test_a_download_that_stands_still_is_resumed(
     hostile.script = script
     store = await opened(tmp_path / "r", replace(QUICK, stall_seconds=1))
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(patient(20)):
             assert (await store.pull(f"{hostile.host}/app:v1")).id == built.id
     finally:
         released.set()
@@ -249,7 +250,7 @@ async def test_removing_images_while_others_are_pulled(
             assert store.snapshots.read_image_file(image, "base", 1 << 20) == base["base"]
             await store.remove(image.id)
 
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(patient(60)):
         await asyncio.gather(*(cycle(n) for n in range(4)))
     await assert_empty(store)
 

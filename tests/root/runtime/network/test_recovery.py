@@ -18,6 +18,7 @@ from tests.root.runtime.network.world import (
     seen_source,
     shell,
 )
+from tests.support.circumstances import patient
 
 pytestmark = pytest.mark.root
 
@@ -60,7 +61,7 @@ asyncio.run(main())
 def kill_at(node: World, netns: Path, call: int, when: str, action: str) -> None:
     result = subprocess.run(
         [sys.executable, "-c", VICTIM, str(node.database), str(netns), str(call), when, action],
-        timeout=60,
+        timeout=patient(60),
         capture_output=True,
         text=True,
     )

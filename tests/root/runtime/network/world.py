@@ -67,7 +67,9 @@ class Namespace:
 
 
 def shell(command: str) -> str:
-    result = subprocess.run(["sh", "-euc", command], capture_output=True, text=True, timeout=30)
+    result = subprocess.run(
+        ["sh", "-euc", command], capture_output=True, text=True, timeout=patient(30)
+    )
     assert result.returncode == 0, f"{command}: {result.stderr}"
     return result.stdout
 

@@ -15,6 +15,7 @@ from runtime.shim.client import ShimClient
 from runtime.shim.messages import ExitRecord, Rootfs, SandboxSpec, StartRequest
 from runtime.spawner.client import SandboxProcess, Spawner
 from runtime.spawner.sandbox import destroy_sandbox_mounts
+from tests.support.circumstances import patient
 
 BUSYBOX = Path("/bin/busybox")
 APPLETS = (
@@ -148,7 +149,7 @@ class Pod:
 
     async def exited(self, name: str) -> ExitRecord:
         """Wait for the end of a container."""
-        return await asyncio.wait_for(self._exit(name), 10)
+        return await asyncio.wait_for(self._exit(name), patient(10))
 
     def log(self, name: str) -> list[tuple[str, str, str]]:
         """Return a container's log entries as (stream, tag, text)."""

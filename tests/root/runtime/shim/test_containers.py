@@ -15,6 +15,7 @@ from runtime.spawner.client import SpawnError
 from runtime.spawner.sandbox import destroy_sandbox_mounts
 from tests.root.runtime.cri.node import wait_until
 from tests.root.runtime.shim.pod import Pod, process
+from tests.support.circumstances import patient
 from tests.support.disks import filled, small_disk
 
 pytestmark = pytest.mark.root
@@ -66,14 +67,14 @@ async def test_descriptors_of_a_fresh_process(pod: Pod) -> None:
     for target in ("1", "$$"):
         # The trailing command keeps the shell from becoming ls, which opens the directory itself.
         listing = process("sh", "-c", f"ls /proc/{target}/fd; true")
-        result = await pod.client.exec_sync("c", listing, timeout=5)
+        result = await pod.client.exec_sync("c", listing, timeout=patient(5))
         assert result.stdout.split() == [b"0", b"1", b"2"]
 
 
 async def test_exec_sync(pod: Pod) -> None:
     await pod.client.start(pod.request("c", process("sleep", "100")))
     command = process("sh", "-c", "echo $$; echo no >&2; exit 4")
-    result = await pod.client.exec_sync("c", command, timeout=5)
+    result = await pod.client.exec_sync("c", command, timeout=patient(5))
     assert int(result.stdout) > 1
     assert result.stderr == b"no\n"
     assert (result.exit_code, result.timed_out) == (4, False)
@@ -93,8 +94,8 @@ async def test_exec_sync_is_killed_when_its_caller_gives_up(pod: Pod) -> None:
     )
     counted = process("sh", "-c", "grep -lsx 'Name:\tsleep' /proc/[0-9]*/status | wc -l")
     for expected in (b"2\n", b"1\n"):
-        async with asyncio.timeout(10):
-            while (await pod.client.exec_sync("c", counted, timeout=5)).stdout != expected:
+        async with asyncio.timeout(patient(10)):
+            while (await pod.client.exec_sync("c", counted, timeout=patient(5))).stdout != expected:
                 pass
         task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -104,7 +105,7 @@ async def test_exec_sync_is_killed_when_its_caller_gives_up(pod: Pod) -> None:
 async def test_exec_sync_does_not_wait_for_what_it_left_behind(pod: Pod) -> None:
     await pod.client.start(pod.request("c", process("sleep", "100")))
     command = process("sh", "-c", "sleep 50 & echo done")
-    result = await pod.client.exec_sync("c", command, timeout=10)
+    result = await pod.client.exec_sync("c", command, timeout=patient(10))
     assert (result.stdout, result.exit_code, result.timed_out) == (b"done\n", 0, False)
 
 
@@ -134,7 +135,7 @@ async def test_a_failed_start_says_why_and_leaves_nothing(
     assert args[0] in str(error.value) or cwd in str(error.value)
     assert await pod.client.containers() == []
     children = Path(f"/proc/{pod.sandbox.shim_pid}/task/{pod.sandbox.shim_pid}/children")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(patient(5)):
         while children.read_text():
             await pod.client.containers()
 
@@ -154,7 +155,7 @@ async def test_users_and_limits(pod: Pod) -> None:
 async def test_capabilities(pod: Pod, uid: int) -> None:
     show = process("cat", "/proc/self/status", uid=uid, noNewPrivileges=True)
     await pod.client.start(pod.request("c", process("sleep", "100")))
-    result = await pod.client.exec_sync("c", show, timeout=5)
+    result = await pod.client.exec_sync("c", show, timeout=patient(5))
     await pod.run("d", show)
     for text in (result.stdout.decode(), pod.text("d")):
         facts = dict(line.split(":", 1) for line in text.splitlines())
@@ -212,7 +213,7 @@ async def test_a_daemon_that_dies_loses_nothing(pod: Pod) -> None:
     await pod.client.close()
     exit_file = pod.base / "containers/c/exit.json"
     client = await pod.connect()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(patient(10)):
         while not exit_file.exists():
             await client.containers()
     pod.client = client
@@ -226,10 +227,10 @@ async def test_a_killed_shim_takes_its_containers_along(pod: Pod, tmp_path: Path
     started = await pod.client.start(pod.request("c", process("sleep", "100")))
     watched = os.pidfd_open(started.pid)
     os.kill(pod.sandbox.shim_pid, signal.SIGKILL)
-    await asyncio.wait_for(pod.lost.wait(), 5)
+    await asyncio.wait_for(pod.lost.wait(), patient(5))
     ended = asyncio.Event()
     asyncio.get_running_loop().add_reader(watched, ended.set)
-    await asyncio.wait_for(ended.wait(), 5)
+    await asyncio.wait_for(ended.wait(), patient(5))
     asyncio.get_running_loop().remove_reader(watched)
     os.close(watched)
     with pytest.raises(ShimError, match="has ended"):
@@ -244,7 +245,7 @@ async def test_a_killed_spawner_is_replaced(pod: Pod, tmp_path: Path) -> None:
     directory = tmp_path / "other"
     directory.mkdir()
     spec = SandboxSpec("other", directory)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(patient(10)):
         while True:
             try:
                 other = await pod.spawner.spawn_sandbox(spec)
@@ -276,7 +277,7 @@ async def test_a_shared_pid_namespace(tmp_path: Path) -> None:
     for name in ("a", "b"):
         await pod.client.start(pod.request(name, process("sleep", "100"), own_pid=False))
     command = process("sh", "-c", "cat /proc/[0-9]*/comm")
-    result = await pod.client.exec_sync("b", command, timeout=5)
+    result = await pod.client.exec_sync("b", command, timeout=patient(5))
     assert result.stdout.split()[:3] == [b"pause", b"sleep", b"sleep"]
     await pod.destroy()
 
@@ -292,7 +293,7 @@ async def test_the_first_process_of_shared_pids_is_small_reaps_and_goes_with_the
     assert first.memory_info().rss < 100 << 10
     # Left to it twice: while they run, and as a zombie that its parent has not asked for.
     orphans = process("sh", "-c", "(true & exec sleep 0.1) & (sleep 0.1 &) & echo left")
-    assert (await pod.client.exec_sync("a", orphans, timeout=5)).stdout == b"left\n"
+    assert (await pod.client.exec_sync("a", orphans, timeout=patient(5))).stdout == b"left\n"
 
     def alone() -> bool:
         return not first.children()

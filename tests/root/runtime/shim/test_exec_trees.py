@@ -15,6 +15,7 @@ from runtime.shim.exec_cgroups import ExecCgroups
 from runtime.shim.session import ShimSession
 from tests.root.runtime.cri.node import wait_until
 from tests.root.runtime.shim.pod import Pod, process
+from tests.support.circumstances import patient
 
 pytestmark = pytest.mark.root
 
@@ -77,7 +78,7 @@ async def test_the_whole_tree_is_killed_when_the_time_is_up(
     result = await pod.client.exec_sync("c", process("sh", "-c", TREE), timeout=0.5)
     assert result.timed_out
     await only_the_first_is_left(cgroup)
-    assert (await pod.client.exec_sync("c", process("true"), timeout=5)).exit_code == 0
+    assert (await pod.client.exec_sync("c", process("true"), timeout=patient(5))).exit_code == 0
 
 
 async def test_processes_that_never_stay_are_killed_when_the_time_is_up(
@@ -114,7 +115,7 @@ async def test_the_tree_of_a_streamed_command_ends_with_its_client(
 async def test_what_a_command_leaves_behind_on_purpose_goes_on(pod: Pod, cgroup: Cgroup) -> None:
     await start(pod, tuple(cgroup.procs_files()))
     left = process("sh", "-c", "setsid sleep 3001 >/dev/null 2>&1 &")
-    assert (await pod.client.exec_sync("c", left, timeout=5)).exit_code == 0
+    assert (await pod.client.exec_sync("c", left, timeout=patient(5))).exit_code == 0
     result = await pod.client.exec_sync("c", process("sh", "-c", TREE), timeout=0.3)
     assert result.timed_out
     await wait_for_processes(cgroup, lambda count: count == 2)
@@ -123,7 +124,7 @@ async def test_what_a_command_leaves_behind_on_purpose_goes_on(pod: Pod, cgroup:
 async def test_commands_one_after_the_other_share_a_cgroup(pod: Pod, cgroup: Cgroup) -> None:
     await start(pod, tuple(cgroup.procs_files()))
     for _ in range(30):
-        assert (await pod.client.exec_sync("c", process("true"), timeout=5)).exit_code == 0
+        assert (await pod.client.exec_sync("c", process("true"), timeout=patient(5))).exit_code == 0
     made = {name for d in cgroup.directories() for name in os.listdir(d) if name.startswith("exec")}
     # An ended process can be counted for a moment longer; then the next command has another one.
     assert 1 <= len(made) <= 4

@@ -20,6 +20,7 @@ from runtime.oci.seccomp_compile import compile_profile
 from runtime.shim.client import ShimError
 from tests.root.runtime.cri.node import wait_until
 from tests.root.runtime.shim.pod import CAPABILITIES, Pod, process
+from tests.support.circumstances import patient
 
 pytestmark = pytest.mark.root
 
@@ -108,7 +109,7 @@ async def start(pod: Pod, cgroup: Cgroup, linux: dict[str, Any] | None = None) -
 
 
 async def run(pod: Pod, command: dict[str, Any]) -> tuple[int, str, str]:
-    result = await pod.client.exec_sync("c", command, timeout=10)
+    result = await pod.client.exec_sync("c", command, timeout=patient(10))
     return result.exit_code, result.stdout.decode(), result.stderr.decode()
 
 

@@ -16,6 +16,7 @@ from kubeletpy_proto import cri_pb2 as cri
 from tests.root.runtime.cri.node import SLEEP, Node
 from tests.root.runtime.transfer.tools import CHECKOUT, command, ok, podman, run, tool
 from tests.support.archives import index_layout
+from tests.support.circumstances import patient
 from tests.support.ociimage import build_image, push
 
 pytestmark = pytest.mark.root
@@ -107,13 +108,13 @@ def test_an_archive_by_pipes_and_compressed(node: Node, reference: str, tmp_path
     node.pull(pushed)
     plain = subprocess.run(
         command(node, "export", "--format", "docker-archive", "-", pushed),
-        stdout=subprocess.PIPE, cwd=CHECKOUT, timeout=60, check=True,
+        stdout=subprocess.PIPE, cwd=CHECKOUT, timeout=patient(60), check=True,
     ).stdout  # fmt: skip
     ok(node, "rm", pushed)
     packed = gzip.compress(plain, 1)
     done = subprocess.run(
         command(node, "import", "-"), input=packed, stdout=subprocess.PIPE, cwd=CHECKOUT,
-        timeout=60, check=True,
+        timeout=patient(60), check=True,
     )  # fmt: skip
     assert pushed in done.stdout.decode()
     ok(node, "rm", pushed)

@@ -13,6 +13,7 @@ from kubeletpy_proto import images_pb2 as pb
 from kubeletpy_proto import images_pb2_grpc as services
 from tests.root.runtime.cri.node import Node, wait_until
 from tests.support.archives import oci_entries, tar_of
+from tests.support.circumstances import patient
 from tests.support.ociimage import build_image
 
 pytestmark = pytest.mark.root
@@ -30,13 +31,15 @@ class Client:
         self._size = size
         self._go_on = threading.Event()
         self._channel = grpc.insecure_channel(f"unix://{node.place.socket}")
-        self.call = services.ImageTransferStub(self._channel).Import(self._requests(), timeout=60)
+        self.call = services.ImageTransferStub(self._channel).Import(
+            self._requests(), timeout=patient(60)
+        )
 
     def _requests(self) -> Iterator[pb.ImportRequest]:
         yield pb.ImportRequest(options=pb.ImportOptions(name=NAME))
         for start in range(0, self._size, CHUNK):
             yield pb.ImportRequest(chunk=ARCHIVE[start : min(start + CHUNK, self._size)])
-        self._go_on.wait(60)
+        self._go_on.wait(patient(60))
         for start in range(self._size, len(ARCHIVE), CHUNK):
             yield pb.ImportRequest(chunk=ARCHIVE[start : start + CHUNK])
 
@@ -69,7 +72,7 @@ def before(node: Node) -> tuple[set[str], set[str]]:
 
 def known(node: Node) -> list[str]:
     request = cri.ListImagesRequest()
-    return [image.id for image in node.images.ListImages(request, timeout=60).images]
+    return [image.id for image in node.images.ListImages(request, timeout=patient(60)).images]
 
 
 def test_a_client_that_leaves(node: Node, before: tuple[set[str], set[str]]) -> None:
@@ -92,7 +95,7 @@ def test_an_archive_that_ends_early(node: Node, before: tuple[set[str], set[str]
     ]
     with grpc.insecure_channel(f"unix://{node.place.socket}") as channel:
         with pytest.raises(grpc.RpcError, match="malformed-image") as caught:
-            list(services.ImageTransferStub(channel).Import(iter(requests), timeout=60))
+            list(services.ImageTransferStub(channel).Import(iter(requests), timeout=patient(60)))
         assert isinstance(caught.value, grpc.Call)
         assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
     assert (files(node, "content/blobs"), files(node, "content/ingest")) == before
@@ -105,12 +108,12 @@ def test_removals_meanwhile_take_nothing_from_an_import(node: Node) -> None:
     client = Client(node, ARCHIVE.rindex(b"index.json"))
     client.wait_received(3_000_000)
     request = cri.RemoveImageRequest(image=cri.ImageSpec(image=other))
-    node.images.RemoveImage(request, timeout=60)
+    node.images.RemoveImage(request, timeout=patient(60))
     assert [image.id for image in client.result().images] == [IMAGE.id]
     client.close()
     assert IMAGE.id in known(node)
     request = cri.RemoveImageRequest(image=cri.ImageSpec(image=IMAGE.id))
-    node.images.RemoveImage(request, timeout=60)
+    node.images.RemoveImage(request, timeout=patient(60))
 
 
 def test_the_daemon_dies_amidst(node: Node, before: tuple[set[str], set[str]]) -> None:
@@ -124,4 +127,4 @@ def test_the_daemon_dies_amidst(node: Node, before: tuple[set[str], set[str]]) -
     assert [image.id for image in again.result().images] == [IMAGE.id]
     again.close()
     request = cri.RemoveImageRequest(image=cri.ImageSpec(image=IMAGE.id))
-    node.images.RemoveImage(request, timeout=60)
+    node.images.RemoveImage(request, timeout=patient(60))
