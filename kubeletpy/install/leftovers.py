@@ -8,8 +8,9 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -31,8 +32,13 @@ _MOST_MOUNTS: Final = 20
 _DETACH: Final = 2  # MNT_DETACH of umount2(2)
 
 
-async def end_pods(endpoint: str, seconds: float) -> int:
+async def end_pods(endpoint: str, seconds: float, only: Collection[str] | None = None) -> int:
     """End and remove all pods of a runtime; return how many there were.
+
+    Args:
+        endpoint: of the runtime.
+        seconds: for all of it.
+        only: UIDs of the pods that end; None: all.
 
     Raises:
         InstallError: the runtime does not answer, or one could not be ended.
@@ -50,9 +56,13 @@ async def end_pods(endpoint: str, seconds: float) -> int:
         async with asyncio.timeout(seconds), CriClient(endpoint, timeout=seconds) as client:
             of: dict[str, list[str]] = {}
             for sandbox in await client.list_pod_sandboxes():
-                of[sandbox.id] = []
+                if only is None or sandbox.metadata.uid in only:
+                    of[sandbox.id] = []
             for container in await client.list_containers():
-                of.setdefault(container.pod_sandbox_id, []).append(container.id)
+                if only is None:
+                    of.setdefault(container.pod_sandbox_id, [])
+                if container.pod_sandbox_id in of:
+                    of[container.pod_sandbox_id].append(container.id)
             ends = (end(client, pod, containers) for pod, containers in of.items())
             found = await asyncio.gather(*ends, return_exceptions=True)
     except (CriError, TimeoutError) as error:
@@ -167,7 +177,8 @@ def _remove_or_empty(directory: Path) -> None:
 
 def remove_links(names: Iterable[str] = LINKS) -> list[str]:
     """Remove network links of these names; return those that there were."""
-    found = [name for name in names if Path("/sys/class/net", name).exists()]
+    there = {name for _, name in socket.if_nameindex()}
+    found = [name for name in names if name in there]
     for name in found:
         machine.run("ip", "link", "delete", "dev", name)
     return found

@@ -13,13 +13,23 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from kubeletpy.install import changes, commands, leftovers, machine, places, systemd, units
+from kubeletpy.install import (
+    changes,
+    commands,
+    csi_volumes,
+    leftovers,
+    machine,
+    places,
+    systemd,
+    units,
+)
 from kubeletpy.install.changes import Memory
 from kubeletpy.install.errors import InstallError
 from kubeletpy.install.installation import OURS, NodeInstallation
 from kubeletpy.up.progress import Progress
 
 _SERVICES: Final = "system.slice"
+_KUBELET: Final = places.DATA / "kubelet"
 
 
 @dataclass(frozen=True)
@@ -128,16 +138,48 @@ class Remover:
 
     def _end_pods(self) -> None:
         """End pods by the runtime, started for it if need be; kill what it does not end."""
-        if not self.plan.own_runtime or not (places.DATA / "runtime").exists():
+        own = self.plan.own_runtime
+        if own and not (places.DATA / "runtime").exists():
+            self._release_volumes()
             return
-        if self.has_systemd and units.unit_path(units.RUNTIME).exists():
+        if own and self.has_systemd and units.unit_path(units.RUNTIME).exists():
             with contextlib.suppress(InstallError):
                 systemd.start(units.RUNTIME, self.plan.seconds)
+        # Another runtime may have pods of others, too.
+        ours = None if own else self._uids()
+        if ours is not None and not ours:
+            return
+        endpoint = self.plan.one.runtime_endpoint if self.plan.one else OURS
+        published, staged = csi_volumes.held(_KUBELET)
+        if published or staged:
+            # Drivers are pods, too, and end after those that use them.
+            with contextlib.suppress(InstallError):
+                users = {volume.uid for volume in published}
+                asyncio.run(leftovers.end_pods(endpoint, self.plan.seconds, users))
+            self._release_volumes()
         try:
-            asyncio.run(leftovers.end_pods(OURS, self.plan.seconds))
+            asyncio.run(leftovers.end_pods(endpoint, self.plan.seconds, ours))
         except InstallError as error:
             killed = leftovers.kill_cgroups([*leftovers.OF_PODS, f"{_SERVICES}/{units.RUNTIME}"])
             self.notes.append(f"{error}; {killed} processes of pods were killed")
+
+    def _uids(self) -> set[str]:
+        """Return the UIDs of the pods that the kubelet had."""
+        try:
+            return {path.name for path in (_KUBELET / "pods").iterdir()}
+        except OSError:
+            return set()
+
+    def _release_volumes(self) -> None:
+        """Have CSI drivers let go of their volumes."""
+        outcome = asyncio.run(csi_volumes.release(_KUBELET, self.plan.seconds))
+        if outcome.released:
+            self.done.append(f"{len(outcome.released)} volumes were given back to their drivers")
+        if outcome.forced:
+            self.notes.append(
+                "volumes that their drivers did not let go of: look there for attachments, devices "
+                f"and connections that are left: {'; '.join(outcome.forced)}"
+            )
 
     def _remove_proxy(self) -> None:
         self._stop(units.PROXY)
@@ -152,10 +194,9 @@ class Remover:
             leftovers.unmount(directory)
 
     def _remove_network(self) -> None:
-        if not self.plan.own_runtime:
-            return
-        leftovers.remove_links()
-        self.problems += leftovers.remove_rules()
+        if self.plan.own_runtime:
+            leftovers.remove_links()
+            self.problems += leftovers.remove_rules()
         if self.has_systemd:
             for name in ("kubepods.slice", "kubeletpy.slice"):
                 systemd.stop(name, self.plan.seconds)
@@ -193,10 +234,7 @@ class Remover:
 
     def _remove_pod_logs(self) -> None:
         """Remove logs of this node's pods; the directories, if they were not there before."""
-        try:
-            pods = {path.name for path in (places.DATA / "kubelet/pods").iterdir()}
-        except OSError:
-            pods = set()
+        pods = self._uids()
         for directory in (places.CONTAINER_LOGS, places.POD_LOGS):
             if str(directory) in self.plan.memory.directories:
                 leftovers.remove_tree(directory)
