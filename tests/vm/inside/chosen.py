@@ -22,7 +22,7 @@ BRIEF: Final = (
     *(f"tests/vm/inside/test_drivers.py::{name}[cgroupfs]" for name in _PODS),
     *(f"tests/vm/inside/test_drivers.py::{name}[systemd]" for name in (*_PODS, *_MORE)),
     f"tests/root/kubeletpy/eviction/test_node.py::{_NOTICE}",
-    "tests/root/proxy/test_once.py::test_files_are_enough[nftables]",
+    "tests/vm/inside/test_service.py::test_a_service_is_reached[nftables]",
     *(f"tests/vm/inside/services/test_node.py::{name}" for name in _NODE),
 )  # fmt: skip
 """The essence: both drivers, OOM kills, exec, devices, the signal of an eviction, a Service, and a
@@ -34,6 +34,7 @@ ALL: Final = (
     "tests/root/kubeletpy/eviction",
     "tests/vm/inside/test_drivers.py",
     "tests/vm/inside/test_systemd.py",
+    "tests/vm/inside/test_service.py",
     "tests/vm/inside/services",
 )
 """What depends on cgroups and on PID 1."""
