@@ -275,11 +275,6 @@ def main(
         sys.exit(1)
 
 
-async def _all_well() -> str:
-    """Say what is wrong: an event loop that comes this far does its work."""
-    return ""
-
-
 async def _run(options: Options) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -292,7 +287,7 @@ async def _run(options: Options) -> None:
         gc.set_threshold(_COLLECT_AFTER, 20, 50)
         logs.event(_log, logging.INFO, "the API server listens", port=running.port)
         tell_ready(f"listens on https://{options.bind_address}:{running.port}")
-        alive = asyncio.create_task(watchdog.run(_all_well), name="watchdog")
+        alive = asyncio.create_task(watchdog.run(), name="watchdog")
         await stop.wait()
         alive.cancel()
         tell_stopping()

@@ -9,7 +9,6 @@ import logging
 import os
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -123,7 +122,7 @@ class Kubelet:
             await self._serve(stack, cri)
             tell_ready(f"kubelet of node {facts.name}")
             stack.callback(tell_stopping)
-            await self._beside(stack, "watchdog", partial(watchdog.run, check_loop))
+            await self._beside(stack, "watchdog", watchdog.run)
             api = await self._api_client(stack, facts.name)
             presence = await self._presence(stack, api, facts, cri)
             http = HttpClient()

@@ -116,7 +116,7 @@ async def _run(config: Config) -> None:
                        "containers is kept from going lower than the runtime's own",
                        lowest=runtime.host.lowest_oom_score_adj)  # fmt: skip
         tell_ready(f"serves CRI at {config.address}")
-        alive = asyncio.create_task(watchdog.run(_all_well), name="watchdog")
+        alive = asyncio.create_task(watchdog.run(), name="watchdog")
         if config.cgroups.driver == "systemd":
             stack.push_async_callback(_cancel, _follow_systemd(runtime))
         collecting = asyncio.create_task(_collect_releases(), name="collect releases")
@@ -131,11 +131,6 @@ async def _run(config: Config) -> None:
         _remove_empty_cgroup(runtime)
         config.socket.unlink(missing_ok=True)
     logs.event(_log, logging.INFO, "stopped")
-
-
-async def _all_well() -> str:
-    """Say what is wrong: an event loop that comes this far does its work."""
-    return ""
 
 
 def _follow_systemd(runtime: Runtime) -> asyncio.Task[None]:

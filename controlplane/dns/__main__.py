@@ -230,7 +230,7 @@ async def _run(settings: Settings) -> None:
             await stack.enter_async_context(monitoring(
                 counts, resolver, directory, settings.healthz_bind_address, settings.healthz_port
             ))  # fmt: skip
-        works = [directory.run(), _serve(directory, resolver, ready, port), watchdog.run(_turning)]
+        works = [directory.run(), _serve(directory, resolver, ready, port), watchdog.run()]
         if settings.publish is not None:
             works.append(_publish(client, settings, settings.publish, ready, port))
         tasks = [asyncio.create_task(each) for each in works]
@@ -303,11 +303,6 @@ async def _until_stopped(stop: asyncio.Event, tasks: list[asyncio.Task[None]]) -
         tell_stopping()
     finally:
         stopped.cancel()
-
-
-async def _turning() -> str:
-    """Find nothing wrong: that the event loop came here is what the watchdog asks."""
-    return ""
 
 
 if __name__ == "__main__":

@@ -76,7 +76,7 @@ class Wishes:
 
     start: bool = True
     overwrite: bool = False
-    seconds: float = 120.0
+    seconds: float = 300.0
 
 
 def plan(

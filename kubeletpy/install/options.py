@@ -25,7 +25,7 @@ _HOW: Final = (
     click.option("--overwrite", is_flag=True, help="Write files that were changed here, too."),
     click.option("--skip-checks", is_flag=True, help="Install although `kubeletpy doctor` finds "
                  "that something required is missing."),
-    click.option("--timeout", "seconds", type=click.FloatRange(1), default=120.0,
+    click.option("--timeout", "seconds", type=click.FloatRange(1), default=300.0,
                  show_default=True, help="Seconds for each service, and the node, to get ready."),
     click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table",
                  show_default=True, help="Form of the result on stdout."),

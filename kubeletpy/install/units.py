@@ -145,7 +145,6 @@ def _controllers(one: NodeInstallation) -> str:
         "kubeletpy controllers, scheduler and metrics",
         commands.controllers(one),
         after=[APISERVER],
-        watchdog="60",
         settings=[
             ("DynamicUser", "yes"),
             ("LoadCredential", f"kubeconfig:{places.APISERVER}/admin.kubeconfig"),
@@ -163,7 +162,6 @@ def _dns(one: NodeInstallation) -> str:
         "kubeletpy DNS of the cluster",
         commands.dns(one),
         after=[APISERVER],
-        watchdog="60",
         settings=[
             ("DynamicUser", "yes"),
             ("LoadCredential", f"kubeconfig:{places.DNS_KUBECONFIG}"),
@@ -184,8 +182,8 @@ def _runtime(one: NodeInstallation) -> str:
         after=["network.target", "local-fs.target"],
         online=False,
         restart="1",
-        watchdog="60",
         settings=[
+            ("TimeoutStartSec", "10min"),
             "# Pods outlive the daemon: their shims are not its to end, also when it hangs.",
             ("KillMode", "process"),
             "# Cgroups of pods made by the driver cgroupfs, and what shims do in their own.",
@@ -208,8 +206,9 @@ def _kubelet(one: NodeInstallation) -> str:
         "kubeletpy kubelet",
         commands.kubelet(one),
         after=after,
-        watchdog="30",
         settings=[
+            "# It waits for its certificate, and machines are slow when they boot.",
+            ("TimeoutStartSec", "10min"),
             "# Mount helpers (NFS, FUSE) that it started keep volumes alive.",
             ("KillMode", "process"),
             ("Delegate", "yes"),
@@ -235,7 +234,6 @@ def _proxy(one: NodeInstallation) -> str:
         commands.proxy(one),
         after=[KUBELET, *([APISERVER] if one.server else [])],
         restart="2",
-        watchdog="60",
         settings=[
             "# It waits for the API server's lists before it says that it is ready.",
             ("TimeoutStartSec", "infinity"),
@@ -271,7 +269,6 @@ def _service(
     settings: Settings,
     online: bool = True,
     restart: str = "5",
-    watchdog: str = "60",
 ) -> str:
     """Return a unit; ``Wants=``, not ``Requires=``: daemons wait for each other by themselves."""
     if any(word.startswith(("/home/", "/root/")) for word in one.program):
@@ -296,7 +293,7 @@ def _service(
             ("Restart", "always"),
             ("RestartSec", restart),
             "# One that hangs is started anew; pods go on.",
-            ("WatchdogSec", watchdog),
+            ("WatchdogSec", "60"),
             *settings,
         ],
         "Install": [("WantedBy", TARGET)],

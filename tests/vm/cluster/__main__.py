@@ -31,7 +31,7 @@ def main(arguments: list[str]) -> int:
         print(f"tests.vm.cluster: {error}")
         return 1
     here = str(Path(__file__).parent)
-    options = ["-p", "no:cacheprovider", "--durations=15", "-o", "timeout=3600", "-x"]
+    options = ["-p", "no:cacheprovider", "--durations=0", "-o", "timeout=3600", "-x", "-v", "-s"]
     return int(pytest.main([*options, *(arguments or [here])]))
 
 

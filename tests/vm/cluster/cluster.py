@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +30,7 @@ PROVISION: Final = "/srv/data/vagrant/provision"
 _IMAGE: Final = ("tests/busybox", "v1")
 _PROVISION_SECONDS: Final = 1500.0
 _SECONDS: Final = 600.0
+_BESIDE_SECONDS: Final = 120.0
 _HOSTS: Final = """\
 server = "http://{host}"
 [host."http://{host}"]
@@ -65,6 +67,22 @@ class Cluster:
             self.switch.inside(command), capture_output=True, text=True, check=False,
             timeout=seconds, env={**os.environ, "KUBECONFIG": str(self.kubeconfig)},
         )  # fmt: skip
+
+    @contextmanager
+    def beside(self, *command: str) -> Iterator[subprocess.Popen[str]]:
+        """Run a command on the switch while something else is done; its output is one stream."""
+        with subprocess.Popen(
+            self.switch.inside(command), text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, env={**os.environ, "KUBECONFIG": str(self.kubeconfig)},
+        ) as process:  # fmt: skip
+            # Whoever reads what it never prints gets its end.
+            timer = threading.Timer(_BESIDE_SECONDS, process.kill)
+            timer.start()
+            try:
+                yield process
+            finally:
+                timer.cancel()
+                process.kill()
 
     def kubectl(self, *arguments: str, seconds: float = _SECONDS) -> str:
         """Run kubectl as the administrator; return what it printed.
@@ -147,14 +165,26 @@ class Cluster:
     def wait_nodes(self) -> None:
         """Wait until all nodes are ready."""
         names = [f"node/{guest.name}" for guest in self.guests]
-        self.until(lambda: len(self.get("nodes")["items"]) == len(names), "all nodes are there")
-        self.wait("condition=Ready", *names)
+        with told("nodes get ready"):
+            self.until(lambda: len(self.get("nodes")["items"]) == len(names), "all nodes are there")
+            self.wait("condition=Ready", *names)
 
 
 def provision(guest: Guest, script: str, environment: dict[str, str]) -> str:
     """Run a provisioning script in a machine as Vagrant does; return what it printed."""
     words = [f"{key}={value}" for key, value in environment.items()]
-    return guest.must("env", *words, "sh", f"{PROVISION}/{script}", seconds=_PROVISION_SECONDS)
+    with told(f"{script} on {guest.name}"):
+        return guest.must("env", *words, "sh", f"{PROVISION}/{script}", seconds=_PROVISION_SECONDS)
+
+
+@contextmanager
+def told(what: str) -> Iterator[None]:
+    """Tell on the terminal how long something took: a run of these tests takes its time."""
+    began = time.monotonic()
+    try:
+        yield
+    finally:
+        sys.stderr.write(f"  {time.monotonic() - began:6.1f} s  {what}\n")
 
 
 @contextmanager
@@ -164,17 +194,20 @@ def machines(names: Sequence[str]) -> Iterator[Cluster]:
     with ExitStack() as stack:
         directory = Path(stack.enter_context(_directory()))
         data = directory / "data"
-        _make_data(data)
+        with told("making the package"):
+            _make_data(data)
         switch = stack.enter_context(Switch(f"kvm-{os.getpid()}"))
         host = stack.enter_context(_registry(directory, switch))
         guests = []
-        for number, name in enumerate(names):
-            guest = Guest(Identity(name, 10 + number), image, data, switch, directory)
-            stack.callback(guest.power_off)
-            guest.start()
-            guests.append(guest)
+        with told("booting"):
+            for number, name in enumerate(names):
+                guest = Guest(Identity(name, 10 + number), image, data, switch, directory)
+                stack.callback(guest.power_off)
+                guest.start()
+                guests.append(guest)
+            for guest in guests:
+                guest.wait_up()
         for guest in guests:
-            guest.wait_up()
             guest.write(f"/etc/containerd/certs.d/{host}/hosts.toml", _HOSTS.format(host=host))
         reference = f"{host}/{':'.join(_IMAGE)}"
         yield Cluster(switch, guests[0], guests[1:], reference, directory / "kubeconfig")

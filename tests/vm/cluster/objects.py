@@ -7,6 +7,7 @@ from typing import Any, Final
 WEB: Final = "web"
 CLIENTS: Final = "clients"
 NODE_PORT: Final = 30080
+HOST_PORT: Final = 8081
 SECONDS_UNREACHABLE: Final = 20
 """How long a pod may stay on a node that is away."""
 
@@ -39,7 +40,10 @@ def daemons(name: str, image: str, script: str, **spec: Any) -> dict[str, Any]:
 
 
 def web(image: str) -> list[dict[str, Any]]:
-    """Return servers on each node that answer with the node's name, and a Service for them."""
+    """Return servers on each node that answer with the node's name, and a Service for them.
+
+    They are also at a port of their node.
+    """
     script = "mkdir -p /www && echo $MY_NODE > /www/index.html && exec httpd -f -p 8080 -h /www"
     probe = {"httpGet": {"path": "/", "port": 8080}, "timeoutSeconds": 30, "periodSeconds": 5}
     service = {
@@ -49,12 +53,13 @@ def web(image: str) -> list[dict[str, Any]]:
             "ports": [{"port": 80, "targetPort": 8080, "nodePort": NODE_PORT}],
         },
     }  # fmt: skip
-    return [daemons(WEB, image, script, readinessProbe=probe), service]
+    ports = [{"containerPort": 8080, "hostPort": HOST_PORT}]
+    return [daemons(WEB, image, script, readinessProbe=probe, ports=ports), service]
 
 
 def clients(image: str) -> dict[str, Any]:
-    """Return a pod on each node in which commands are run."""
-    return daemons(CLIENTS, image, "exec sleep 1000000")
+    """Return a pod on each node in which commands are run, and that repeats what it is told."""
+    return daemons(CLIENTS, image, "exec cat", stdin=True)
 
 
 def movable(image: str, replicas: int) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import subprocess
 from collections.abc import Iterator
 
 import pytest
@@ -117,6 +118,16 @@ def test_services_lead_to_pods_of_all_nodes(cluster: Cluster) -> None:
         assert answers_outside(cluster, guest) == nodes
 
 
+def test_a_port_of_a_node_leads_to_its_pod(cluster: Cluster) -> None:
+    for guest in cluster.guests:
+        for address in guest.identity.addresses:
+            place = url(address, objects.HOST_PORT)
+            outside = cluster.outside("curl", "-sS", "--max-time", "30", place)
+            assert outside.stdout.strip() == guest.name, (place, outside.stderr)
+            for node in pods_of(cluster, objects.CLIENTS):
+                assert ask_from(cluster, node, place) == guest.name, (node, place)
+
+
 def test_the_api_server_reaches_kubelets_and_pods_the_api_server(cluster: Cluster) -> None:
     for node, pod in pods_of(cluster, objects.CLIENTS).items():
         name = pod["metadata"]["name"]  # type: ignore[index]
@@ -130,6 +141,54 @@ def test_the_api_server_reaches_kubelets_and_pods_the_api_server(cluster: Cluste
         # The TLS of busybox is too old for the API server's; that it is reached is what counts.
         script = "nc -w 30 kubernetes.default 443 < /dev/null && echo reached"
         assert cluster.kubectl("exec", name, "--", "sh", "-c", script).strip() == "reached"
+
+
+def test_streams_lead_to_pods_of_all_nodes(cluster: Cluster) -> None:
+    for node, pod in pods_of(cluster, objects.CLIENTS).items():
+        name = pod["metadata"]["name"]  # type: ignore[index]
+        with cluster.beside("kubectl", "attach", "--stdin", name) as attached:
+            attached.stdin.write(f"hello {node}\n")  # type: ignore[union-attr]
+            attached.stdin.flush()  # type: ignore[union-attr]
+            assert line_with(attached, "hello") == f"hello {node}\n"
+        assert cluster.kubectl("logs", name) == f"hello {node}\n"
+    for node, pod in pods_of(cluster, objects.WEB).items():
+        name = pod["metadata"]["name"]  # type: ignore[index]
+        with cluster.beside("kubectl", "port-forward", f"pod/{name}", ":8080") as forwarding:
+            said = line_with(forwarding, "Forwarding from 127.0.0.1:")
+            port = int(said.split(":")[1].split()[0])
+            done = cluster.outside("curl", "-sS", "--max-time", "30", url("127.0.0.1", port))
+            assert done.stdout.strip() == node, done.stderr
+
+
+def line_with(process: subprocess.Popen[str], text: str) -> str:
+    """Return the first line with a text that a process prints."""
+    said = []
+    for line in process.stdout:  # type: ignore[union-attr]
+        said.append(line)
+        if text in line:
+            return line
+    raise AssertionError(f"{process.args!r} ended without {text!r}: {''.join(said)}")
+
+
+def test_usage_of_all_nodes_is_known(cluster: Cluster) -> None:
+    # Asked of kubelets whose certificates the cluster's authority signed.
+    cluster.wait("condition=Available", "apiservice/v1beta1.metrics.k8s.io")
+    for what, count in (("nodes", len(cluster.guests)), ("pods", 2 * len(cluster.guests))):
+        cluster.until(
+            lambda what=what, count=count: len(used(cluster, what)) == count,  # type: ignore[misc]
+            f"usage of all {what} is known",
+        )
+    for guest in cluster.guests:
+        found = used(cluster, "nodes")[guest.name]
+        total = int(guest.shell("sed -n 's/^MemTotal: *//p' /proc/meminfo").split()[0]) >> 10
+        assert 100 < found < total, (guest.name, found, total)
+
+
+def used(cluster: Cluster, what: str) -> dict[str, int]:
+    """Return the memory that nodes or pods use, in MiB, those of which it is known."""
+    rows = cluster.outside("kubectl", "top", what, "--no-headers").stdout.splitlines()
+    memory = {row.split()[0]: row.split()[3 if what == "nodes" else 2] for row in rows}
+    return {name: int(text[:-2]) for name, text in memory.items() if text.endswith("Mi")}
 
 
 @pytest.fixture
@@ -238,7 +297,7 @@ def test_a_newer_package_restarts_no_container(cluster: Cluster, victim: Guest) 
 
 def started(guest: Guest) -> str:
     """Return the processes of pods with the times they began."""
-    script = "ps -o pid=,lstart=,comm= -C httpd,sleep"
+    script = "ps -o pid=,lstart=,comm= -C httpd,cat"
     return guest.shell(f"{script} || :")
 
 
@@ -251,7 +310,7 @@ def test_a_node_that_is_uninstalled_is_as_it_was(cluster: Cluster, victim: Guest
         "nft list ruleset | grep -iE 'kube'; iptables-save | grep -i kube; "
         "findmnt -o TARGET | grep -iE 'kube'; find /sys/fs/cgroup -name '*kube*'; "
         "ls -d /etc/kubeletpy /var/lib/kubeletpy /run/kubeletpy /etc/systemd/system/kubeletpy*; "
-        "ps -e -o comm= | grep -E '^(kubeletpy|httpd)'"
+        "ps -e -o comm= | grep -E '^(kubeletpy|httpd|cat)'"
     )
     left = victim.run("sh", "-c", f"{{ {script}; }} 2>/dev/null").output
     # Units of the tests are named like that, too.
