@@ -9,9 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from kubeletpy_common.cgroups import rdma
 from kubeletpy_common.cgroups.block_io import BlockIoLimits
 from kubeletpy_common.cgroups.devices import DeviceRule
 from kubeletpy_common.cgroups.errors import CgroupError
+from kubeletpy_common.cgroups.rdma import RdmaLimit
 
 UNLIMITED: Final = -1
 
@@ -33,7 +35,7 @@ _REFUSED: Final = (
     ("cpu", "realtimeRuntime"),
     ("cpu", "realtimePeriod"),
 )
-_REFUSED_WHOLE: Final = ("network", "rdma")
+_REFUSED_WHOLE: Final = ("network",)
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ class LinuxResources:
         pids_limit: how many processes and threads; -1 for no limit.
         block_io: weights and limits of block devices.
         hugepages: bytes per page size, such as ``{"2MB": 0}``.
+        rdma: of RDMA devices, by name.
         devices: the whole list of rules, see :class:`DevicePolicy`; what none grants is denied.
         unified: files of v2 by name with the text to write, on top of all others.
     """
@@ -68,6 +71,7 @@ class LinuxResources:
     pids_limit: int | None = None
     block_io: BlockIoLimits | None = None
     hugepages: Mapping[str, int] = field(default_factory=dict)
+    rdma: Mapping[str, RdmaLimit] = field(default_factory=dict)
     devices: tuple[DeviceRule, ...] | None = None
     unified: Mapping[str, str] = field(default_factory=dict)
 
@@ -96,6 +100,7 @@ class LinuxResources:
             pids_limit=(resources.get("pids") or {}).get("limit") or None,
             block_io=BlockIoLimits.from_oci(resources.get("blockIO") or {}),
             hugepages={h["pageSize"]: h["limit"] for h in resources.get("hugepageLimits") or ()},
+            rdma=rdma.from_oci(resources.get("rdma") or {}),
             devices=rules,
             unified=dict(resources.get("unified") or {}),
         )

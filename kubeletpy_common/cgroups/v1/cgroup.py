@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from kubeletpy_common.cgroups import killing, paths
+from kubeletpy_common.cgroups import killing, paths, rdma
 from kubeletpy_common.cgroups.base import Cgroup
 from kubeletpy_common.cgroups.devices import DevicePolicy
 from kubeletpy_common.cgroups.errors import CgroupError
@@ -27,7 +27,7 @@ from kubeletpy_common.cgroups.v1 import controllers as files
 from kubeletpy_common.cgroups.v2.cgroup import kill_at_once, read_pressure
 
 REQUIRED: Final = ("cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "pids")
-USED: Final = (*REQUIRED, "blkio", "hugetlb")
+USED: Final = (*REQUIRED, "blkio", "hugetlb", "rdma")
 _FREEZE_READS: Final = 20
 
 
@@ -141,6 +141,7 @@ class CgroupV1(Cgroup):
             control = ControlFiles(self._directory("blkio"))
             for name, text in resources.block_io.v1_writes(control.has):
                 control.set_property(name, text)
+        rdma.apply(self.controller_directory("rdma"), resources.rdma, self.path)
         if resources.devices is not None:
             devices = files.Devices(self._directory("devices"))
             for name, text in DevicePolicy.reduce(resources.devices).v1_writes():

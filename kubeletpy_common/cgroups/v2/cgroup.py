@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Final
 
-from kubeletpy_common.cgroups import killing, paths
+from kubeletpy_common.cgroups import killing, paths, rdma
 from kubeletpy_common.cgroups.base import Cgroup
 from kubeletpy_common.cgroups.devices import DevicePolicy
 from kubeletpy_common.cgroups.errors import CgroupError, missing
@@ -185,6 +185,7 @@ class CgroupV2(Cgroup):
             control = files.Core(self._directory)
             for name, text in resources.block_io.v2_writes(control.has):
                 control.set_property(name, text)
+        rdma.apply(self._directory, resources.rdma, self.path)
         self._apply_unified(resources)
         if resources.devices is not None:
             self._apply_devices(DevicePolicy.reduce(resources.devices))

@@ -79,7 +79,14 @@ def test_from_oci_takes_zero_and_absence_as_not_set() -> None:
 @pytest.mark.parametrize(
     ("resources", "number", "named"),
     [
-        ({"rdma": {"mlx": {"hcaHandles": 1}}}, errno.EOPNOTSUPP, "rdma"),
+        ({"rdma": {"mlx5_0": {}}}, errno.EINVAL, "neither hcaHandles nor hcaObjects"),
+        ({"rdma": {"mlx5_0": None}}, errno.EINVAL, "neither hcaHandles nor hcaObjects"),
+        ({"rdma": {"a b": {"hcaHandles": 1}}}, errno.EINVAL, "no name of an RDMA device"),
+        ({"rdma": {"mlx5_0\n": {"hcaHandles": 1}}}, errno.EINVAL, "no name of an RDMA device"),
+        ({"rdma": {"mlx5_0": {"hcaHandles": -1}}}, errno.EINVAL, "numbers from 0"),
+        ({"rdma": {"mlx5_0": {"hcaObjects": 2**32}}}, errno.EINVAL, "numbers from 0"),
+        ({"rdma": {"mlx5_0": {"hcaObjects": "max"}}}, errno.EINVAL, "numbers from 0"),
+        ({"network": {"classID": 5}}, errno.EOPNOTSUPP, "network"),
         ({"cpu": {"realtimeRuntime": 5}}, errno.EOPNOTSUPP, "cpu.realtimeRuntime"),
         ({"memory": {"disableOOMKiller": True}}, errno.EOPNOTSUPP, "disableOOMKiller"),
         ({"memory": {"limit": -2}}, errno.EINVAL, "memory_limit"),
