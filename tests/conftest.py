@@ -7,13 +7,17 @@ import signal
 
 from hypothesis import HealthCheck, settings
 
+from tests.support.circumstances import examples
 from tests.support.machine import run_token
 
 pytest_plugins = ["pytester"]
 
 # How long an example takes says more of what else the machine does than of our code.
 settings.register_profile(
-    "shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    "shared machine",
+    deadline=None,
+    max_examples=examples(100),
+    suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("shared machine")
 

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controlplane.dns import wire
+from tests.support.circumstances import examples
 
 COOKIE = dns.edns.GenericOption(dns.edns.OptionType.COOKIE, b"12345678")
 
@@ -73,7 +74,7 @@ def test_what_is_no_question(data: bytes, rcode: int | None) -> None:
         assert answer[:2] == data[:2]
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=examples(300), deadline=None, derandomize=True)
 @given(st.binary(max_size=80))
 def test_nothing_that_comes_makes_it_fail(data: bytes) -> None:
     try:

@@ -13,6 +13,7 @@ from controlplane.ingress.annotations import options_of
 from controlplane.ingress.merging import is_ours, merged
 from controlplane.ingress.model import CONTROLLER, PREFIX
 from controlplane.ingress.rendering import Listening, rendered
+from tests.support.circumstances import examples
 
 from .objects import backend, ingress, rule, world
 
@@ -173,7 +174,7 @@ TEXTS = st.text(st.characters(codec="utf-8"), max_size=20) | st.sampled_from(
 
 
 @given(st.lists(TEXTS, max_size=4).map(lambda parts: "/" + "".join(parts)), TEXTS, TEXTS)
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=examples(300), deadline=None, derandomize=True)
 def test_nothing_that_a_user_says_ends_its_quotes(path: str, host: str, value: str) -> None:
     one = ingress(
         "one",

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from controlplane.engine.resources import NODES, PODS, Object
 from controlplane.scheduler.cluster import Cluster
 from tests.support.bench_scheduler import Bench
+from tests.support.circumstances import examples
 from tests.support.hollow import node
 from tests.support.scenarios import HOST, TAINT, ZONE, far, near, pod, spread, term
 
-EXAMPLES = int(os.environ.get("KUBELETPY_SCHEDULER_EXAMPLES", "40"))
+EXAMPLES = int(os.environ.get("KUBELETPY_SCHEDULER_EXAMPLES") or examples(40))
 APPS = ("x", "y")
 
 

@@ -32,6 +32,7 @@ from kubeletpy.pods.state import (
     newest_first,
 )
 from kubeletpy.status.generate import Node, phase_of, pod_status
+from tests.support.circumstances import examples
 
 from .build import NOW, PROBE, container, desired
 
@@ -415,5 +416,7 @@ class Histories(RuleBasedStateMachine):
             raise AssertionError(f"does not come to rest: {actions}")
 
 
-Histories.TestCase.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
+Histories.TestCase.settings = settings(
+    max_examples=examples(150), stateful_step_count=30, deadline=None
+)
 TestHistories = Histories.TestCase

@@ -12,6 +12,7 @@ from kubeletpy.pods.plan import Desired
 from kubeletpy.pods.state import ContainerPhase, ContainerRecord, Observed, newest_first
 from kubeletpy.sources.updates import API_SOURCE, CONFIG_SOURCE
 from kubeletpy.status.generate import Node, pod_status
+from tests.support.circumstances import examples
 from tests.unit.kubeletpy.pods.build import NOW, box, desired
 
 NAMES = ("a", "b")
@@ -51,7 +52,7 @@ def status_of(wanted: Desired, seen: Observed, previous: PodStatus | None = None
     ready=st.booleans(),
     policy=st.sampled_from(["Always", "OnFailure", "Never"]),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 def test_success_is_never_claimed_wrongly(
     runs: dict[tuple[str, int], tuple[ContainerPhase, int]], init: bool, ready: bool, policy: str
 ) -> None:

@@ -14,6 +14,7 @@ from proxy.iptables import choice, dispatch, names
 from proxy.iptables.rules import Host
 from proxy.iptables.ruleset import Found, RuleSet
 from proxy.model.portal import Endpoint, Family, Missing, Portal, PortalName, Protocol
+from tests.support.circumstances import examples
 
 from .interpreter import Packet, Rules
 from .portals import by_name
@@ -96,7 +97,7 @@ def outside_fate(portal: Portal, source: str) -> dict[tuple[str, bool], float]:
     return evenly(portal.cluster_endpoints, marked=True)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(portal_sets(), st.booleans())
 def test_every_packet_ends_where_its_portal_says(portals: tuple[Portal, ...], bpf: bool) -> None:
     host = Host(compares_addresses=bpf)
@@ -147,7 +148,7 @@ def check_way(rules: Rules, portal: Portal, packet: Packet) -> None:
         assert rules.walk("filter", names.EXTERNAL_SERVICES, packet) == {(verdict, False): 1.0}
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(portal_sets())
 def test_every_target_is_there_and_every_chain_is_used(portals: tuple[Portal, ...]) -> None:
     rules = Rules(RuleSet(OPTIONS, Host()).make_all(by_name(*portals), Found()).text())
@@ -160,7 +161,7 @@ def test_every_target_is_there_and_every_chain_is_used(portals: tuple[Portal, ..
     assert all(names.is_ours(*key) or key[1] == names.KUBELET_FIREWALL for key in ours)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(portal_sets(), portal_sets())
 def test_what_changed_makes_the_same_rules_as_all_anew(
     before: tuple[Portal, ...], after: tuple[Portal, ...]

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from proxy.model.portal import Endpoint, Family, Missing, Portal, PortalName
 from proxy.model.portals import Model
+from tests.support.circumstances import examples
 from tests.unit.proxy.fakes import endpoint, endpoint_slice, service
 
 WEB = PortalName("default", "web", "", "TCP")
@@ -235,7 +236,7 @@ _STEPS = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(_STEPS)
 def test_any_history_gives_what_computing_anew_gives(steps: list[tuple[str, Any]]) -> None:
     one, zone = Model("here"), ""

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from proxy.backend import LocalDetector, LocalTraffic, RuleOptions
 from proxy.model.portal import Endpoint, Family, Missing, Portal
 from proxy.nftables.ledger import Ledger
+from tests.support.circumstances import examples
 from tests.support.portals import Portals, address, any_portal, network
 from tests.unit.proxy.nftables.packets import Fate, Packet, Walk
 
@@ -61,7 +62,7 @@ def expected(portal: Portal, kind: str, packet: Packet, entry: str) -> set[Fate]
 
 
 @pytest.mark.parametrize("family", Family)
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=examples(25))
 @given(data=st.data(), masquerade_all=st.booleans())
 def test_each_packet_gets_where_its_service_says(
     family: Family, data: st.DataObject, masquerade_all: bool
@@ -96,7 +97,7 @@ def test_each_packet_gets_where_its_service_says(
 
 
 @pytest.mark.parametrize("family", Family)
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=examples(20))
 @given(data=st.data())
 def test_packets_to_nobody_are_told_so_and_others_are_left_alone(
     family: Family, data: st.DataObject

@@ -15,6 +15,7 @@ from proxy.nftables import transaction
 from proxy.nftables.fields import pack_address
 from proxy.nftables.layout import SHARED_SETS
 from proxy.nftables.ledger import Changes, Contents, Ledger, PortalError
+from tests.support.circumstances import examples
 from tests.support.portals import Portals, address, endpoint, histories, network, portal
 
 V4 = Family.V4
@@ -261,7 +262,7 @@ def apply(contents: Contents, changes: Changes) -> None:
 
 
 @pytest.mark.parametrize("family", Family)
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=examples(25))
 @given(data=st.data())
 def test_changes_lead_to_what_a_full_sync_makes(family: Family, data: st.DataObject) -> None:
     options = RuleOptions(family, LocalDetector(LocalTraffic.CLUSTER_CIDR, network(family, 128)))
@@ -285,7 +286,7 @@ def test_changes_lead_to_what_a_full_sync_makes(family: Family, data: st.DataObj
 
 
 @pytest.mark.parametrize("family", Family)
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=examples(25))
 @given(data=st.data())
 def test_every_endpoint_is_reached_and_nothing_else(family: Family, data: st.DataObject) -> None:
     """Each target of a chain exists, and the endpoints behind a way in are the portal's."""

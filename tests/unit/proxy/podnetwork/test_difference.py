@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from proxy.podnetwork.difference import Difference, difference
 from proxy.podnetwork.entries import OVERLAY, Device, Entries, Hop, RouteKey
+from tests.support.circumstances import examples
 
 DEVICE = Device(88, 8472, b"\1\1\1\1", b"\2" * 6, 1450)
 KEY, OTHER = RouteKey(b"\x0a\0\1\0", 24, 0), RouteKey(b"\x0a\0\2\0", 24, 0)
@@ -70,7 +71,7 @@ _ENTRIES = st.builds(
 )  # fmt: skip
 
 
-@limits(max_examples=100, deadline=None)
+@limits(max_examples=examples(100), deadline=None)
 @given(_ENTRIES, _ENTRIES)
 def test_what_is_done_leads_to_what_is_wanted(wanted: Entries, there: Entries) -> None:
     if wanted.device is None:

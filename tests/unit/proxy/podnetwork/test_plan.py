@@ -14,6 +14,7 @@ from proxy.podnetwork.entries import OVERLAY, Entries, Facts, Foreign, Link, Loc
 from proxy.podnetwork.objects import Announcement, Member
 from proxy.podnetwork.plan import Claims, Lookup, Problem, mac_of
 from proxy.podnetwork.settings import Mode
+from tests.support.circumstances import examples
 from tests.unit.proxy.podnetwork.nodes import UPLINK, facts, foreign, member, settings
 
 OWN = member(1)
@@ -224,7 +225,7 @@ _NETWORKS = st.builds(
 )  # fmt: skip
 
 
-@limits(max_examples=60, deadline=None)
+@limits(max_examples=examples(60), deadline=None)
 @given(st.lists(_NETWORKS, max_size=30))
 def test_claims_never_overlap_and_refuse_nothing_that_fits(networks: list[object]) -> None:
     claims = Claims()
@@ -238,7 +239,7 @@ def test_claims_never_overlap_and_refuse_nothing_that_fits(networks: list[object
             taken.append(network)
 
 
-@limits(max_examples=40, deadline=None)
+@limits(max_examples=examples(40), deadline=None)
 @given(st.lists(st.integers(2, 40), unique=True, max_size=12), st.randoms())
 def test_the_order_of_nodes_does_not_count(numbers: list[int], random: object) -> None:
     others = [member(each, addresses=FAR if each % 2 else None) for each in numbers]

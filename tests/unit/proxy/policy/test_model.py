@@ -16,12 +16,13 @@ from proxy.policy.inputs import Kind, decoded
 from proxy.policy.layout import SHARED_SETS
 from proxy.policy.model import Model
 from proxy.policy.objects import pod_of
+from tests.support.circumstances import examples
 from tests.support.policies import Json, Traffic, World, namespace, pod, policy
 from tests.unit.proxy.policy.walk import Walk
 
 NODE = "here"
 FAMILIES = (Family.V4, Family.V6)
-EXAMPLES = int(os.environ.get("KUBELETPY_POLICY_EXAMPLES", "60"))
+EXAMPLES = int(os.environ.get("KUBELETPY_POLICY_EXAMPLES") or examples(60))
 _SPACES = ("x", "y")
 _NUMBERS = range(1, 5)
 _LABELS = st.dictionaries(st.sampled_from("ab"), st.sampled_from("12"), max_size=2)

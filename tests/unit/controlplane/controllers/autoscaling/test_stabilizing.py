@@ -16,6 +16,7 @@ from controlplane.controllers.autoscaling.stabilizing import (
     down_limit,
     up_limit,
 )
+from tests.support.circumstances import examples
 
 
 def rules(*policies: tuple[str, int, int], select: str = "Max", window: int | None = 0) -> Any:
@@ -166,7 +167,7 @@ def histories(draw: st.DrawFn) -> tuple[Any, Bounds, list[tuple[int, int]]]:
     return {"scaleUp": one_way(), "scaleDown": one_way()}, bounds, steps
 
 
-@settings(max_examples=50, derandomize=True, deadline=None)
+@settings(max_examples=examples(50), derandomize=True, deadline=None)
 @given(histories())
 def test_whatever_is_recommended_bounds_and_directions_hold(history: Any) -> None:
     behavior, bounds, steps = history

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from controlplane.controllers.endpointslice.packing import Changes
 from controlplane.controllers.endpointslice.plan import families_of, plan
+from tests.support.circumstances import examples
 from tests.support.services import pod, service
 
 MODE = "service.kubernetes.io/topology-mode"
@@ -233,7 +234,7 @@ def test_families(spec: dict[str, Any], families: list[str]) -> None:
     assert families_of(service(**spec)) == families
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=examples(60), deadline=None, derandomize=True)
 @given(st.lists(st.lists(st.tuples(st.integers(0, 20), st.booleans()), max_size=20), max_size=6))
 def test_whatever_happens_each_endpoint_is_in_one_slice(
     history: list[list[tuple[int, bool]]],
