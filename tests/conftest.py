@@ -29,7 +29,12 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 run_token()
 
 
+# What collecting makes stays for good: looking through it again and again finds no garbage.
+gc.disable()
+
+
 def pytest_collection_finish() -> None:
-    """Take what collecting made out of the garbage collector's sight: it stays for good."""
+    """Take what collecting made out of the garbage collector's sight."""
     gc.collect()
     gc.freeze()
+    gc.enable()

@@ -20,6 +20,7 @@ from tests.support.ociimage import digest_of
 
 DATA = random.Random(1).randbytes(700_000) + bytes(500_000)
 DIGEST = digest_of(DATA)
+GZIP = gzip.compress(DATA, 1)
 
 
 @pytest.fixture
@@ -130,15 +131,17 @@ def stream(data: bytes, compression: str, limits: UnpackLimits | None = None) ->
 
 
 def gzip_members(data: bytes) -> bytes:
-    return b"".join(gzip.compress(data[at : at + 100_000]) for at in range(0, len(data), 100_000))
+    return b"".join(
+        gzip.compress(data[at : at + 100_000], 1) for at in range(0, len(data), 100_000)
+    )
 
 
 COMPRESSED = {
     "plain": ("none", DATA),
-    "gzip": ("gzip", gzip.compress(DATA)),
+    "gzip": ("gzip", GZIP),
     "gzip of many members": ("gzip", gzip_members(DATA)),
-    "gzip padded with zeros": ("gzip", gzip.compress(DATA) + bytes(600_000)),
-    "gzip with an empty member": ("gzip", gzip.compress(b"") + gzip.compress(DATA)),
+    "gzip padded with zeros": ("gzip", GZIP + bytes(600_000)),
+    "gzip with an empty member": ("gzip", gzip.compress(b"") + GZIP),
     "zstd": ("zstd", zstandard.compress(DATA)),
     "zstd of two frames": ("zstd", zstandard.compress(DATA[:9]) + zstandard.compress(DATA[9:])),
 }
@@ -158,13 +161,13 @@ def test_decompresses(case: str) -> None:
     ("compression", "data"),
     [
         ("gzip", DATA),
-        ("gzip", gzip.compress(DATA)[:-5]),
-        ("gzip", gzip.compress(DATA) + b"garbage"),
-        ("gzip", gzip.compress(DATA)[:-8] + bytes(8)),
+        ("gzip", GZIP[:-5]),
+        ("gzip", GZIP + b"garbage"),
+        ("gzip", GZIP[:-8] + bytes(8)),
         ("gzip", zlib.compress(DATA)),
         ("zstd", DATA),
         ("zstd", zstandard.compress(DATA)[:-5]),
-        ("zstd", gzip.compress(DATA)),
+        ("zstd", GZIP),
         ("none", DATA[:-1]),
         ("none", b""),
     ],
@@ -176,7 +179,7 @@ def test_damaged_bytes(compression: str, data: bytes) -> None:
 
 @pytest.mark.parametrize("compression", ["gzip", "zstd"])
 def test_bombs_are_stopped_at_the_limit(compression: str) -> None:
-    zeros = bytes(1 << 26)
+    zeros = bytes(1 << 24)
     data = gzip.compress(zeros) if compression == "gzip" else zstandard.compress(zeros)
     bomb = stream(data, compression, UnpackLimits(max_bytes=1 << 20))
     with pytest.raises(UnsafeLayer, match="1048576"):
