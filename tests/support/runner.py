@@ -21,7 +21,7 @@ from typing import IO
 from kubeletpy import bootstrap, debian
 from kubeletpy.console import say
 from tests.support import preflight
-from tests.support.circumstances import ASIDE_VARIABLE
+from tests.support.circumstances import ASIDE_VARIABLE, THOROUGH_VARIABLE
 from tests.support.pythons import find_python
 from tests.vm import systems
 from tests.vm.image import PACKAGES as MACHINE_PACKAGES
@@ -36,6 +36,7 @@ _BRIEF = {
     "KUBELETPY_STORE_KILL_ROUNDS": "50",
 }
 """Rounds of the longest tests; with ``--long`` or alone they do two to four times as many."""
+_THOROUGH = {THOROUGH_VARIABLE: "1"}
 _IDLE = ("chrt", "--idle", "0")
 _OWN_NETWORK = (
     "sh", "-c",
@@ -185,8 +186,10 @@ def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
         f"{OTHER_PYTHON}, where there is one) and, as root, the tests against the real kernel.",
     )
     parser.add_argument(
-        "--fast", action="store_true", help="linters and unit tests only; needs no root"
-    )
+        "--fast", action="store_true",
+        help="linters and unit tests only, on one Python, few examples of each property; "
+        "needs no root",
+    )  # fmt: skip
     parser.add_argument(
         "--long", action="store_true", help="daemons are killed four times as often; minutes more"
     )
@@ -221,23 +224,23 @@ def _prepare(fast: bool, long: bool) -> Iterator[Step | Beside]:
     python = bootstrap.ensure_environment(_EXTRAS).python
     with ThreadPoolExecutor(2) as beside:
         # Linters leave a core idle for a minute, which is what the second environment takes.
-        making = beside.submit(_other_environment)
+        making = None if fast else beside.submit(_other_environment)
         packages = beside.submit(bootstrap.ensure_packages, () if fast else debian.VAGRANT)
         beside.submit(_compile, python)
         yield from _linters(python.parent)
-        other = making.result()
+        other = None if making is None else making.result()
         packages.result()
-    yield _pytest("unit tests", python, "tests/unit", 300)
+    yield _pytest("unit tests", python, ("tests/unit",), 300)
+    if fast:
+        return
     others = [
-        _pytest("tests with an API server", python, "tests/cluster", 1200),
-        _pytest("tests of vagrant/", python, "tests/vagrant", 600),
+        _pytest("tests with an API server", python, ("tests/cluster",), 1200),
+        _pytest("tests of vagrant/", python, ("tests/vagrant",), 600),
+        _pytest("all examples of properties", python, _tests_of_properties(), 600, _THOROUGH),
     ]
     if other is not None:
-        title = f"unit tests on Python {OTHER_PYTHON}"
-        others.append(_pytest(title, other.python, "tests/unit", 1200))
-    if fast:
-        yield from others[2:]
-        return
+        title = f"unit tests on Python {OTHER_PYTHON}, with all examples of properties"
+        others.append(_pytest(title, other.python, ("tests/unit",), 1200, _THOROUGH))
     others += _virtual_machine_aside(python)
     rounds = {} if long else {key: os.environ.get(key, text) for key, text in _BRIEF.items()}
     yield Beside(
@@ -285,9 +288,27 @@ def _linters(programs: Path) -> list[Step]:
     ]
 
 
-def _pytest(title: str, python: Path, folder: str, limit: float) -> Step:
+def _pytest(
+    title: str,
+    python: Path,
+    arguments: Sequence[str],
+    limit: float,
+    environment: dict[str, str] | None = None,
+) -> Step:
     # They share nothing, so that every core can take its part; root tests share the machine.
-    return Step(title, (str(python), "-m", "pytest", folder, "-n", "auto"), limit)
+    # Neighbours share what was imported and made for their module: they stay together.
+    command = (str(python), "-m", "pytest", *arguments, "-n", "auto", "--dist", "worksteal")
+    return Step(title, command, limit, environment or {})
+
+
+def _tests_of_properties() -> tuple[str, ...]:
+    """Return the arguments that choose the tests which Hypothesis feeds.
+
+    Collecting all files takes longer than trying the examples.
+    """
+    files = sorted((CHECKOUT / "tests/unit").rglob("test_*.py"))
+    users = (str(path.relative_to(CHECKOUT)) for path in files if "hypothesis" in path.read_text())
+    return ("-m", "hypothesis", *users)
 
 
 def _root_tests(

@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.support import runner
+from tests.support.circumstances import THOROUGH_VARIABLE
+
+
+def test_all_examples_are_tried_of_what_hypothesis_feeds() -> None:
+    mark, name, *files = runner._tests_of_properties()
+    assert (mark, name) == ("-m", "hypothesis")
+    assert "tests/unit/kubeletpy/pods/test_histories.py" in files
+    assert "tests/unit/kubeletpy/pods/test_worker.py" not in files
+    assert all((runner.CHECKOUT / file).is_file() for file in files)
+
+
+@pytest.mark.parametrize(("variable", "counts"), [("", [5, 18, 5]), ("1", [25, 150, 1])])
+def test_how_many_examples(variable: str, counts: list[int]) -> None:
+    script = "from tests.support.circumstances import examples as e; print(e(25), e(150), e(1))"
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=runner.CHECKOUT, check=True, capture_output=True,
+        text=True, env={**os.environ, THOROUGH_VARIABLE: variable}, timeout=60,
+    )  # fmt: skip
+    assert list(map(int, done.stdout.split())) == counts
