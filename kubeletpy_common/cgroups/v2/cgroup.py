@@ -30,6 +30,7 @@ from kubeletpy_common.cgroups.stats import (
     pressure_stats,
 )
 from kubeletpy_common.cgroups.v2 import controllers as files
+from kubeletpy_common.cgroups.v2 import leaf
 from kubeletpy_common.cgroups.v2.device_program import device_program
 from kubeletpy_common.linux.bpf import replace_device_programs
 
@@ -133,7 +134,7 @@ class CgroupV2(Cgroup):
         # One write for each: a write of several fails as a whole if one of them does.
         for name in controllers_to_enable(core.controllers, core.subtree_control):
             try:
-                core.subtree_control = f"+{name}"
+                leaf.enable(parent, name)
             except CgroupError as error:
                 if name in REQUIRED:
                     raise self._not_enabled(parent, name, error) from error
