@@ -94,6 +94,20 @@ class Bench:
 
         await self.until(check, f"Deployment {name} complete")
 
+    async def until_told(self) -> None:
+        """Wait until no event has come for a while: they are sent at a rate of their own."""
+        count, since = -1, time.monotonic()
+
+        async def check() -> bool:
+            nonlocal count, since
+            found = await self.client.get("/api/v1/events", params={"limit": "1"})
+            known = len(found["items"]) + found["metadata"].get("remainingItemCount", 0)
+            if known != count:
+                count, since = known, time.monotonic()
+            return time.monotonic() - since > _SETTLE_SECONDS
+
+        await self.until(check, "events told")
+
 
 def deployment(name: str, replicas: int, image: str) -> Object:
     """Return a Deployment of pods with one container."""
@@ -152,7 +166,7 @@ async def _figures(bench: Bench, effort: Effort) -> dict[str, float]:
         DEPLOYMENTS.path("default", "web"), {"spec": {"replicas": rest}}, kind=STRATEGIC_PATCH
     )
     await bench.until_complete("web", rest)
-    await asyncio.sleep(_SETTLE_SECONDS)
+    await bench.until_told()
     cpu = bench.running.cpu()
     await asyncio.sleep(effort.rest)
     after = bench.running.cpu()
