@@ -51,16 +51,19 @@ def read_source(text: str) -> str:
 def networks_of_node(node: Object) -> frozenset[Network]:
     """Return what a Node says of its addresses and its pods'; what is none of them is left out."""
     spec, status = node.get("spec") or {}, node.get("status") or {}
-    texts = list(spec.get("podCIDRs") or [spec.get("podCIDR") or ""])
-    texts += [one.get("address") or "" for one in status.get("addresses") or ()]
+    texts = [*(spec.get("podCIDRs") or [spec.get("podCIDR") or ""])]
+    for one in status.get("addresses") or ():
+        # A network is no address: who writes one here wants more let in than a node.
+        if "/" not in (address := one.get("address") or ""):
+            texts.append(address)
     return frozenset(found for text in texts if (found := _network(text)) is not None)
 
 
 def _network(text: str) -> Network | None:
     try:
-        # Names of hosts are addresses of a Node, too.
         return ip_network(text, strict=False)
     except ValueError:
+        # Names of hosts are addresses of a Node, too.
         return None
 
 

@@ -94,6 +94,11 @@ def test_nodes_that_say_nothing_useful(broken: dict[str, Any]) -> None:
     assert networks_of_node(broken) == frozenset()
 
 
+def test_a_node_cannot_have_more_let_in_than_its_addresses() -> None:
+    found = networks_of_node(node([], "0.0.0.0/0", "::/0", "10.0.0.0/8", "192.0.2.7"))
+    assert found == {ip_network("192.0.2.7")}
+
+
 def test_one_pod_network_by_its_old_name() -> None:
     assert networks_of_node({"spec": {"podCIDR": "10.0.0.0/24"}}) == {ip_network("10.0.0.0/24")}
 
