@@ -29,7 +29,7 @@ def test_version_status_and_runtime_config(node: Node) -> None:
     assert "" in [handler.name for handler in status.runtime_handlers]
     assert status.info["config"]
     config = node.runtime.RuntimeConfig(cri.RuntimeConfigRequest())
-    assert config.linux.cgroup_driver == cri.CGROUPFS
+    assert cri.CgroupDriver.Name(config.linux.cgroup_driver) == node.place.driver.upper()
 
 
 def test_a_pod_and_its_container_from_start_to_end(node: Node) -> None:

@@ -113,14 +113,23 @@ def _cgroups(place: Place) -> tuple[dict[str, set[int]], set[str]]:
             parts = Path(directory).relative_to(top).parts
             if not parts:
                 continue
-            names.add(parts[min(len(parts), 2) - 1])
+            name = _identity(parts[min(len(parts), 2) - 1])
+            names.add(name)
             try:
                 listed = (Path(directory) / "cgroup.procs").read_text().split()
             except OSError:
                 continue
             if listed:
-                processes.setdefault(parts[min(len(parts), 2) - 1], set()).update(map(int, listed))
+                processes.setdefault(name, set()).update(map(int, listed))
     return processes, names
+
+
+def _identity(name: str) -> str:
+    """Return the id of the pod or container whose cgroup has this name, as a unit's or its own."""
+    for kind, prefix in ((".slice", "-pod"), (".scope", "-")):
+        if name.endswith(kind):
+            return name.removesuffix(kind).rpartition(prefix)[2]
+    return name
 
 
 def _pinned(place: Place) -> set[str]:

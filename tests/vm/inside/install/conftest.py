@@ -71,4 +71,6 @@ def prepared() -> None:
         (drop_in / "test.conf").write_text(
             "[Unit]\nDefaultDependencies=no\n"
             f"[Service]\nStandardError=append:/var/log/{name}.log\nRestartSec=1\n"
+            # Emulated, three at once take long to start.
+            "TimeoutStartSec=600\n"
         )
