@@ -151,6 +151,20 @@ def _cluster(one: NodeInstallation, previous: NodeInstallation | None, asked: As
     )  # fmt: skip
 
 
+def with_both_families(one: NodeInstallation, facts: Facts) -> NodeInstallation:
+    """Return a new installation whose node has an address of each family that its pods have.
+
+    For one whose addresses were not asked for: the other one is that of its default route.
+    """
+    families = {ipaddress.ip_network(cidr).version for cidr in one.cluster.pod_cidrs}
+    other = facts.other_address
+    if len(families) < 2 or not one.node_ip or "," in one.node_ip or not other:
+        return one
+    if ipaddress.ip_address(one.node_ip).version == ipaddress.ip_address(other).version:
+        return one
+    return msgspec.structs.replace(one, node_ip=f"{one.node_ip},{other}")
+
+
 def dns_address(service_cidr: str) -> str:
     """Return the address of the DNS Service: the tenth of the range, as kubeadm has it."""
     try:
@@ -159,4 +173,4 @@ def dns_address(service_cidr: str) -> str:
         raise InstallError(f"--service-cidr {service_cidr}: {error}") from error
 
 
-__all__ = ["OURS", "Asked", "choose", "dns_address"]
+__all__ = ["OURS", "Asked", "choose", "dns_address", "with_both_families"]

@@ -16,7 +16,7 @@ from rich.console import Console
 from kubeletpy.install import configs, facts, installation, places, report
 from kubeletpy.install.applying import Installer, Wishes, alone, plan
 from kubeletpy.install.changes import read_memory
-from kubeletpy.install.choosing import Asked, choose
+from kubeletpy.install.choosing import Asked, choose, with_both_families
 from kubeletpy.install.errors import InstallError
 from kubeletpy.install.installation import NodeInstallation
 from kubeletpy.install.joining import Invitation, Joined, is_joined, join
@@ -174,6 +174,9 @@ def _install(
         found = facts.gather(invitation.server)
         previous = installation.read(at.of(places.NODE))
         one = choose(previous, asked, found)
+        fresh = previous is None and asked.node_ip is None
+        if fresh:
+            one = with_both_families(one, found)
         if dry:
             return _show_plan(one, found, at, given)
         if os.geteuid() != 0:
@@ -186,6 +189,7 @@ def _install(
             joined = _join(one, invitation, at, progress)
             if joined is not None:
                 one = msgspec.structs.replace(one, cluster=joined.cluster)
+                one = with_both_families(one, found) if fresh else one
             installer = Installer(one, at, wishes, progress)
             with progress.step("Writing files"):
                 installer.write(configs.MachineFacts(found.cgroup_version),

@@ -6,8 +6,10 @@ import os
 import re
 import socket
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from socket import AF_INET, AF_INET6
 from urllib.parse import urlsplit
 
 from kubeletpy.install.places import CURRENT, RELEASES
@@ -15,7 +17,7 @@ from kubeletpy.install.places import CURRENT, RELEASES
 _STUB = re.compile(r"^nameserver\s+127\.0\.0\.53\b", re.MULTILINE)
 _RESOLVED = Path("/run/systemd/resolve/resolv.conf")
 _NFTABLES_SINCE = (5, 13)
-_ANYWHERE = {socket.AF_INET: "192.0.2.1", socket.AF_INET6: "2001:db8::1"}
+_ANYWHERE = {AF_INET: "192.0.2.1", AF_INET6: "2001:db8::1"}
 """Documentation addresses (RFC 5737, RFC 3849): only the route to them is asked for."""
 
 
@@ -31,6 +33,7 @@ class Facts:
         nftables: the kernel has what the proxy's mode needs.
         program: words that start the command `kubeletpy` from a service.
         address: that leads to the default route, or to the API server; "": none.
+        other_address: of the other family, that leads to its default route; "": none.
     """
 
     hostname: str
@@ -40,6 +43,7 @@ class Facts:
     nftables: bool = True
     program: tuple[str, ...] = ()
     address: str = ""
+    other_address: str = ""
 
     @property
     def cgroup_driver(self) -> str:
@@ -53,6 +57,7 @@ def gather(server: str = "") -> Facts:
     Args:
         server: URL of the API server that is joined; "": none is.
     """
+    address = source_address(server)
     return Facts(
         hostname=socket.gethostname().lower(),
         systemd=Path("/run/systemd/system").is_dir(),
@@ -60,7 +65,8 @@ def gather(server: str = "") -> Facts:
         resolv_conf=_resolv_conf(),
         nftables=_kernel() >= _NFTABLES_SINCE,
         program=own_program(Path(sys.executable)),
-        address=source_address(server),
+        address=address,
+        other_address=source_address(families=[AF_INET if ":" in address else AF_INET6]),
     )
 
 
@@ -72,10 +78,18 @@ def own_program(executable: Path) -> tuple[str, ...]:
     return (str(script),) if script.exists() else ()
 
 
-def source_address(server: str = "") -> str:
-    """Return the address that this machine has towards a server, or the default route; "": none."""
+def source_address(
+    server: str = "", families: Iterable[socket.AddressFamily] = (AF_INET, AF_INET6)
+) -> str:
+    """Return the address that this machine has towards a server, or the default route; "": none.
+
+    Args:
+        server: URL of an API server; "": the default route.
+        families: that it may be of.
+    """
     parts = urlsplit(server if "://" in server else f"https://{server}")
-    for family, anywhere in _ANYWHERE.items():
+    for family in families:
+        anywhere = _ANYWHERE[family]
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
             try:
                 # Nothing is sent: connecting a datagram socket chooses route and address.

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from kubeletpy.install import installation
-from kubeletpy.install.choosing import Asked, choose
+from kubeletpy.install.choosing import Asked, choose, with_both_families
 from kubeletpy.install.errors import InstallError
 from kubeletpy.install.facts import own_program
 
@@ -106,3 +106,25 @@ def test_services_start_a_release_by_the_link_to_the_current_one(tmp_path: Path)
     assert own_program(tmp_path / "python3") == ()
     (tmp_path / "kubeletpy").touch()
     assert own_program(tmp_path / "python3") == (str(tmp_path / "kubeletpy"),)
+
+
+BOTH = ("10.244.0.0/16", "fd44::/56")
+
+
+@pytest.mark.parametrize(
+    ("cidrs", "own", "other", "expected"),
+    [
+        (BOTH, "192.0.2.7", "2001:db8::7", "192.0.2.7,2001:db8::7"),
+        (BOTH, "2001:db8::7", "192.0.2.7", "2001:db8::7,192.0.2.7"),
+        (BOTH, "192.0.2.7", "", "192.0.2.7"),
+        (BOTH, "192.0.2.7", "192.0.2.8", "192.0.2.7"),
+        (BOTH, "192.0.2.7,2001:db8::9", "2001:db8::7", "192.0.2.7,2001:db8::9"),
+        (BOTH[:1], "192.0.2.7", "2001:db8::7", "192.0.2.7"),
+        ((), "192.0.2.7", "2001:db8::7", "192.0.2.7"),
+    ],
+)
+def test_a_node_has_an_address_of_each_family_of_its_pods(
+    cidrs: tuple[str, ...], own: str, other: str, expected: str
+) -> None:
+    facts = replace(FACTS, other_address=other)
+    assert with_both_families(node(node_ip=own, pod_cidrs=cidrs), facts).node_ip == expected
