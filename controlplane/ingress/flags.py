@@ -23,7 +23,12 @@ def _addresses(_: click.Context, parameter: click.Parameter, value: str) -> tupl
 _PORT: Final = click.IntRange(1, 65535)
 _TEXTS: Final = (
     ("nginx", "ingress_nginx", "nginx", "Program; on Debian of the package nginx-light."),
-    ("nginx-user", "ingress_user", "www-data", "That its workers run as."),
+    (
+        "nginx-user",
+        "ingress_user",
+        "www-data",
+        "That its workers run as; empty: as this process, which is then not root.",
+    ),
 )
 _PORTS: Final = (
     ("http-port", 80, "Of HTTP."),

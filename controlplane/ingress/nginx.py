@@ -196,7 +196,8 @@ class Nginx:
         for name, mode in (("", 0o710), ("certificates", 0o700), ("users", 0o710), ("temp", 0o710)):
             path = one.directory / name
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            os.chown(path, -1, group)
+            if one.user:
+                os.chown(path, -1, group)
             path.chmod(mode)
         self._write_certificate(self._default)
 
@@ -210,7 +211,8 @@ class Nginx:
                     path = self._listening.directory / "users" / users_name(auth)
                     write_atomic(path, auth.users.encode(), mode=0o640)
                     # Workers read it at each request.
-                    os.chown(path, -1, path.parent.stat().st_gid)
+                    if self._listening.user:
+                        os.chown(path, -1, path.parent.stat().st_gid)
 
     def _write_certificate(self, certificate: Certificate) -> None:
         folder = self._listening.directory / "certificates"

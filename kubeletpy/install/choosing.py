@@ -52,6 +52,9 @@ class Asked:
     node: bool | None = None
     storage: bool | None = None
     dns_clients: tuple[str, ...] | None = None
+    ingress: bool | None = None
+    balancer_pool: tuple[str, ...] | None = None
+    balancer_link: str | None = None
 
 
 def choose(previous: NodeInstallation | None, asked: Asked, facts: Facts) -> NodeInstallation:
@@ -123,7 +126,8 @@ def _with_server(
             )
         one = msgspec.structs.replace(one, server=ServerChoice(advertise_address=address))
     assert one.server is not None
-    names = ("advertise_address", "port", "node", "storage", "dns_clients")
+    names = ("advertise_address", "port", "node", "storage", "dns_clients", "ingress",
+             "balancer_pool", "balancer_link")  # fmt: skip
     given = {name: getattr(asked, name) for name in names if getattr(asked, name) is not None}
     return msgspec.structs.replace(one, server=msgspec.structs.replace(one.server, **given))
 

@@ -18,6 +18,7 @@ from kubeletpy.install.applying import Installer, Wishes, alone, plan
 from kubeletpy.install.changes import read_memory
 from kubeletpy.install.choosing import Asked, choose, with_both_families
 from kubeletpy.install.errors import InstallError
+from kubeletpy.install.ingress import check_ingress
 from kubeletpy.install.installation import NodeInstallation
 from kubeletpy.install.joining import Invitation, Joined, is_joined, join
 from kubeletpy.install.options import how, node, words
@@ -74,6 +75,14 @@ def install(context: click.Context, /, upgrade: bool, **given: Any) -> None:
               "too.  [default: node]")  # fmt: skip
 @click.option("--storage/--no-storage", default=None, help="Whether volumes of class standard are "
               "directories of this machine.  [default: storage]")  # fmt: skip
+@click.option("--ingress/--no-ingress", default=None, help="Whether an nginx of this machine "
+              "(Debian: nginx-light) serves Ingresses, at ports 80 and 443.  [default: no-ingress]",
+)  # fmt: skip
+@click.option("--load-balancer-pool", metavar="CIDRS", help="Networks that Services of type "
+              "LoadBalancer get addresses from.  [default: none]")  # fmt: skip
+@click.option("--load-balancer-interface", metavar="LINK", help="Of this machine, that answers "
+              "for these addresses.  [default: they are routed here by somebody else]",
+)  # fmt: skip
 @click.option("--dns-allow-from", metavar="CIDRS", help="Networks whose queries the cluster's DNS "
               "answers besides those of nodes and pods; 'any': everybody's.  [default: none]",
 )  # fmt: skip
@@ -86,7 +95,9 @@ def install_server(**given: Any) -> None:
         service_cidrs=words(given["service_cidr"]), domain=given["cluster_domain"],
         advertise_address=given["advertise_address"], port=given["port"],
         node=given["with_node"], storage=given["storage"],
-        dns_clients=words(given["dns_allow_from"]),
+        dns_clients=words(given["dns_allow_from"]), ingress=given["ingress"],
+        balancer_pool=words(given["load_balancer_pool"]),
+        balancer_link=given["load_balancer_interface"],
     )  # fmt: skip
     _end(_install(asked, Invitation(), given, token=given["token"] or ""))
 
@@ -183,6 +194,8 @@ def _install(
             raise InstallError("needs root, to write below /etc and to start services; use sudo")
         if wishes.start and not found.systemd:
             raise InstallError(_NO_SYSTEMD)
+        if wishes.start and not given["skip_checks"]:
+            check_ingress(one, previous)
         with alone(at):
             if wishes.start and previous is None and not given["skip_checks"]:
                 _check_machine(one, progress)

@@ -13,6 +13,8 @@ from kubeletpy.up.commands import OF_THE_SERVER, STORAGE_CLASS
 DNS_PORT: Final = 10053
 """Of the cluster's DNS at the server's address; the Service has 53. Port 53 is often another's."""
 METRICS_PORT: Final = 4443
+INGRESS: Final = "kubeletpy-ingress"
+"""Directory below /run of the nginx that serves Ingresses."""
 CREDENTIAL: Final = "%d/kubeconfig"
 AUTHORITY: Final = "%d/authority"
 """What systemd gives to a service that may not read the file itself (LoadCredential=)."""
@@ -44,6 +46,8 @@ def controllers(one: NodeInstallation) -> list[str]:
     names = ["*", *_NAMED, *(f"-{name}" for name in OF_THE_SERVER)]
     if not server.storage:
         names.append("-volume-provisioner")
+    if server.ingress:
+        names.append("ingress-controller")
     command = [*one.program, "controllers", f"--kubeconfig={CREDENTIAL}"]
     command += [f"--controllers={','.join(names)}", "--no-leader-elect"]
     if one.cluster.pod_cidrs:
@@ -51,6 +55,14 @@ def controllers(one: NodeInstallation) -> list[str]:
         command += [f"--service-cluster-ip-range={','.join(one.cluster.service_cidrs)}"]
     if server.storage:
         command += [f"--host-path-root={places.STORAGE}", f"--host-path-class={STORAGE_CLASS}"]
+    if server.ingress:
+        # Its workers are of the account of the service.
+        command += [f"--ingress-run-dir=/run/{INGRESS}", "--ingress-nginx-user="]
+        command += [f"--ingress-publish-addresses={server.advertise_address}"]
+    if server.balancer_pool:
+        command += [f"--load-balancer-pool={','.join(server.balancer_pool)}"]
+    if server.balancer_link:
+        command += [f"--load-balancer-interface={server.balancer_link}"]
     command += [f"--metrics-bind-address={server.advertise_address}"]
     command += [f"--metrics-advertise-address={server.advertise_address}"]
     command += [f"--metrics-secure-port={METRICS_PORT}"]

@@ -25,7 +25,7 @@ from kubeletpy.volumes.paths import escaped, pods_directory
 from kubeletpy_common.linux import mounts
 from kubeletpy_proto import pluginregistration_pb2, pluginregistration_pb2_grpc
 
-_INFO_SECONDS: Final = 5.0
+_INFO_SECONDS: Final = 30.0
 _DETACH: Final = 2 | mounts.UMOUNT_NOFOLLOW  # MNT_DETACH of umount2(2)
 
 

@@ -57,6 +57,9 @@ class ServerChoice(_Strict, frozen=True):
         port: of the API server.
         node: this machine runs pods too.
         storage: controllers make directories of this machine for volumes of class ``standard``.
+        ingress: an nginx of this machine serves Ingresses.
+        balancer_pool: networks that Services of type LoadBalancer get addresses from.
+        balancer_link: link of this machine that answers for them; "": somebody else does.
         dns_clients: networks besides nodes' and pods' whose queries the DNS answers; ``any``: all.
     """
 
@@ -65,6 +68,9 @@ class ServerChoice(_Strict, frozen=True):
     node: bool = True
     storage: bool = True
     dns_clients: tuple[str, ...] = ()
+    ingress: bool = False
+    balancer_pool: tuple[str, ...] = ()
+    balancer_link: str = ""
 
 
 class NodeInstallation(_Strict, frozen=True):
@@ -153,6 +159,10 @@ def check(one: NodeInstallation) -> None:
             raise InstallError(
                 f"--advertise-address {own}: other machines cannot reach this one by it"
             )
+        for text in one.server.balancer_pool:
+            _network(text, "--load-balancer-pool ")
+        if one.server.balancer_link and not one.server.balancer_pool:
+            raise InstallError("--load-balancer-interface needs a --load-balancer-pool")
         for text in one.server.dns_clients:
             if text != "any":
                 _network(text, "--dns-allow-from ")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from kubeletpy.install import commands, places
-from kubeletpy.install.installation import NodeInstallation
+from kubeletpy.install.installation import NodeInstallation, ServerChoice
 from kubeletpy.install.rendered import HEADER, Rendered
 
 TARGET: Final = "kubeletpy.target"
@@ -125,21 +125,6 @@ def _apiserver(one: NodeInstallation) -> str:
 def _controllers(one: NodeInstallation) -> str:
     server = one.server
     assert server is not None
-    # The election's identity is of /proc/sys/kernel/random/boot_id.
-    sandbox = [entry for entry in _UNPRIVILEGED if entry != ("ProcSubset", "pid")]
-    if server.storage:
-        changed = {
-            "CapabilityBoundingSet": "CAP_DAC_OVERRIDE CAP_FOWNER",
-            "AmbientCapabilities": "CAP_DAC_OVERRIDE CAP_FOWNER",
-            "PrivateUsers": "no",
-        }
-        narrowed = [
-            (entry[0], changed.get(entry[0], entry[1])) if isinstance(entry, tuple) else entry
-            for entry in sandbox
-            if entry != ("SystemCallFilter", "~@privileged @resources")
-        ]
-        sandbox = ["# Removing a volume means to remove files of the users of pods.", *narrowed]
-        sandbox += [("ReadWritePaths", str(places.STORAGE))]
     return _service(
         one,
         "kubeletpy controllers, scheduler and metrics",
@@ -151,9 +136,46 @@ def _controllers(one: NodeInstallation) -> str:
             ("LoadCredential", f"authority:{places.APISERVER}/pki/ca.crt"),
             ("TimeoutStartSec", "10min"),
             ("OOMScoreAdjust", "-500"),
-            *sandbox,
+            *_controllers_sandbox(server),
         ],
     )
+
+
+def _controllers_sandbox(server: ServerChoice) -> Settings:
+    """Return the sandbox of the controllers, as wide as what they were asked for needs."""
+    # The election's identity is of /proc/sys/kernel/random/boot_id.
+    sandbox: Settings = [entry for entry in _UNPRIVILEGED if entry != ("ProcSubset", "pid")]
+    rights = [
+        ("Removing a volume means to remove files of the users of pods.", server.storage,
+         "CAP_DAC_OVERRIDE CAP_FOWNER"),
+        ("Ingresses are served at ports 80 and 443.", server.ingress, "CAP_NET_BIND_SERVICE"),
+        ("Addresses of load balancers are put on a link, and told by ARP.",
+         bool(server.balancer_link), "CAP_NET_ADMIN CAP_NET_RAW"),
+    ]  # fmt: skip
+    given = [(why, what) for why, wanted, what in rights if wanted]
+    if not given:
+        return sandbox
+    capabilities = " ".join(what for _, what in given)
+    changed = {
+        "CapabilityBoundingSet": capabilities,
+        "AmbientCapabilities": capabilities,
+        # In a namespace of users of its own, they would count for nothing.
+        "PrivateUsers": "no",
+    }
+    if server.balancer_link:
+        families = "AF_UNIX AF_INET AF_INET6 AF_NETLINK AF_PACKET"
+        changed["RestrictAddressFamilies"] = families
+    narrowed = [
+        (entry[0], changed.get(entry[0], entry[1])) if isinstance(entry, tuple) else entry
+        for entry in sandbox
+        if entry != ("SystemCallFilter", "~@privileged @resources")
+    ]
+    found: Settings = [*(f"# {why}" for why, _ in given), *narrowed]
+    if server.storage:
+        found.append(("ReadWritePaths", str(places.STORAGE)))
+    if server.ingress:
+        found += [("RuntimeDirectory", commands.INGRESS), ("RuntimeDirectoryMode", "0700")]
+    return found
 
 
 def _dns(one: NodeInstallation) -> str:

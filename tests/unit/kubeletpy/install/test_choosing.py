@@ -59,6 +59,10 @@ REFUSED = {
     "only here": (None, Asked(role="server", advertise_address="127.0.0.1"), "cannot reach"),
     "overlap": (None, Asked(role="server", pod_cidrs=("10.96.0.0/12",)), "overlap"),
     "host bits": (None, Asked(role="server", pod_cidrs=("10.1.2.3/16",)), "10.1.2.3/16"),
+    "no pool": (None, Asked(role="server", balancer_link="eth0"), "needs a --load-balancer-pool"),
+    "no network of a pool": (
+        None, Asked(role="server", balancer_pool=("192.0.2.1-192.0.2.9",)), "--load-balancer-pool",
+    ),
     "no network of askers": (
         None, Asked(role="server", dns_clients=("all",)), "--dns-allow-from all",
     ),

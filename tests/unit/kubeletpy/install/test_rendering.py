@@ -12,6 +12,8 @@ import yaml
 
 from kubeletpy.install import configs, units
 from kubeletpy.install.configs import MachineFacts
+from kubeletpy.install.errors import InstallError
+from kubeletpy.install.ingress import check_ingress
 from kubeletpy.install.installation import NodeInstallation
 from kubeletpy.settings.files import read_file
 
@@ -242,3 +244,70 @@ def test_the_dns_answers_only_the_cluster(more: tuple[str, ...], allowed: list[s
     [command] = unit(both, units.DNS)["Service"]["ExecStart"]
     found = [word.partition("=")[2] for word in command.split() if "--allow-from" in word]
     assert found == ["cluster", "10.0.0.0/16", "fd01::/48", *allowed]
+
+
+STORAGE = {"CAP_DAC_OVERRIDE", "CAP_FOWNER"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "capabilities", "words"),
+    [
+        ({"storage": False}, set(), set()),
+        ({}, STORAGE, set()),
+        (
+            {"storage": False, "ingress": True}, {"CAP_NET_BIND_SERVICE"},
+            {"--ingress-run-dir=/run/kubeletpy-ingress", "--ingress-nginx-user=",
+             "--ingress-publish-addresses=192.0.2.7"},
+        ),
+        (
+            {"balancer_pool": ("192.0.2.32/28",), "balancer_link": "eth0"},
+            {*STORAGE, "CAP_NET_ADMIN", "CAP_NET_RAW"},
+            {"--load-balancer-pool=192.0.2.32/28", "--load-balancer-interface=eth0"},
+        ),
+        ({"balancer_pool": ("192.0.2.32/28",)}, STORAGE, {"--load-balancer-pool=192.0.2.32/28"}),
+    ],
+)  # fmt: skip
+def test_controllers_have_the_rights_that_their_work_needs(
+    asked: dict[str, Any], capabilities: set[str], words: set[str]
+) -> None:
+    service = unit(server(**asked), units.CONTROLLERS)["Service"]
+    for key in ("CapabilityBoundingSet", "AmbientCapabilities"):
+        assert set(service[key][0].split()) == capabilities
+    assert service["PrivateUsers"] == ["no" if capabilities else "yes"]
+    assert ("AF_PACKET" in service["RestrictAddressFamilies"][0]) == bool(
+        asked.get("balancer_link")
+    )
+    assert service.get("RuntimeDirectory") == (
+        ["kubeletpy-ingress"] if asked.get("ingress") else None
+    )
+    [command] = service["ExecStart"]
+    assert words <= set(command.split())
+    extra = {word for word in command.split() if word.startswith(("--ingress", "--load"))}
+    assert extra == words
+    named = next(word for word in command.split() if "--controllers=" in word)
+    assert ("ingress-controller" in named) == bool(asked.get("ingress"))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "before", "nginx", "free", "message"),
+    [
+        (False, False, "", True, ""),
+        (True, False, "", True, "apt-get install nginx-light"),
+        (True, False, "/usr/sbin/nginx", False, "somebody listens on 80, 443"),
+        (True, False, "/usr/sbin/nginx", True, ""),
+        # They are ours then.
+        (True, True, "/usr/sbin/nginx", False, ""),
+    ],
+)
+def test_what_ingresses_need(
+    monkeypatch: pytest.MonkeyPatch, wanted: bool, before: bool, nginx: str, free: bool,
+    message: str,
+) -> None:  # fmt: skip
+    monkeypatch.setattr("kubeletpy.install.ingress.shutil.which", lambda *_, **__: nginx or None)
+    monkeypatch.setattr("kubeletpy.install.ingress.is_free", lambda _: free)
+    previous = server(ingress=True) if before else None
+    if not message:
+        check_ingress(server(ingress=wanted), previous)
+        return
+    with pytest.raises(InstallError, match=message):
+        check_ingress(server(ingress=wanted), previous)
