@@ -41,7 +41,7 @@ def kubeconfig(server: str, authority: bytes) -> str:
         "certificate-authority-data": base64.b64encode(authority).decode(),
         "server": server,
     }
-    return yaml.safe_dump(
+    text: str = yaml.dump(
         {
             "apiVersion": "v1",
             "clusters": [{"cluster": cluster, "name": ""}],
@@ -50,8 +50,10 @@ def kubeconfig(server: str, authority: bytes) -> str:
             "kind": "Config",
             "users": None,
         },
+        Dumper=yaml.CSafeDumper,
         sort_keys=False,
     )
+    return text
 
 
 async def keep(plane: Plane) -> None:

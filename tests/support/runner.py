@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -57,6 +58,8 @@ _ROOT_APART = ("tests/root/proxy", "tests/root/controlplane")
 """Root tests that need nothing of the machine but namespaces that they make, files and loopback."""
 _MACHINE_TITLE = "cgroup v2 and systemd, in a virtual machine"
 _MACHINE_ASIDE_SECONDS = 1500
+_MEMORY = "/dev/shm"
+_ROOM = 2 << 30
 _STOP_SECONDS = 60.0  # what a test run gets to take down its fixtures, when its time is over
 
 
@@ -187,7 +190,7 @@ def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument(
         "--fast", action="store_true",
-        help="linters and unit tests only, on one Python, few examples of each property; "
+        help="linters and the fast unit tests only, on one Python, few examples of properties; "
         "needs no root",
     )  # fmt: skip
     parser.add_argument(
@@ -230,16 +233,16 @@ def _prepare(fast: bool, long: bool) -> Iterator[Step | Beside]:
         yield from _linters(python.parent)
         other = None if making is None else making.result()
         packages.result()
-    yield _pytest("unit tests", python, ("tests/unit",), 300)
+    yield _pytest("unit tests", python, ("-m", "not slow", "tests/unit"), 300)
     if fast:
         return
     others = [
         _pytest("tests with an API server", python, ("tests/cluster",), 1200),
         _pytest("tests of vagrant/", python, ("tests/vagrant",), 600),
-        _pytest("all examples of properties", python, _tests_of_properties(), 600, _THOROUGH),
+        _pytest("slow unit tests, all examples", python, _slow_tests(), 600, _THOROUGH),
     ]
     if other is not None:
-        title = f"unit tests on Python {OTHER_PYTHON}, with all examples of properties"
+        title = f"unit tests on Python {OTHER_PYTHON}, the slow ones and all examples too"
         others.append(_pytest(title, other.python, ("tests/unit",), 1200, _THOROUGH))
     others += _virtual_machine_aside(python)
     rounds = {} if long else {key: os.environ.get(key, text) for key, text in _BRIEF.items()}
@@ -298,17 +301,35 @@ def _pytest(
     # They share nothing, so that every core can take its part; root tests share the machine.
     # Neighbours share what was imported and made for their module: they stay together.
     command = (str(python), "-m", "pytest", *arguments, "-n", "auto", "--dist", "worksteal")
-    return Step(title, command, limit, environment or {})
+    quick = _files_in_memory()
+    if quick:
+        # Files of a test that passed go at once.
+        command += ("-o", "tmp_path_retention_policy=failed")
+    return Step(title, command, limit, {**quick, **(environment or {})})
 
 
-def _tests_of_properties() -> tuple[str, ...]:
-    """Return the arguments that choose the tests which Hypothesis feeds.
+def _files_in_memory() -> dict[str, str]:
+    """Return the variables by which pytest has temporary files in memory, where there is room.
 
-    Collecting all files takes longer than trying the examples.
+    Databases that sync and deep trees take their time from a disk that others use too.
     """
+    try:
+        found = os.statvfs(_MEMORY)
+    except OSError:
+        return {}
+    roomy = found.f_bavail * found.f_frsize >= _ROOM and not found.f_flag & os.ST_NOEXEC
+    return {"PYTEST_DEBUG_TEMPROOT": _MEMORY} if roomy and os.access(_MEMORY, os.W_OK) else {}
+
+
+def _slow_tests() -> tuple[str, ...]:
+    """Return the arguments that choose the tests which are slow or which Hypothesis feeds.
+
+    Collecting all files takes longer than running these.
+    """
+    having = re.compile(r"pytest\.mark\.slow|from hypothesis ")
     files = sorted((CHECKOUT / "tests/unit").rglob("test_*.py"))
-    users = (str(path.relative_to(CHECKOUT)) for path in files if "hypothesis" in path.read_text())
-    return ("-m", "hypothesis", *users)
+    users = (str(path.relative_to(CHECKOUT)) for path in files if having.search(path.read_text()))
+    return ("-m", "slow or hypothesis", *users)
 
 
 def _root_tests(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 HANGING = """
 import asyncio, logging, threading
 from kubeletpy.kubelet_main import leave
@@ -21,6 +23,7 @@ leave(3)
 """
 
 
+@pytest.mark.slow
 def test_a_thread_that_hangs_does_not_keep_the_kubelet() -> None:
     done = subprocess.run(
         [sys.executable, "-c", HANGING], capture_output=True, timeout=60, check=False, text=True

@@ -8,6 +8,7 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
+import pytest
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from kubeletpy_proto import cri_pb2
@@ -98,6 +99,7 @@ def test_every_service_has_exactly_the_published_methods() -> None:
     assert ours == published
 
 
+@pytest.mark.slow
 def test_the_committed_code_is_what_the_command_generates(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "proto/generate.py"), str(tmp_path)]
     subprocess.run(command, check=True, capture_output=True, timeout=60)

@@ -10,11 +10,12 @@ from tests.support import runner
 from tests.support.circumstances import THOROUGH_VARIABLE
 
 
-def test_all_examples_are_tried_of_what_hypothesis_feeds() -> None:
-    mark, name, *files = runner._tests_of_properties()
-    assert (mark, name) == ("-m", "hypothesis")
+def test_what_the_fast_tests_leave_out_is_run_beside_the_root_tests() -> None:
+    mark, names, *files = runner._slow_tests()
+    assert (mark, names) == ("-m", "slow or hypothesis")
+    assert "tests/unit/controlplane/engine/test_engine.py" in files
     assert "tests/unit/kubeletpy/pods/test_histories.py" in files
-    assert "tests/unit/kubeletpy/pods/test_worker.py" not in files
+    assert "tests/unit/kubeletpy/pods/test_actions.py" not in files
     assert all((runner.CHECKOUT / file).is_file() for file in files)
 
 

@@ -66,6 +66,7 @@ async def test_list_then_watch_from_its_version() -> None:
     assert found[0].items[0]["kind"] == "ConfigMap"
 
 
+@pytest.mark.slow
 async def test_a_broken_watch_goes_on_where_it_was() -> None:
     async with connected() as (script, client):
         script.answers[f"GET {PATH}"] = [listing("7")]

@@ -45,7 +45,7 @@ class Client:
 @asynccontextmanager
 async def client_of(kubeconfig: Path, *, anonymous: bool = False) -> AsyncIterator[Client]:
     """Be the user of a kubeconfig; or, anonymous, nobody that trusts the same authority."""
-    value = yaml.safe_load(kubeconfig.read_text())
+    value = yaml.load(kubeconfig.read_bytes(), Loader=yaml.CSafeLoader)
     cluster, user = value["clusters"][0]["cluster"], value["users"][0]["user"]
     context = ssl.create_default_context(
         cadata=base64.b64decode(cluster["certificate-authority-data"]).decode()

@@ -71,6 +71,7 @@ def events_of(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+@pytest.mark.slow
 async def test_what_is_logged(data: Path) -> None:
     policy = data / "policy.yaml"
     rules = [

@@ -6,6 +6,8 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from controlplane import admission, builtin
 from controlplane.builtin.event_ttl import last_seen
 from controlplane.controllers.volumes.usage import claim_names
@@ -35,6 +37,7 @@ def test_claims_of_a_pod() -> None:
     assert set(claim_names(pod)) == {"c", "p-b"}
 
 
+@pytest.mark.slow
 async def test_events_go_after_their_time(tmp_path: Path) -> None:
     def quick(plane: Plane) -> None:
         plane.options = dataclasses.replace(plane.options, event_ttl=1)

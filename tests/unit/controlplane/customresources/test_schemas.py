@@ -191,6 +191,7 @@ def test_rules_about_changes() -> None:
     assert other.check(given(a=0), given(a=0)) == []
 
 
+@pytest.mark.slow
 def test_a_rule_is_stopped_when_it_takes_too_long() -> None:
     rules = Rules(ruled("self.l.all(a, self.l.all(b, a == b))"))
     (cause,) = rules.check(given(l=["x"] * 1000), None)

@@ -20,6 +20,7 @@ from kubeletpy_common.apiclient.errors import ApiError
 from kubeletpy_common.linux.clocks import ClockChanges
 from tests.support.cluster import Cluster, cluster
 
+pytestmark = pytest.mark.slow  # servers, and leases that have to run out
 QUICK = Times(lease=1.0, renew=0.6, retry=0.1)
 
 

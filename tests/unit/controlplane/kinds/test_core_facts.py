@@ -92,6 +92,7 @@ def cells(row: list[Any]) -> Iterator[Any]:
         yield "USER" if text in ("admin", "system:apiserver") else text
 
 
+@pytest.mark.slow
 async def test_each_answer_is_as_that_of_kubernetes(api: Api) -> None:
     request = signing_request()
     for number, fact in enumerate(FACTS):

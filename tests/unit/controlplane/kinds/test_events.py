@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -46,9 +47,11 @@ async def test_one_event_has_two_forms(api: Api) -> None:
     assert (await api.call("GET", f"{NEW}/e"))[0] == 404
 
 
+@pytest.mark.slow
 async def test_lists_and_watches_have_the_form_that_is_asked_for(api: Api) -> None:
     await api.make("e", NEW, **EVENT)
-    for path, version, key in ((OLD, "v1", "message"), (NEW, "events.k8s.io/v1", "note")):
+
+    async def check(path: str, version: str, key: str) -> None:
         _, listed = await api.call("GET", path)
         (item,) = listed["items"]
         assert (item["apiVersion"], item[key]) == (version, "it runs")
@@ -56,6 +59,8 @@ async def test_lists_and_watches_have_the_form_that_is_asked_for(api: Api) -> No
         (line,) = (await answer.read()).splitlines()
         event = json.loads(line)
         assert (event["type"], event["object"]["apiVersion"]) == ("ADDED", version)
+
+    await asyncio.gather(check(OLD, "v1", "message"), check(NEW, "events.k8s.io/v1", "note"))
 
 
 async def test_events_are_selected_by_what_they_are_about(api: Api) -> None:

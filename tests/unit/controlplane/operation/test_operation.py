@@ -151,6 +151,7 @@ async def test_too_many_requests_at_once_are_refused_and_watches_are_not_counted
             watch.close()
 
 
+@pytest.mark.slow
 async def test_a_request_that_takes_too_long_is_ended(tmp_path: Path) -> None:
     async with running_api(tmp_path, parts=[operated(request_timeout=0.3)]) as api:
         for query in ("", "?timeout=100ms", "?timeout=1h"):
@@ -169,6 +170,7 @@ async def test_a_request_that_takes_too_long_is_ended(tmp_path: Path) -> None:
         assert (await api.call("GET", f"{MAPS}?timeout=0s"))[0] == 200
 
 
+@pytest.mark.slow
 async def test_a_server_that_stops_ends_its_watches_and_no_second_one_takes_its_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -145,6 +145,7 @@ async def test_a_watch_that_begins_with_what_is_there(api: Api) -> None:
     assert (await api.call("GET", f"{MAPS}?watch=1&sendInitialEvents=true"))[0] == 400
 
 
+@pytest.mark.slow
 async def test_a_watch_ends_when_its_time_is_over(api: Api) -> None:
     answer = await api.send("GET", f"{MAPS}?watch=1&timeoutSeconds=1")
     assert await asyncio.wait_for(answer.read(), 10) == b""

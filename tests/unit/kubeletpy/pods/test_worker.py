@@ -13,8 +13,8 @@ from kubeletpy.api.base import now
 from kubeletpy.api.container import ExecAction, Lifecycle, LifecycleHandler
 from kubeletpy.api.pod import Pod
 from kubeletpy.api.status import ContainerStatus, PodStatus
-from kubeletpy.pods import steps
-from kubeletpy.pods.backoff import CrashLoop
+from kubeletpy.pods import memory, steps
+from kubeletpy.pods.backoff import CrashLoop, Retry
 from kubeletpy.pods.manager import desired_of
 from kubeletpy.pods.steps import Tools
 from kubeletpy.pods.worker import PodWorker
@@ -74,7 +74,8 @@ class Bench:
 
 
 @pytest.fixture
-async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+async def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bench]:
+    monkeypatch.setattr(memory, "STEP", Retry(initial=0.05, maximum=60.0))
     http = HttpClient()
     made = Bench(tmp_path / "points", http)
     yield made

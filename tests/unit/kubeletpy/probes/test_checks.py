@@ -123,6 +123,7 @@ async def test_http_body_is_read_to_a_bound(http: HttpClient, server: tuple[int,
     assert len(output) <= 1024
 
 
+@pytest.mark.slow
 async def test_http_timeout(http: HttpClient, server: tuple[int, Any]) -> None:
     probe = Probe(http_get=HTTPGetAction(path="/slow", port=server[0]), timeout_seconds=1)
     outcome, output = await check(http, probe)

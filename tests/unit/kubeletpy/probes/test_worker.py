@@ -100,6 +100,7 @@ async def harnesses() -> AsyncIterator[list[Harness]]:
         await harness.probes.close()
 
 
+@pytest.mark.slow
 async def test_failures_count_up_to_the_threshold(harnesses: list[Harness]) -> None:
     harness = Harness(pod(container("a", liveness_probe=probe(failure_threshold=2))), Script(F))
     harnesses.append(harness)
@@ -148,6 +149,7 @@ async def test_ended_container_is_not_asked_and_is_forgotten(harnesses: list[Har
     assert not harness.probes._tasks
 
 
+@pytest.mark.slow
 async def test_seeded_results_stand_until_the_next_word(harnesses: list[Harness]) -> None:
     harness = Harness(pod(container("a", readiness_probe=probe())), Script(F))
     harnesses.append(harness)
@@ -157,6 +159,7 @@ async def test_seeded_results_stand_until_the_next_word(harnesses: list[Harness]
     assert (await harness.change()).readiness is F
 
 
+@pytest.mark.slow
 async def test_probe_that_breaks_goes_on(harnesses: list[Harness]) -> None:
     class Broken(Script):
         async def check(

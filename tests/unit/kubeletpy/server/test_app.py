@@ -11,6 +11,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from kubeletpy.cri.client import CriError
 from kubeletpy.events import Recorder
+from kubeletpy.server import health
 from kubeletpy.server.app import Api, is_local
 from kubeletpy.server.health import check_loop, check_runtime
 from kubeletpy_proto import cri_pb2
@@ -125,5 +126,6 @@ async def test_blocked_loop_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     import asyncio
 
     assert await check_loop() == ""
-    asyncio.get_running_loop().call_soon(time.sleep, 1.2)
+    monkeypatch.setattr(health, "LONGEST_LAG", 0.1)
+    asyncio.get_running_loop().call_soon(time.sleep, 0.2)
     assert "late" in await check_loop()

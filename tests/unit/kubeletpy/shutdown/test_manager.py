@@ -131,6 +131,7 @@ async def test_pods_end_in_order_and_the_lock_is_given_back_last() -> None:
     assert {one.reason for one in kubelet.disruptions} == {"TerminationByKubelet"}
 
 
+@pytest.mark.slow
 async def test_a_pod_that_does_not_end_has_its_time_and_no_more() -> None:
     kubelet = FakeKubelet(pod("web", 0, own=1), stuck=True)
     async with kubelet.running():

@@ -249,6 +249,7 @@ async def test_a_huge_file_is_not_read_whole(pods: Path, reader: Reader) -> None
     assert "larger than 1048576 bytes" in error.reason
 
 
+@pytest.mark.slow
 async def test_lost_events_are_made_up_for(pods: Path, reader: Reader) -> None:
     await reader.next()
     limit = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())

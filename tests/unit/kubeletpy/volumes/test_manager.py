@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -127,7 +128,16 @@ def test_removal_never_follows_links(tmp_path: Path) -> None:
 
 
 def test_removal_of_a_tree_deeper_than_descriptors_and_the_stack(tmp_path: Path) -> None:
-    depth = sys.getrecursionlimit() * 2
+    depth = sys.getrecursionlimit() + 200
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, depth - 100), hard))
+    try:
+        remove_a_deep_tree(tmp_path, depth)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def remove_a_deep_tree(tmp_path: Path, depth: int) -> None:
     (tmp_path / "victim").mkdir()
     descriptor = os.open(tmp_path / "victim", os.O_RDONLY)
     for _ in range(depth):

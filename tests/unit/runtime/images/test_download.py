@@ -213,6 +213,7 @@ async def test_blob_of_another_size(registry: ScriptedRegistry, fetch: Fetch) ->
         await fetch(size=len(BLOB) - 1)
 
 
+@pytest.mark.slow
 async def test_download_that_trickles_is_given_up(registry: ScriptedRegistry, fetch: Fetch) -> None:
     async def script(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()

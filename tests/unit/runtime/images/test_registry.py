@@ -331,6 +331,7 @@ async def test_an_expired_token_is_renewed(
     assert issued == 3
 
 
+@pytest.mark.slow
 async def test_retry_after_is_waited_for(registry: ScriptedRegistry, image: OciImage) -> None:
     times: list[float] = []
 

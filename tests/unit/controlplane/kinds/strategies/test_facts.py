@@ -154,11 +154,11 @@ def _sorted(causes: list[list[str]]) -> list[list[str]]:
 def _shown(value: Object) -> Object:
     shown = {k: v for k, v in value.items() if k not in ("apiVersion", "kind", "metadata")}
     meta = {key: item for key, item in value["metadata"].items() if key in SHOWN}
-    text = yaml.safe_dump({**shown, "metadata": meta})
+    text = yaml.dump({**shown, "metadata": meta}, Dumper=yaml.CSafeDumper)
     for uid in filter(None, [value["metadata"].get("uid")]):
         text = text.replace(uid, "UID")
     text = text.replace("the-name", "NAME").replace(f"'{NOW}'", "T")
-    found: Object = yaml.safe_load(text)
+    found: Object = yaml.load(text, Loader=yaml.CSafeLoader)
     return found
 
 
