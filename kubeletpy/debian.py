@@ -69,6 +69,7 @@ VAGRANT = (
     Package("vagrant", "reads our Vagrantfile", "vagrant", any_origin=True),
     Package("shellcheck", "reads the scripts that provision virtual machines", "shellcheck"),
 )
+SYSTEMD = Package("systemd", "says whether it understands our units", "systemd-analyze")
 VENV = Package("python3-venv", "makes the virtual environment", "python3 -m ensurepip")
 
 _POLICY = Path("/usr/sbin/policy-rc.d")

@@ -30,7 +30,7 @@ PACKAGES: Final = (
 _INSIDE: Final = (
     *("dbus", "e2fsprogs", "kmod", "libseccomp2", "mount", "nftables", "procps", "python3"),
     *("python3-venv", "nfs-common"),
-    *(package.name for package in debian.TESTS),
+    *(package.name for package in (*debian.TESTS, debian.SYSTEMD)),
 )
 _HOOK: Final = """\
 printf '#!/bin/sh\\nexit 101\\n' > "$1/usr/sbin/policy-rc.d"

@@ -220,7 +220,7 @@ def _prepare(fast: bool, long: bool) -> Iterator[Step | Beside]:
                 "the tests need root: start `sudo tests/run`, or `tests/run --fast` for those "
                 "that do not"
             )
-        bootstrap.ensure_packages((*debian.TESTS, *MACHINE_PACKAGES))
+        bootstrap.ensure_packages((*debian.TESTS, debian.SYSTEMD, *MACHINE_PACKAGES))
         problem = next(preflight.problems(), None)
         if problem:
             raise bootstrap.BootstrapError(f"this machine cannot run the root tests: {problem}")

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import configparser
-import shutil
-import subprocess
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -204,26 +202,6 @@ def test_every_file_says_who_wrote_it(one: NodeInstallation) -> None:
     assert all(each.text.startswith("# Written by `kubeletpy install`") for each in found)
     private = {each.path.name for each in found if each.mode == 0o600}
     assert private == {"runtime.toml", "kubelet.yaml", "proxy.yaml"}
-
-
-@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
-def test_systemd_understands_the_units(tmp_path: Path) -> None:
-    """It knows every section and key, and how each value is written."""
-    program = tmp_path / "usr/bin/kubeletpy"
-    program.parent.mkdir(parents=True)
-    program.write_text("#!/bin/sh\n")
-    program.chmod(0o755)
-    directory = tmp_path / "units"
-    directory.mkdir()
-    for each in units.rendered(server(program=(str(program),))):
-        (directory / each.path.name).write_text(each.text)
-    done = subprocess.run(
-        ["systemd-analyze", "verify", "--man=no", "--recursive-errors=no",
-         *map(str, sorted(directory.iterdir()))],
-        capture_output=True, text=True, check=False, timeout=60,
-    )  # fmt: skip
-    ours = [line for line in done.stderr.splitlines() if "kubeletpy" in line]
-    assert ours == []
 
 
 def test_units_are_in_the_form_of_ini_files() -> None:
