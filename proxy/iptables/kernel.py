@@ -102,6 +102,8 @@ class Watch:
         doubt: called with the reason, in a thread of the watch.
         lost: called, in that thread, when the kernel had more to tell than could be read.
         judge: what a message of others means for us, as `harm` says it.
+        needle: what every message has in it that can be one for ``judge``; others are not looked
+            into, however many there are (tens of thousands, when a proxy writes all its rules).
     """
 
     def __init__(
@@ -111,8 +113,10 @@ class Watch:
         doubt: Callable[[str], None],
         lost: Callable[[], None],
         judge: Callable[[int, bytes], str] | None = None,
+        needle: bytes = b"",
     ) -> None:
         self._judge = judge or harm
+        self._needle = needle
         self._family = bytes([socket.AF_INET if family is Family.V4 else socket.AF_INET6])
         self._harm = ""
         self._ours = ours
@@ -165,7 +169,9 @@ class Watch:
                 self._harm = ""
                 self._lost()
                 continue
-            self._read(data)
+            # What harms is told once the end of its transaction comes.
+            if self._harm or self._needle in data:
+                self._read(data)
 
     def _read(self, data: bytes) -> None:
         """Tell of each transaction of others that harms us, once, when it is over."""

@@ -132,6 +132,8 @@ class Filters:
                 watch = kernel.Watch(
                     self._family, tools.own.__contains__, lost,
                     partial(lost, "more was changed than could be read"), _judge,
+                    # Also in what is told of a table that goes: its chains go before it.
+                    needle=CHAIN.encode(),
                 )  # fmt: skip
             except OSError as error:
                 logs.event(
