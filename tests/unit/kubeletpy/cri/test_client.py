@@ -59,11 +59,24 @@ def new(kind: Callable[[], _Servicer]) -> _Servicer:
     return kind()
 
 
+_SERVERS: list[grpc.aio.Server] = []
+
+
+@pytest.fixture(autouse=True)
+async def servers_end() -> AsyncIterator[None]:
+    """One that a failed test leaves would keep the interpreter's end waiting for its thread."""
+    yield
+    for server in _SERVERS:
+        await server.stop(None)
+    _SERVERS.clear()
+
+
 async def serve(socket: Path, runtime: cri_pb2_grpc.RuntimeServiceServicer) -> grpc.aio.Server:
     server = grpc.aio.server()
     cri_pb2_grpc.add_RuntimeServiceServicer_to_server(runtime, server)
     server.add_insecure_port(f"unix:{socket}")
     await server.start()
+    _SERVERS.append(server)
     return server
 
 
