@@ -59,7 +59,7 @@ def main() -> int:
     plugins: list[object] = [Failures()]
     if firmware_file("test-seconds").exists():
         test_seconds = float(firmware_file("test-seconds").read_text())
-        left = seconds - uptime - test_seconds - _END_SECONDS
+        left = seconds - uptime - _END_SECONDS
         plugins.append(Progress([*arguments, *LONG], left, test_seconds))
         arguments = ["-v", *arguments]
         prepare_bare_tests()

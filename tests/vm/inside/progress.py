@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 
 import pytest
 
@@ -16,7 +16,7 @@ class Progress:
 
     Args:
         order: files and folders, in whose order tests run.
-        seconds: after which no further test begins.
+        seconds: after which tests end, the one that runs too.
         test_seconds: the limit of one test, whatever it says itself.
     """
 
@@ -29,12 +29,17 @@ class Progress:
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Sort the tests, and limit each of them."""
+        """Sort the tests."""
         items.sort(key=lambda item: place(item.nodeid, self._order))
-        for item in items:
-            # The nearest mark counts, which is the first one.
-            item.add_marker(pytest.mark.timeout(self._test_seconds), append=False)
         self.chosen = [item.nodeid for item in items]
+
+    @pytest.hookimpl(tryfirst=True, wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
+        """Limit a test, to what is left of the whole time at most."""
+        limit = min(self._test_seconds, self._deadline - time.monotonic())
+        # The nearest mark counts, which is the first one.
+        item.add_marker(pytest.mark.timeout(max(limit, 1.0)), append=False)
+        return (yield)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Note how a test went; one that passes may still fail when it is taken down."""
