@@ -37,6 +37,8 @@ from runtime.network.hostports import HostPorts
 from runtime.network.pod_network import Reconciled
 from runtime.network.reaper import Reaper
 from runtime.network.request import NOTHING_SPECIAL, PodFacts
+from runtime.network.rule_watch import RuleWatch
+from runtime.network.rules import chain_of
 from runtime.network.store import NetworkStore
 from runtime.network.turns import Turns
 
@@ -52,6 +54,9 @@ __all__ = [
 _LOGGER: Final = logging.getLogger(__name__)
 _THREADS: Final = 4
 _CLOSE_SECONDS: Final = 30.0
+_FIRST_PAUSE: Final = 0.1
+_LONGEST_PAUSE: Final = 5.0
+"""Seconds between looks at rules that somebody takes away: at first, and at most."""
 # The bridge was removed by somebody (EINVAL: no such master), or a link is there from a life of
 # the daemon before this one.
 _WORTH_A_RETRY: Final = (errno.ENODEV, errno.EINVAL, errno.EEXIST)
@@ -85,6 +90,8 @@ class BridgeNetwork:
         self._ports = HostPorts(config.bridge, pools, self._store, self._executor)
         self._reaper = Reaper(self._host.remove_links)
         self._turns = Turns()
+        self._watch = RuleWatch(chain_of(config.bridge))
+        self._keeping: asyncio.Task[None] | None = None
         self._closed = False
 
     async def attach(
@@ -147,6 +154,7 @@ class BridgeNetwork:
         if self.config.from_node and self._allocator.empty():
             self._host.heed_mtu()
         host = await self._host.ensure()
+        self._keep_rules()
         async with AsyncExitStack() as undo:
             undo.push_async_callback(self._undo, sandbox_id, name)
             addresses = self._allocator.allocate(sandbox_id, host.pools)
@@ -264,6 +272,8 @@ class BridgeNetwork:
             self._doom(name, None)
         await self._ports.settle()
         await self._reaper.wait()
+        if self._store.attached():
+            self._keep_rules()
         result = Reconciled(frozenset(released), frozenset(lost), frozenset(stray))
         if result.released or result.lost or result.links:
             logs.event(
@@ -271,6 +281,36 @@ class BridgeNetwork:
                 released=sorted(released), lost=sorted(lost), links=sorted(stray),
             )  # fmt: skip
         return result
+
+    def _keep_rules(self) -> None:
+        """Hear from now on of rules that others take away."""
+        if self._watch.begin():
+            self._keeping = asyncio.create_task(self._keep(), name="rules of the pod network")
+
+    async def _keep(self) -> None:
+        """Make rules again that others took away."""
+        pause = _FIRST_PAUSE
+        while True:
+            await self._watch.doubted.wait()
+            # What comes together, and what we do ourselves, is looked at once.
+            await asyncio.sleep(pause)
+            self._watch.doubted.clear()
+            try:
+                if await self._host.has_rules():
+                    pause = _FIRST_PAUSE
+                    continue
+                self._host.doubt()
+                self._ports.doubt()
+                await self._host.ensure()
+                await self._ports.settle()
+            except (OSError, NetworkError) as error:
+                self._watch.doubted.set()
+                what, reason = "rules of pods are gone and cannot be made again yet", str(error)
+            else:
+                what, reason = "somebody else took away rules of pods; they are made again", ""
+            logs.event(_LOGGER, logging.WARNING, what, bridge=self.config.bridge, reason=reason)
+            # Who takes them away all the time is not chased.
+            pause = min(pause * 2, _LONGEST_PAUSE)
 
     async def readiness(self) -> str:
         """Return why pods cannot be attached, "" if they can: the first makes the network."""
@@ -310,6 +350,10 @@ class BridgeNetwork:
         if self._closed:
             return
         self._closed = True
+        self._watch.close()
+        if self._keeping is not None:
+            self._keeping.cancel()
+            await asyncio.gather(self._keeping, return_exceptions=True)
         try:
             async with asyncio.timeout(_CLOSE_SECONDS):
                 await self._turns.drain()

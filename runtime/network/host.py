@@ -284,6 +284,20 @@ class HostSide:
                 return self._without_ipv6(pools, str(error))
         return pools
 
+    async def has_rules(self) -> bool:
+        """Tell whether all is made, and all rules of it are there still.
+
+        Raises:
+            NetworkError: they cannot be listed.
+        """
+        if self._ready is None:
+            return False
+        for pool in self._ready.pools:
+            rule_set = rules.RuleSet(self._config.bridge, pool.network, self._config.no_masquerade)
+            if not rule_set.is_whole(await rules.save(rule_set)):
+                return False
+        return True
+
     async def links(self) -> list[Link]:
         """Return all links of the daemon's network namespace."""
         return [links.parse_link(reply) for reply in await self._dump(links.get_links())]

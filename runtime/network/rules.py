@@ -33,6 +33,11 @@ _MULTICAST: Final = {4: "224.0.0.0/4", 6: "ff00::/8"}
 _TABLES: Final = (("nat", "POSTROUTING"), ("filter", "FORWARD"))
 
 
+def chain_of(bridge: str) -> str:
+    """Return the name of the chain of a bridge."""
+    return f"KUBELETPY-{bridge.upper()}"
+
+
 @dataclass(frozen=True)
 class RuleSet:
     """The rules for one family of one bridge."""
@@ -44,7 +49,7 @@ class RuleSet:
     @property
     def chain(self) -> str:
         """The name of our chain: at most 25 of the 28 characters that netfilter allows."""
-        return f"KUBELETPY-{self.bridge.upper()}"
+        return chain_of(self.bridge)
 
     @property
     def program(self) -> str:
@@ -102,6 +107,17 @@ class RuleSet:
             lines += [] if keep else [f"-A {self.jump(table)}"]
             lines.append("COMMIT")
         return "\n".join(lines) + "\n"
+
+    def is_whole(self, saved: str) -> bool:
+        """Tell whether all rules, and the jumps to them, are in what iptables-save printed."""
+        for table, _ in _TABLES:
+            lines = section(saved, table).splitlines()
+            count = sum(line.startswith(f"-A {self.chain} ") for line in lines)
+            wanted = shlex.split(self.jump(table))
+            there = any(shlex.split(jump) == wanted for jump in self._jumps(saved, table))
+            if count != len(self.rules(table)) or not there:
+                return False
+        return True
 
     def remove(self, saved: str) -> str:
         """Return the input for iptables-restore that undoes it; empty if there is nothing."""

@@ -103,3 +103,23 @@ def test_ipv6_spares_its_own_multicast() -> None:
 @pytest.mark.parametrize("bridge", ["b", "kubeletpy0", "fifteen-letters"])
 def test_chain_name_fits_netfilter(bridge: str) -> None:
     assert len(RuleSet(bridge, V4.subnet).chain) <= 28
+
+
+@pytest.mark.parametrize("lost", [
+    "-A KUBELETPY-KP0 -d 224.0.0.0/4",
+    "-A POSTROUTING",
+    "-A FORWARD",
+    "-A KUBELETPY-KP0 -o kp0",
+])  # fmt: skip
+def test_what_others_took_away_is_seen(lost: str) -> None:
+    assert V4.is_whole(INSTALLED_V4)
+    lines = INSTALLED_V4.splitlines(keepends=True)
+    assert not V4.is_whole("".join(line for line in lines if not line.startswith(lost)))
+
+
+def test_nothing_is_not_whole_and_others_do_not_count() -> None:
+    assert not V4.is_whole("")
+    assert not V4.is_whole(SAVED)
+    assert not V6.is_whole(INSTALLED_V4)
+    others = INSTALLED_V4.replace("-A FORWARD", "-A FORWARD -i x -j Y\n-A FORWARD", 1)
+    assert V4.is_whole(others)

@@ -1,0 +1,111 @@
+"""Hearing of rules that others take away (``iptables -F``, ``nft flush ruleset``), from the kernel.
+
+Only the nft back end of iptables tells of changes (nfnetlink.h, NFNLGRP_NFTABLES); in the legacy
+one, rules are made again when the daemon starts. What a daemon of ours writes is told, too, so what
+is heard is a reason to look, and no more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import socket
+import struct
+from typing import Final
+
+from kubeletpy_common import logs
+
+_LOGGER = logging.getLogger(__name__)
+_NETLINK_NETFILTER: Final = 12
+_SOL_NETLINK: Final = 270
+_ADD_MEMBERSHIP: Final = 1
+_NFTABLES_GROUP: Final = 7
+_SO_RCVBUFFORCE: Final = 33
+_BUFFER: Final = 4 << 20
+_SIZE: Final = 1 << 18
+_AT_ONCE: Final = 32
+_HEADER: Final = struct.Struct("=IHHII")
+_SUBSYSTEM: Final = 10
+_DELETED: Final = (2, 5, 8)
+"""Of tables, chains and rules."""
+
+
+class RuleWatch:
+    """Sets ``doubted`` when rules that name a chain were taken away, by anybody.
+
+    Args:
+        chain: its name.
+    """
+
+    def __init__(self, chain: str) -> None:
+        # Names end with a NUL: other chains may begin like this one.
+        self._needle = chain.encode() + b"\0"
+        self._socket: socket.socket | None = None
+        self._tried = False
+        self.doubted = asyncio.Event()
+
+    def begin(self) -> bool:
+        """Listen from now on, in the network namespace of the caller; whether that began now."""
+        if self._tried:
+            return False
+        self._tried = True
+        listening = socket.socket(
+            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC,
+            _NETLINK_NETFILTER,
+        )  # fmt: skip
+        try:
+            listening.bind((0, 0))
+            listening.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, _NFTABLES_GROUP)
+            listening.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER)
+        except OSError as error:
+            listening.close()
+            logs.event(
+                _LOGGER, logging.WARNING, "rules of pods that others take away are missing until "
+                "the runtime starts again: changes cannot be heard of", reason=str(error),
+            )  # fmt: skip
+            return False
+        self._socket = listening
+        asyncio.get_running_loop().add_reader(listening, self._read)
+        return True
+
+    def close(self) -> None:
+        """Hear nothing any more."""
+        if self._socket is not None:
+            asyncio.get_running_loop().remove_reader(self._socket)
+            self._socket.close()
+            self._socket = None
+
+    def _read(self) -> None:
+        assert self._socket is not None
+        for _ in range(_AT_ONCE):
+            try:
+                data = self._socket.recv(_SIZE)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                # More was changed than could be read.
+                self.doubted.set()
+                return
+            # Whoever writes tens of thousands of rules is not looked into.
+            if self._needle in data and takes_away(data, self._needle):
+                self.doubted.set()
+
+
+def takes_away(data: bytes, needle: bytes) -> bool:
+    """Whether messages of nftables delete what has ``needle`` in its name or rule (pure)."""
+    at = 0
+    while at + _HEADER.size <= len(data):
+        length, kind, _, _, _ = _HEADER.unpack_from(data, at)
+        if length < _HEADER.size:
+            return False
+        if (
+            kind >> 8 == _SUBSYSTEM
+            and kind & 0xFF in _DELETED
+            and needle in data[at + _HEADER.size : at + length]
+        ):
+            return True
+        at += (length + 3) & ~3
+    return False
