@@ -31,8 +31,9 @@ NODE: Final = Path("/etc/kubeletpy/node.yaml")
 SETTINGS: Final = Path("/etc/kubeletpy/runtime.toml")
 """The runtime's, on a node that ``kubeletpy install`` set up."""
 _SYSTEMD: Final = Path("/run/systemd/system")
-_CHECK_SECONDS: Final = 60
-_RESTART_SECONDS: Final = 600
+# `install` has its own limits, for each daemon; these are for what hangs on slow machines, too.
+_CHECK_SECONDS: Final = 300
+_RESTART_SECONDS: Final = 3600
 # In the order in which they start; each one keeps what the others made.
 _UNITS: Final = (
     *("runtime", "apiserver", "controllers", "network", "proxy", "dns", "metrics", "kubelet"),

@@ -138,13 +138,19 @@ class Cluster:
         return "\n".join(found)
 
     def provision_server(self) -> None:
-        """Run the script that makes the server, and fetch its kubeconfig."""
+        """Run the script that makes the server, and fetch its kubeconfig.
+
+        Meanwhile nodes get the package, as if their scripts had been run before.
+        """
         four = self.server.address
         environment = {
             "ADDRESS": four, "TOKEN": TOKEN, "RUN_PODS": "yes",
             "POD_CIDR": PODS, "SERVICE_CIDR": SERVICES,
         }  # fmt: skip
-        provision(self.server, "server.sh", environment)
+        with ThreadPoolExecutor(len(self.nodes)) as threads:
+            packaged = threads.map(install_package, self.nodes)
+            provision(self.server, "server.sh", environment)
+            list(packaged)
         self.kubeconfig.write_text(self.server.must("kubeletpy", "kubeconfig"))
 
     def join_environment(self, guest: Guest) -> dict[str, str]:
@@ -175,6 +181,13 @@ def provision(guest: Guest, script: str, environment: dict[str, str]) -> str:
     words = [f"{key}={value}" for key, value in environment.items()]
     with told(f"{script} on {guest.name}"):
         return guest.must("env", *words, "sh", f"{PROVISION}/{script}", seconds=_PROVISION_SECONDS)
+
+
+def install_package(guest: Guest) -> None:
+    """Install the package in a machine as provisioning scripts do."""
+    script = f'. {PROVISION}/common.sh; install_package "$(sh {PROVISION}/package.sh)"'
+    with told(f"package on {guest.name}"):
+        guest.shell(script, seconds=_PROVISION_SECONDS)
 
 
 @contextmanager
