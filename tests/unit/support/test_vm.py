@@ -149,9 +149,10 @@ def test_quick():
 """
 
 
+@pytest.mark.slow
 def test_a_test_that_takes_too_long_is_ended_and_the_next_runs(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(test_one=LONG)
-    plugin = progress.Progress(["test_one.py::test_slow"], 600.0, 0.2)
+    plugin = progress.Progress(["test_one.py::test_slow"], 600.0, 2.0)
     pytester.inline_run("-p", "no:cacheprovider", plugins=[plugin])
     assert plugin.results == {
         "test_one.py::test_slow": "failed", "test_one.py::test_quick": "passed",
