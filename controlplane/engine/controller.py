@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import abc
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from kubeletpy_common.apiclient.client import ApiClient
 
 from .informer import View
+from .measures import Measure
 from .queue import WorkQueue
 from .recorder import Recorder
 from .resources import Object, key_of
 from .writes import Writer
+
+if TYPE_CHECKING:
+    from prometheus_client.core import Metric
 
 
 class OptionError(ValueError):
@@ -59,6 +63,7 @@ class Controller(abc.ABC):
         name: as kube-controller-manager's ``--controllers`` knows it.
         workers: keys that are looked at, at once.
         queue: of keys.
+        measures: what it counts besides.
     """
 
     name: ClassVar[str]
@@ -66,6 +71,7 @@ class Controller(abc.ABC):
 
     def __init__(self, context: Context) -> None:
         self.context = context
+        self.measures: list[Measure] = []
         self.queue = WorkQueue(self.name, self._look, self.workers)
 
     @abc.abstractmethod
@@ -87,6 +93,11 @@ class Controller(abc.ABC):
         """Work, until cancelled; not before its informers are filled."""
         await self.context.informers.synced()
         await self.queue.run()
+
+    def metrics(self) -> Iterator[Metric]:
+        """Yield what it counted."""
+        for each in self.measures:
+            yield each.metric()
 
     def enqueue(self, before: Object | None, value: Object | None) -> None:
         """Have an object looked at that changed: a listener of the informer of its resource."""

@@ -7,16 +7,19 @@ import logging
 import time
 import traceback
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from kubeletpy_common import logs
 from kubeletpy_common.apiclient.errors import ApiError
 
+from .measures import Spread, exponential
+
 _log = logging.getLogger(__name__)
 
 FIRST_PAUSE: Final = 0.05
 LONGEST_PAUSE: Final = 60.0
+_BOUNDS: Final = exponential(1e-8, 10, 12)
 
 Handle = Callable[[str], Awaitable[float | None]]
 """Looks at a thing by its key; returns None, or the seconds after which to look again."""
@@ -24,13 +27,21 @@ Handle = Callable[[str], Awaitable[float | None]]
 
 @dataclass(slots=True)
 class Counts:
-    """What a queue did so far; times in seconds, of all keys together."""
+    """What a queue did so far."""
 
     added: int = 0
     done: int = 0
     retried: int = 0
-    waited: float = 0.0
-    worked: float = 0.0
+    waited: Spread = field(
+        default_factory=lambda: Spread(
+            "workqueue_queue_duration_seconds", "How long keys waited.", _BOUNDS, "name"
+        )
+    )
+    worked: Spread = field(
+        default_factory=lambda: Spread(
+            "workqueue_work_duration_seconds", "How long looks at keys took.", _BOUNDS, "name"
+        )
+    )
 
 
 class WorkQueue:
@@ -48,7 +59,7 @@ class WorkQueue:
         self._workers = workers
         self._ready: asyncio.Queue[str] = asyncio.Queue()
         self._waiting: set[str] = set()
-        self._busy: set[str] = set()
+        self._busy: dict[str, float] = {}
         self._again: set[str] = set()
         self._failures: dict[str, int] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
@@ -64,6 +75,12 @@ class WorkQueue:
     def depth(self) -> int:
         """How many keys wait."""
         return len(self._waiting)
+
+    @property
+    def unfinished(self) -> list[float]:
+        """For how many seconds each key that is looked at has been."""
+        now = time.monotonic()
+        return [now - begun for begun in self._busy.values()]
 
     def add(self, key: str) -> None:
         """Have a key looked at; once more, if that is under way."""
@@ -112,15 +129,14 @@ class WorkQueue:
         while True:
             key = await self._ready.get()
             self._waiting.discard(key)
-            self._busy.add(key)
-            begun = time.monotonic()
-            self.counts.waited += begun - self._since.pop(key, begun)
+            begun = self._busy[key] = time.monotonic()
+            self.counts.waited.add(begun - self._since.pop(key, begun), self._name)
             try:
                 pause = await self._look(key)
             finally:
-                self._busy.discard(key)
+                del self._busy[key]
             self.counts.done += 1
-            self.counts.worked += time.monotonic() - begun
+            self.counts.worked.add(time.monotonic() - begun, self._name)
             if key in self._again:
                 self._again.discard(key)
                 self.add(key)

@@ -12,6 +12,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 
+from .measures import spreads
+
 if TYPE_CHECKING:
     from .host import Host
 
@@ -21,7 +23,7 @@ _TEXT = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
 class _Queues(Collector):
     """``workqueue_*``, counted by the queues themselves, and what parts count besides.
 
-    A part that has a method ``metrics`` gives its own there.
+    A part that has a method ``metrics``, as each `Controller`, gives its own there.
     """
 
     def __init__(self, host: Host) -> None:
@@ -31,19 +33,24 @@ class _Queues(Collector):
         depth = GaugeMetricFamily("workqueue_depth", "Keys that wait.", labels=["name"])
         added = CounterMetricFamily("workqueue_adds", "Keys added.", labels=["name"])
         retried = CounterMetricFamily("workqueue_retries", "Keys that failed.", labels=["name"])
-        waited = CounterMetricFamily(
-            "workqueue_queue_duration_seconds_sum", "Time that keys waited.", labels=["name"]
+        unfinished = GaugeMetricFamily(
+            "workqueue_unfinished_work_seconds", "Of all keys that are looked at.", labels=["name"]
         )
-        worked = CounterMetricFamily(
-            "workqueue_work_duration_seconds_sum", "Time spent on keys.", labels=["name"]
+        longest = GaugeMetricFamily(
+            "workqueue_longest_running_processor_seconds", "Of such a key.", labels=["name"]
         )
-        for queue in self._host.queues():
+        queues = list(self._host.queues())
+        for queue in queues:
+            since = queue.unfinished
+            unfinished.add_metric([queue.name], sum(since))
+            longest.add_metric([queue.name], max(since, default=0.0))
             depth.add_metric([queue.name], queue.depth)
             added.add_metric([queue.name], queue.counts.added)
             retried.add_metric([queue.name], queue.counts.retried)
-            waited.add_metric([queue.name], queue.counts.waited)
-            worked.add_metric([queue.name], queue.counts.worked)
-        yield from (depth, added, retried, waited, worked)
+        yield from (depth, added, retried, unfinished, longest)
+        if queues:
+            yield spreads([queue.counts.waited for queue in queues])
+            yield spreads([queue.counts.worked for queue in queues])
         objects = GaugeMetricFamily("informer_objects", "Objects in memory.", labels=["resource"])
         for plural, count in self._host.informers.sizes().items():
             objects.add_metric([plural], count)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import bisect
-from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
+
+from controlplane.engine.measures import Spread, Tally, exponential
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 SCHEDULED: Final = "scheduled"
 REFUSED: Final = "unschedulable"
 FAILED: Final = "error"
-BOUNDS: Final = tuple(0.01 * 2**power for power in range(20))
+BOUNDS: Final = exponential(0.01, 2, 20)
 """Seconds, of the buckets in which durations are counted."""
 
 
@@ -23,11 +23,16 @@ class Counts:
     """What happened so far."""
 
     def __init__(self) -> None:
-        self._attempts: Counter[tuple[str, str]] = Counter()
-        self._buckets = [0] * (len(BOUNDS) + 1)
-        self._seconds = 0.0
-        self._preemptions = 0
-        self._victims = 0
+        self._attempts = Tally(
+            "scheduler_schedule_attempts", "Attempts to place a pod.", "result", "profile"
+        )
+        self._durations = Spread(
+            "scheduler_pod_scheduling_sli_duration_seconds",
+            "From a pod's coming into the queue until it has a node.",
+            BOUNDS,
+        )
+        self._preemptions = Tally("scheduler_preemption_attempts", "Preemptions.")
+        self._victims = Tally("scheduler_preemption_victims", "Pods that made room.")
 
     def attempt(self, result: str, profile: str, seconds: float | None = None) -> None:
         """Count an attempt.
@@ -37,23 +42,18 @@ class Counts:
             profile: name of the scheduler.
             seconds: since the pod came into the queue, if it got a node.
         """
-        self._attempts[result, profile] += 1
+        self._attempts.add(result, profile)
         if seconds is not None:
-            self._buckets[bisect.bisect_left(BOUNDS, seconds)] += 1
-            self._seconds += seconds
+            self._durations.add(seconds)
 
     def preempted(self, victims: int) -> None:
         """Count a preemption."""
-        self._preemptions += 1
-        self._victims += victims
+        self._preemptions.add()
+        self._victims.add(count=victims)
 
     def metrics(self, queue: SchedulingQueue) -> Iterator[Metric]:
         """Yield all, and how many pods wait."""
-        from prometheus_client.core import (
-            CounterMetricFamily,
-            GaugeMetricFamily,
-            HistogramMetricFamily,
-        )
+        from prometheus_client.core import GaugeMetricFamily
 
         waiting = GaugeMetricFamily(
             "scheduler_pending_pods", "Pods that wait, by where.", labels=["queue"]
@@ -61,25 +61,5 @@ class Counts:
         for name, count in queue.sizes().items():
             waiting.add_metric([name], count)
         yield waiting
-        attempts = CounterMetricFamily(
-            "scheduler_schedule_attempts", "Attempts to place a pod.", labels=["result", "profile"]
-        )
-        for labels, count in self._attempts.items():
-            attempts.add_metric(list(labels), count)
-        yield attempts
-        total, buckets = 0, []
-        for bound, count in zip((*map(str, BOUNDS), "+Inf"), self._buckets, strict=True):
-            total += count
-            buckets.append((bound, total))
-        durations = HistogramMetricFamily(
-            "scheduler_pod_scheduling_sli_duration_seconds",
-            "From a pod's coming into the queue until it has a node.",
-        )
-        durations.add_metric([], buckets, self._seconds)
-        yield durations
-        yield CounterMetricFamily(
-            "scheduler_preemption_attempts", "Preemptions.", value=self._preemptions
-        )
-        yield CounterMetricFamily(
-            "scheduler_preemption_victims", "Pods that made room.", value=self._victims
-        )
+        for each in (self._attempts, self._durations, self._preemptions, self._victims):
+            yield each.metric()

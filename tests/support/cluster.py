@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from controlplane.controllers import catalog
+from controlplane.engine.controller import Controller
 from controlplane.engine.host import Host, Make, Settings
 from controlplane.engine.informer import Informer
 from controlplane.engine.resources import PODS, Object, Resource
@@ -50,6 +51,15 @@ class Cluster:
         task: asyncio.Task[None] = host.task  # type: ignore[attr-defined]
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+    @staticmethod
+    def counted(host: Host) -> dict[str, float]:
+        """Return what parts of a host counted: ``name/value of label/...``."""
+        return {
+            "/".join([one.name, *one.labels.values()]): one.value
+            for part in host.parts if isinstance(part, Controller)
+            for metric in part.metrics() for one in metric.samples
+        }  # fmt: skip
 
     async def hollow(self, *nodes: str, **more: Any) -> HollowNodes:
         """Start nodes without machines."""

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Final
 from controlplane.api.errors import ApiError as SelectorError
 from controlplane.api.selectors import LabelSelector, parse_labels
 from controlplane.engine.controller import Context, Controller, monotonic, timestamp
+from controlplane.engine.measures import Level
 from controlplane.engine.queue import WorkQueue
 from controlplane.engine.resources import AUTOSCALERS, PODS, Object, key_of
 from controlplane.kinds.quantity import parse
@@ -22,6 +23,7 @@ from kubeletpy_common import logs
 from kubeletpy_common.apiclient.errors import ApiError
 
 from .calculation import Situation, Tolerances
+from .measures import INTERNAL, NONE, SPEC, Counts, way_of
 from .metrics import MetricsClient
 from .pods import Patience
 from .proposals import Proposal, ProposalError, Proposals, Scaled, largest
@@ -37,7 +39,15 @@ _DISABLED: Final = "scaling is disabled since the replica count of the target is
 
 
 class _Given(Exception):
-    """This look ends here; all that there is to tell is in the status."""
+    """This look ends here; all that there is to tell is in the status.
+
+    Attributes:
+        fault: whose it is: `SPEC`, that of who wrote the autoscaler, or `INTERNAL`.
+    """
+
+    def __init__(self, text: str, fault: str = INTERNAL) -> None:
+        super().__init__(text)
+        self.fault = fault
 
 
 class AutoscalerController(Controller):
@@ -67,7 +77,13 @@ class AutoscalerController(Controller):
         self._selectors: dict[str, LabelSelector | None] = {}
         self._pods = context.informers.of(PODS)
         self._pods.index(_LABELS, _labels)
+        self._counts = Counts()
+        self.measures += self._counts.all
         self._autoscalers = context.informers.of(AUTOSCALERS)
+        self.measures.append(Level(
+            "horizontal_pod_autoscaler_controller_num_horizontal_pod_autoscalers", "Autoscalers.",
+            lambda: {(): float(len(self._autoscalers))},
+        ))  # fmt: skip
         self._autoscalers.listen(self._changed)
 
     def _changed(self, before: Object | None, value: Object | None) -> None:
@@ -75,6 +91,7 @@ class AutoscalerController(Controller):
             assert before is not None
             self._selectors.pop(key_of(before), None)
             self._memories.pop(key_of(before), None)
+            self._counts.desired.pop(key_of(before), None)
             return
         self._selectors.setdefault(key_of(value), None)
         # What was written here is no reason to look again: rates are counted by looks.
@@ -88,11 +105,14 @@ class AutoscalerController(Controller):
             self._memories.pop(key, None)
             return None
         status = Status.of(autoscaler, timestamp(self.context.clock()))
+        begun, action, fault = monotonic(), NONE, NONE
         try:
-            await self._scale(key, autoscaler, status)
+            action = await self._scale(key, autoscaler, status)
         except _Given as given:
+            fault = given.fault
             logs.event(_log, logging.DEBUG, "an autoscaler cannot scale", autoscaler=key,
                        reason=str(given))  # fmt: skip
+        self._counts.looked(action, fault, monotonic() - begun)
         await self._write(autoscaler, status)
         return self._period
 
@@ -109,7 +129,8 @@ class AutoscalerController(Controller):
             logs.event(_log, logging.WARNING, "the status of an autoscaler is not written",
                        autoscaler=key_of(autoscaler), error=error.message)  # fmt: skip
 
-    async def _scale(self, key: str, autoscaler: Object, status: Status) -> None:
+    async def _scale(self, key: str, autoscaler: Object, status: Status) -> str:
+        """Scale what an autoscaler is about; returns in which direction."""
         spec = autoscaler["spec"]
         scale, mapping = await self._target(autoscaler, status)
         text = "the HPA controller was able to get the target's current scale"
@@ -133,6 +154,7 @@ class AutoscalerController(Controller):
         else:
             best = await self._best(autoscaler, scale, current, status, measured)
             wanted, why = self._decide(autoscaler, memory, best, bounds, status)
+        self._counts.desired[key] = wanted
         if wanted != current:
             await self._rescale(autoscaler, scale, mapping, (current, wanted), why, status,
                                 measured)  # fmt: skip
@@ -141,6 +163,7 @@ class AutoscalerController(Controller):
             self._tell_zero(autoscaler, status, current, wanted)
             status.scaled()
         status.measured(measured, current, wanted)
+        return way_of(current, wanted)
 
     async def _target(self, autoscaler: Object, status: Status) -> tuple[Object, Mapping]:
         reference = autoscaler["spec"]["scaleTargetRef"]
@@ -182,13 +205,17 @@ class AutoscalerController(Controller):
         proposals: list[Proposal] = []
         failures: list[ProposalError] = []
         for spec in specs:
+            begun = monotonic()
             try:
                 proposal = await self._proposals.of(spec, scaled)
             except ProposalError as error:
+                fault = SPEC if error.reason == "InvalidMetricSourceType" else INTERNAL
+                self._computed(NONE, fault, spec, begun)
                 self._recorder.warning(autoscaler, error.reason, error.why)
                 failures.append(error)
                 measured.append({})
                 continue
+            self._computed(way_of(scaled.at.replicas, proposal.replicas), NONE, spec, begun)
             proposals.append(proposal)
             measured.append(proposal.status)
         best = largest(proposals) if proposals else None
@@ -207,6 +234,9 @@ class AutoscalerController(Controller):
         status.set(ACTIVE, "ValidMetricFound", text, true=True)
         return best
 
+    def _computed(self, action: str, error: str, spec: Object, begun: float) -> None:
+        self._counts.computed(action, error, spec.get("type", ""), monotonic() - begun)
+
     def _scaled(self, autoscaler: Object, scale: Object, current: int, status: Status) -> Scaled:
         namespace = autoscaler["metadata"]["namespace"]
         told = scale.get("status") or {}
@@ -221,7 +251,7 @@ class AutoscalerController(Controller):
             )
             self._recorder.warning(autoscaler, "AmbiguousSelector", message)
             status.set(ACTIVE, "AmbiguousSelector", message, true=False)
-            raise _Given(message)
+            raise _Given(message, SPEC)
         at = Situation(
             current, pods, self._tolerances(autoscaler), self._patience, self.context.clock()
         )
@@ -233,7 +263,7 @@ class AutoscalerController(Controller):
             self._recorder.warning(autoscaler, "SelectorRequired", message)
             status.set(ACTIVE, "InvalidSelector", "the HPA target's scale is missing a selector",
                        true=False)  # fmt: skip
-            raise _Given(message)
+            raise _Given(message, SPEC)
         try:
             return parse_labels(text)
         except SelectorError as error:
@@ -242,7 +272,7 @@ class AutoscalerController(Controller):
             )
             self._recorder.warning(autoscaler, "InvalidSelector", message)
             status.set(ACTIVE, "InvalidSelector", message, true=False)
-            raise _Given(message) from error
+            raise _Given(message, SPEC) from error
 
     def _selected(self, namespace: str, selector: LabelSelector) -> list[Object]:
         """Return the pods that a selector fits; only those with one of its labels are looked at."""

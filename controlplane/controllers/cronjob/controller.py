@@ -8,8 +8,9 @@ from typing import Any, ClassVar, Final
 from controlplane.controllers.job.facts import finished_condition
 from controlplane.controllers.podcontrol import is_namespace_ending
 from controlplane.controllers.pods import BY_OWNER
-from controlplane.engine.controller import Context, Controller, timestamp
+from controlplane.engine.controller import Context, Controller, moment_of, timestamp
 from controlplane.engine.informer import of_owner
+from controlplane.engine.measures import Spread, exponential
 from controlplane.engine.ownership import controller_of, is_controlled_by
 from controlplane.engine.resources import CRON_JOBS, JOBS, Object, is_deleting, key_of
 from controlplane.engine.writes import BACKGROUND
@@ -34,6 +35,11 @@ class CronJobController(Controller):
         self._jobs = context.informers.of(JOBS)
         self._jobs.index(BY_OWNER, of_owner)
         self._told: dict[str, dict[str, str]] = {}
+        self._skew = Spread(
+            "cronjob_controller_job_creation_skew_duration_seconds",
+            "From the time of a schedule until its Job was made.", exponential(1, 2, 10),
+        )  # fmt: skip
+        self.measures.append(self._skew)
         self._crons.listen(self._cron_changed)
         self._jobs.listen(self._job_changed)
 
@@ -193,6 +199,8 @@ class CronJobController(Controller):
         wanted = job_for(cron, time)
         try:
             job = await self.context.writer.create(JOBS, wanted)
+            made = moment_of(job["metadata"]["creationTimestamp"])
+            self._skew.add((made - time).total_seconds())
         except ApiError as error:
             if error.reason == "AlreadyExists":
                 job = await self.context.writer.read(JOBS, wanted)

@@ -22,6 +22,7 @@ from . import tracking
 from .backoff import Record
 from .decisions import COMPLETIONS_REACHED, End, Plan, deadline_in, end_of, is_complete, plan_of
 from .facts import FINALIZER, finished_condition, is_foreign, is_tracked
+from .measures import CREATED, DELETED, TRACKING, Counts
 from .podtemplate import named, pod_of
 from .situation import Situation, observe
 
@@ -57,6 +58,8 @@ class JobController(Controller):
         self._records: dict[str, Record] = {}
         self._looked: dict[str, float] = {}
         self._lost = WorkQueue("job-orphan-pods", self._release_lost)
+        self._counts = Counts()
+        self.measures += self._counts.all
         self._jobs.listen(self._job_changed)
         self._pods.listen(self._pod_changed)
 
@@ -156,12 +159,17 @@ class JobController(Controller):
             text = "Skipped Job sync because completion mode is unknown"
             self._recorder.warning(job, "UnknownCompletionMode", text)
             return None
+        begun, well, did = monotonic(), False, [TRACKING]
         try:
-            return await self._bring(key, job)
+            pause = await self._bring(key, job, did)
+            well = True
         finally:
-            self._looked[key] = monotonic()
+            self._looked[key] = now = monotonic()
+            self._counts.synced(job, did[-1], now - begun, well=well)
+        return pause
 
-    async def _bring(self, key: str, job: Object) -> float | None:
+    async def _bring(self, key: str, job: Object, did: list[str]) -> float | None:
+        """Make it so; puts into ``did`` what was done to its pods."""
         meta = job["metadata"]
         candidates = [*self._pods.indexed(BY_OWNER, meta["uid"]),
                       *self._pods.indexed(ORPHANS, meta["namespace"])]  # fmt: skip
@@ -173,6 +181,7 @@ class JobController(Controller):
         end, plan = end_of(found), Plan()
         ends = end is not None
         if ends:
+            did += [DELETED] if found.active else []
             left = await self._end(found)
             if left.active:
                 # It has not ended as long as one of its pods might go on.
@@ -180,6 +189,7 @@ class JobController(Controller):
         else:
             if not is_deleting(job):
                 plan = plan_of(found)
+                did += [DELETED] if plan.delete else [CREATED] if plan.create else []
             left = await self._carry_out(found, plan)
             if is_complete(found, left.active):
                 end = COMPLETIONS_REACHED
@@ -242,6 +252,7 @@ class JobController(Controller):
             await self._control.create(found.job, pod, once=True)
 
         made, error = await slow_start(len(indexes), create)
+        self._counts.created(found, made, int(error is not None))
         if error is not None and is_namespace_ending(error):
             error = None
         return made, error
@@ -289,9 +300,11 @@ class JobController(Controller):
         if wanted == tracking.tidy(job.get("status") or {}):
             return {**job, "status": wanted}, False
         made = await self.context.writer.update(JOBS, {**job, "status": wanted}, "status")
+        self._counts.counted(job, job.get("status") or {}, wanted)
         return made, True
 
     def _tell_end(self, job: Object, end: End) -> None:
+        self._counts.ended(job, end.reason, well=end.is_success)
         if not end.is_success:
             self._recorder.warning(job, end.reason, end.message)
             return

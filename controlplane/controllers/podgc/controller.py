@@ -8,6 +8,7 @@ from controlplane.controllers.nodes import BY_NODE, disruption, node_of, ready_s
 from controlplane.controllers.podcontrol import all_of
 from controlplane.controllers.pods import has_ended
 from controlplane.engine.controller import Context, Controller
+from controlplane.engine.measures import Tally
 from controlplane.engine.resources import NODES, PODS, Object, is_deleting, key_of
 from kubeletpy_common.apiclient.client import STRATEGIC_PATCH
 from kubeletpy_common.apiclient.errors import ApiError
@@ -16,7 +17,11 @@ QUARANTINE: Final = 40.0
 """Seconds that a node must be gone for before its pods go, too: it may be made again."""
 BATCH: Final = 1.0
 """Seconds for which pods that ended are collected before the oldest go."""
-_OUT_OF_SERVICE: Final = "node.kubernetes.io/out-of-service"
+_TAINT: Final = "node.kubernetes.io/out-of-service"
+_TERMINATED: Final = "terminated"
+_ORPHANED: Final = "orphaned"
+_OUT_OF_SERVICE: Final = "out-of-service"
+_UNBOUND: Final = "unscheduled"
 _ENDED: Final = "ended"
 _POD: Final = "pod "
 _NODE: Final = "node "
@@ -30,7 +35,7 @@ def should_go(pod: Object, node: Object | None) -> bool:
         return True
     if node is None or ready_status(node) == "True":
         return False
-    return any(one["key"] == _OUT_OF_SERVICE for one in node["spec"].get("taints") or ())
+    return any(one["key"] == _TAINT for one in node["spec"].get("taints") or ())
 
 
 def oldest(ended: list[Object], count: int) -> list[Object]:
@@ -58,6 +63,15 @@ class PodGarbageCollector(Controller):
         self._nodes = context.informers.of(NODES)
         self._pods = context.informers.of(PODS)
         self._pods.index(BY_NODE, node_of)
+        self._removals = Tally(
+            "pod_gc_collector_force_delete_pods", "Pods that were removed at once.",
+            "namespace", "reason",
+        )  # fmt: skip
+        self._failures = Tally(
+            "pod_gc_collector_force_delete_pod_errors", "Pods that could not be removed.",
+            "namespace", "reason",
+        )  # fmt: skip
+        self.measures += [self._removals, self._failures]
         self._nodes.listen(self._node_changed)
         self._pods.listen(self._pod_changed)
 
@@ -96,11 +110,13 @@ class PodGarbageCollector(Controller):
         """Remove what a key stands for, if it is to go."""
         if key == _ENDED:
             found = [pod for one in self._ended if (pod := self._pods.get(one)) is not None]
-            await self._remove_all(oldest(found, len(found) - self._threshold))
+            await self._remove_all(oldest(found, len(found) - self._threshold), _TERMINATED)
         elif key.startswith(_POD):
             pod = self._pods.get(key.removeprefix(_POD))
             if pod is not None and should_go(pod, self._nodes.get(pod["spec"].get("nodeName", ""))):
-                await self._remove(pod)
+                await self._remove(
+                    pod, _OUT_OF_SERVICE if pod["spec"].get("nodeName") else _UNBOUND
+                )
         else:
             await self._remove_orphans(key.removeprefix(_NODE))
         return None
@@ -108,7 +124,7 @@ class PodGarbageCollector(Controller):
     async def _remove_orphans(self, name: str) -> None:
         pods = self._pods.indexed(BY_NODE, name)
         if pods and self._nodes.get(name) is None and not await self._exists(name):
-            await self._remove_all(pods, orphaned=True)
+            await self._remove_all(pods, _ORPHANED)
 
     async def _exists(self, name: str) -> bool:
         """Ask the server: memory may not know of a new node yet."""
@@ -120,19 +136,29 @@ class PodGarbageCollector(Controller):
             raise
         return True
 
-    async def _remove_all(self, pods: list[Object], *, orphaned: bool = False) -> None:
+    async def _remove_all(self, pods: list[Object], reason: str) -> None:
         async def remove(number: int) -> None:
-            await self._remove(pods[number], orphaned=orphaned)
+            await self._remove(pods[number], reason)
 
         errors = await all_of(list(range(len(pods))), remove)
         if errors:
             raise errors[0]
 
-    async def _remove(self, pod: Object, *, orphaned: bool = False) -> None:
-        """Say that a pod failed, since nobody else can, and remove it at once."""
+    async def _remove(self, pod: Object, reason: str) -> None:
+        """Remove a pod at once, and count that."""
+        namespace = pod["metadata"].get("namespace", "")
+        try:
+            removed = await self._remove_now(pod, orphaned=reason == _ORPHANED)
+        except ApiError:
+            self._failures.add(namespace, reason)
+            raise
+        self._removals.add(namespace, reason, count=int(removed))
+
+    async def _remove_now(self, pod: Object, *, orphaned: bool) -> bool:
+        """Say that a pod failed, since nobody else can, and remove it; whether there was need."""
         if has_ended(pod) and pod["metadata"].get("deletionGracePeriodSeconds") == 0:
             # Only its finalizers keep it.
-            return
+            return False
         if not has_ended(pod):
             status: dict[str, Any] = {"phase": "Failed"}
             generation = pod["metadata"].get("generation")
@@ -151,9 +177,10 @@ class PodGarbageCollector(Controller):
             except ApiError as error:
                 # Gone, or another pod has the name.
                 if error.not_found or error.reason in ("Conflict", "Invalid"):
-                    return
+                    return False
                 raise
         await self.context.writer.delete(PODS, pod, grace=0)
+        return True
 
 
 def _state(node: Object) -> tuple[object, ...]:

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from controlplane.controllers.nodes import BY_NODE, disruption, node_of, taints_of
 from controlplane.engine.controller import Context, Controller, moment_of, monotonic
+from controlplane.engine.measures import Spread, Tally
 from controlplane.engine.resources import NODES, PODS, Object, is_deleting, key_of
 from kubeletpy_common.apiclient.client import STRATEGIC_PATCH
 from kubeletpy_common.apiclient.errors import ApiError
@@ -14,6 +15,7 @@ from kubeletpy_common.apiclient.errors import ApiError
 from .tolerations import FOREVER, patience
 
 _EFFECT = "NoExecute"
+_BOUNDS = (0.005, 0.025, 0.1, 0.5, 1.0, 2.5, 10.0, 30.0, 60.0, 120.0, 180.0, 240.0)
 
 
 class TaintEvictionController(Controller):
@@ -33,6 +35,12 @@ class TaintEvictionController(Controller):
         self._nodes = context.informers.of(NODES)
         self._pods = context.informers.of(PODS)
         self._pods.index(BY_NODE, node_of)
+        self._deletions = Tally("taint_eviction_controller_pod_deletions", "Pods deleted.")
+        self._late = Spread(
+            "taint_eviction_controller_pod_deletion_duration_seconds",
+            "From the end of a pod's time on its node until it was deleted.", _BOUNDS,
+        )  # fmt: skip
+        self.measures += [self._deletions, self._late]
         self._nodes.listen(self._node_changed)
         self._pods.listen(self._pod_changed)
 
@@ -69,7 +77,9 @@ class TaintEvictionController(Controller):
         left = since + seconds - monotonic()
         if seconds and left > 0:
             return left
-        await self._evict(key, pod)
+        if await self._evict(key, pod):
+            self._deletions.add()
+            self._late.add(monotonic() - since - seconds)
         return None
 
     def _since_of(self, key: str, pod: Object, added: list[str]) -> float:
@@ -90,7 +100,8 @@ class TaintEvictionController(Controller):
             text = f"Cancelling deletion of Pod {key}"
             self._recorder.normal(pod, "TaintManagerEviction", text)
 
-    async def _evict(self, key: str, pod: Object) -> None:
+    async def _evict(self, key: str, pod: Object) -> bool:
+        """Delete a pod; whether it was there."""
         self._recorder.normal(pod, "TaintManagerEviction", f"Marking for deletion Pod {key}")
         condition = disruption(pod, "DeletionByTaintManager",
                                "Taint manager: deleting due to NoExecute taint",
@@ -104,10 +115,11 @@ class TaintEvictionController(Controller):
         except ApiError as error:
             # Gone, or another pod has the name.
             if error.not_found or error.reason in ("Conflict", "Invalid"):
-                return
+                return False
             raise
         await self.context.writer.delete(PODS, pod)
         self._since.pop(key, None)
+        return True
 
 
 def _placing(pod: Object) -> tuple[object, ...]:

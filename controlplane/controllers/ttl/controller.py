@@ -7,19 +7,20 @@ from typing import ClassVar
 
 from controlplane.controllers.job.facts import finished_condition
 from controlplane.engine.controller import Context, Controller, moment_of
+from controlplane.engine.measures import Spread, exponential
 from controlplane.engine.resources import JOBS, Object, is_deleting, key_of
 from controlplane.engine.writes import FOREGROUND
 from kubeletpy_common.apiclient.errors import ApiError
 
 
 def left_of(job: Object, now: datetime) -> float | None:
-    """Return the seconds until a Job is deleted; None: it is not (pure)."""
+    """Return the seconds until a Job is to be deleted, not above 0 if it is; None: never (pure)."""
     seconds = job["spec"].get("ttlSecondsAfterFinished")
     condition = finished_condition(job)
     if seconds is None or condition is None or is_deleting(job):
         return None
     end = moment_of(condition["lastTransitionTime"]) + timedelta(seconds=seconds)
-    return max((end - now).total_seconds(), 0.0)
+    return (end - now).total_seconds()
 
 
 class TtlController(Controller):
@@ -30,6 +31,11 @@ class TtlController(Controller):
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self._jobs = context.informers.of(JOBS)
+        self._late = Spread(
+            "ttl_after_finished_controller_job_deletion_duration_seconds",
+            "From the end of a Job's time until it was deleted.", exponential(0.1, 2, 14),
+        )  # fmt: skip
+        self.measures.append(self._late)
         self._jobs.listen(self._changed)
 
     def _changed(self, before: Object | None, job: Object | None) -> None:
@@ -50,7 +56,8 @@ class TtlController(Controller):
                 return None
             raise
         left = left_of(job, self.context.clock())
-        if left == 0:
+        if left is not None and left <= 0:
             await self.context.writer.delete(JOBS, job, policy=FOREGROUND)
+            self._late.add(-left)
             return None
         return left

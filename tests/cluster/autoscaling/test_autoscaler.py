@@ -141,7 +141,7 @@ async def test_pods_that_use_much_become_more_and_then_fewer(
     path = f"{METRICS}/namespaces/default/pods"
     sample.answers[path] = measured("web", "1", "500m")
     await server.create(AUTOSCALERS, autoscaler())
-    await server.start(NAME, **QUICK)
+    host = await server.start(NAME, **QUICK)
     await replicas(server, 3)
     text = "New size: 3; reason: cpu resource utilization (percentage of request) above target"
     assert await event(server, "SuccessfulRescale") == text
@@ -155,6 +155,13 @@ async def test_pods_that_use_much_become_more_and_then_fewer(
     await replicas(server, 1)
     # Only where it changed was it told.
     await condition(server, "ScalingLimited", "False", "DesiredWithinRange")
+    await server.until(AUTOSCALERS, lambda all: all[0]["status"].get("desiredReplicas") == 1)
+    counted, prefix = server.counted(host), "horizontal_pod_autoscaler_controller"
+    assert counted[f"{prefix}_reconciliations_total/scale_up/none"] == 1
+    assert counted[f"{prefix}_reconciliations_total/scale_down/none"] == 1
+    assert counted[f"{prefix}_metric_computation_total/scale_up/none/Resource"] == 1
+    assert counted[f"{prefix}_desired_replicas/default/web"] == 1
+    assert counted[f"{prefix}_num_horizontal_pod_autoscalers"] == 1
     query = [asked for asked, _, _ in sample.asked if asked.startswith(path)]
     assert set(query) == {f"{path}?labelSelector=app%3Dweb"} or set(query) == {
         f"{path}?labelSelector=app=web"

@@ -95,7 +95,7 @@ async def test_a_job_runs_to_its_end(server: Cluster) -> None:
 
 async def test_each_index_succeeds_once(server: Cluster) -> None:
     await server.hollow("n1", decide=ended)
-    await server.start("job-controller")
+    host = await server.start("job-controller")
     await server.create(JOBS, job(completions=4, parallelism=3, completionMode="Indexed"))
     done = await until_job(server, "Complete")
     assert done["status"]["completedIndexes"] == "0-3"
@@ -103,6 +103,14 @@ async def test_each_index_succeeds_once(server: Cluster) -> None:
     pods = await no_finalizers(server)
     assert sorted(pod["metadata"]["annotations"][INDEX] for pod in pods) == ["0", "1", "2", "3"]
     assert sorted(pod["spec"]["hostname"] for pod in pods) == ["j-0", "j-1", "j-2", "j-3"]
+    await until_event(server, "Completed")
+    counted = server.counted(host)
+    prefix = "job_controller_job"
+    assert counted[f"{prefix}s_finished_total/Indexed/succeeded/CompletionsReached"] == 1
+    assert counted[f"{prefix}_pods_finished_total/Indexed/succeeded"] == 4
+    assert counted[f"{prefix}_finished_indexes_total/succeeded/global"] == 4
+    assert counted[f"{prefix}_pods_creation_total/new/succeeded"] == 4
+    assert counted[f"{prefix}_syncs_total/Indexed/success/pods_created"] >= 2
 
 
 async def test_a_failure_beyond_the_limit_ends_the_job_and_its_other_pods(server: Cluster) -> None:
