@@ -74,6 +74,9 @@ class Filters:
         family: of them.
         networks: of all pods, of that family.
         look_seconds: see `LOOK_SECONDS`.
+
+    Attributes:
+        tried: set once the rules were made, or could not be.
     """
 
     def __init__(
@@ -85,13 +88,16 @@ class Filters:
         self._lost = asyncio.Event()
         self._reason = ""
         self._pauses = Pauses()
+        self.tried = asyncio.Event()
 
     async def run(self) -> None:
         """Make the rules, and make them again whenever they are gone; until cancelled."""
         tools = await self._programs()
         with self._watch(tools) as watched:
             while True:
-                if not await asyncio.to_thread(self._make, tools):
+                made = await asyncio.to_thread(self._make, tools)
+                self.tried.set()
+                if not made:
                     await asyncio.sleep(_RETRY)
                     continue
                 await self._until_lost(tools, watched=watched)
@@ -108,6 +114,7 @@ class Filters:
             tools = await asyncio.to_thread(self._detect)
             if tools is not None:
                 return tools
+            self.tried.set()
             await asyncio.sleep(_RETRY)
 
     def _detect(self) -> Tools | None:
@@ -206,13 +213,14 @@ def _judge(kind: int, body: bytes) -> str:
     return kernel.loss(kind, body, TABLE, CHAIN)
 
 
-async def keep(settings: Settings) -> None:
-    """Keep the rules of all families that have pods; until cancelled."""
-    async with asyncio.TaskGroup() as group:
-        for version, family in ((4, Family.V4), (6, Family.V6)):
-            networks = [each for each in settings.cluster if each.version == version]
-            if networks:
-                group.create_task(Filters(family, networks).run(), name=f"filters of {family.name}")
+def of(settings: Settings) -> list[Filters]:
+    """Return those of all families that have pods."""
+    found = []
+    for version, family in ((4, Family.V4), (6, Family.V6)):
+        networks = [each for each in settings.cluster if each.version == version]
+        if networks:
+            found.append(Filters(family, networks))
+    return found
 
 
 def _jumps(tools: Tools) -> list[str]:

@@ -47,11 +47,15 @@ async def connect(
     mesh = Mesh(settings, node, planned)
     mesh.members.listeners.append(look)
     await asyncio.to_thread(host.prepare, settings)
-    if ready is not None:
-        ready()
     async with asyncio.TaskGroup() as group:
+        kept = filters.of(settings)
+        for each in kept:
+            group.create_task(each.run(), name="filters of the pod network")
+        for each in kept:
+            await each.tried.wait()
+        if ready is not None:
+            ready()
         group.create_task(follow(client, mesh.members), name="watch nodes")
         group.create_task(mesh.run(), name="pod network")
         group.create_task(own.run(), name="own node")
-        group.create_task(filters.keep(settings), name="filters of the pod network")
         group.create_task(sink.run(), name="events of the pod network")
