@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -127,6 +129,9 @@ class Checker:
         except TimeoutError:
             cause = f"no answer within {timeout:g} s: context deadline exceeded"
             return Result(Outcome.FAILURE, f'Get "{url}": {cause}')
+        except aiohttp.ClientConnectorError as error:
+            cause = _not_dialled(error.host or "", error.port or 0, error.os_error)
+            return Result(Outcome.FAILURE, f'Get "{url}": {cause}'[:LONGEST_OUTPUT])
         except (aiohttp.ClientError, OSError, ValueError) as error:
             return Result(Outcome.FAILURE, f'Get "{url}": {error}'[:LONGEST_OUTPUT])
         body = answer.body[:LONGEST_OUTPUT].decode(errors="replace")
@@ -153,11 +158,19 @@ async def check_tcp(
     except TimeoutError:
         return Result(Outcome.FAILURE, f"dial tcp {host}:{port}: no answer within {timeout:g} s")
     except OSError as error:
-        return Result(Outcome.FAILURE, f"dial tcp {host}:{port}: {error}")
+        return Result(Outcome.FAILURE, _not_dialled(host, port, error))
     writer.close()
     with contextlib.suppress(OSError):
         await writer.wait_closed()
     return Result(Outcome.SUCCESS)
+
+
+def _not_dialled(host: str, port: int, error: OSError) -> str:
+    """Return why there is no connection, as Go puts it: people look for these words."""
+    where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    if not error.errno or isinstance(error, socket.gaierror):
+        return f"dial tcp {where}: {error}"
+    return f"dial tcp {where}: connect: {os.strerror(error.errno).lower()}"
 
 
 async def check_grpc(action: GRPCAction, address: str, timeout: float) -> Result:

@@ -162,7 +162,8 @@ async def test_refused_connection(http: HttpClient, field: str) -> None:
     kind: Any = HTTPGetAction if field == "http_get" else TCPSocketAction
     outcome, output = await check(http, Probe(**{field: kind(port=port)}))
     assert outcome is Outcome.FAILURE
-    assert str(port) in output
+    before = f'Get "http://{HOST}:{port}/": ' if field == "http_get" else ""
+    assert output == f"{before}dial tcp {HOST}:{port}: connect: connection refused"
 
 
 async def test_tcp(http: HttpClient, server: tuple[int, Any]) -> None:
