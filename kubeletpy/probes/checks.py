@@ -129,11 +129,12 @@ class Checker:
         except TimeoutError:
             cause = f"no answer within {timeout:g} s: context deadline exceeded"
             return Result(Outcome.FAILURE, f'Get "{url}": {cause}')
-        except aiohttp.ClientConnectorError as error:
-            cause = _not_dialled(error.host or "", error.port or 0, error.os_error)
-            return Result(Outcome.FAILURE, f'Get "{url}": {cause}'[:LONGEST_OUTPUT])
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            return Result(Outcome.FAILURE, f'Get "{url}": {error}'[:LONGEST_OUTPUT])
+            cause = str(error)
+            no_tls = not isinstance(error, aiohttp.ClientSSLError)
+            if isinstance(error, aiohttp.ClientConnectorError) and no_tls:
+                cause = _not_dialled(error.host or "", error.port or 0, error.os_error)
+            return Result(Outcome.FAILURE, f'Get "{url}": {cause}'[:LONGEST_OUTPUT])
         body = answer.body[:LONGEST_OUTPUT].decode(errors="replace")
         if 300 <= answer.status < 400:
             text = f"Probe terminated redirects, Response body: {body}"
