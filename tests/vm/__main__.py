@@ -109,6 +109,8 @@ def main(arguments: Sequence[str]) -> int:
         with tempfile.TemporaryDirectory(dir=CACHE, prefix="run-") as temporary:
             data = Path(temporary, "data")
             make_data_disk(data, packages)
+            absent = [each.program for each in debian.TESTS if each.name in system.absent]
+            files = options.files | ({"without": " ".join(absent)} if absent else {})
             print(
                 f"tests.vm: disks of {system.name} ready after {time.monotonic() - began:.0f} s",
                 flush=True,
@@ -121,7 +123,7 @@ def main(arguments: Sequence[str]) -> int:
                 # Debian 13 mounts one over what is in /tmp when a service asks for its own.
                 words=("systemd.mask=tmp.mount",),
                 serials=("stdio",),
-                files=options.files,
+                files=files,
             )
             return _run(Machine(hardware, Path(temporary)), options)
     except (debian.PackageError, bootstrap.BootstrapError, ImageError) as error:

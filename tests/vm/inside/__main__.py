@@ -11,6 +11,7 @@ from typing import Final
 
 import pytest
 
+from tests.support.preflight import WITHOUT_VARIABLE
 from tests.vm.inside.chosen import LONG, chosen
 from tests.vm.inside.progress import Progress
 from tests.vm.machine import firmware_file
@@ -53,6 +54,8 @@ def main() -> int:
     # Before tests are imported.
     os.environ.setdefault("KUBELETPY_TESTS_PATIENCE", _PATIENCE)
     os.environ.setdefault("KUBELETPY_TESTS_CGROUP_DRIVER", "systemd")
+    if firmware_file("without").exists():
+        os.environ[WITHOUT_VARIABLE] = firmware_file("without").read_text()
     began = time.monotonic()
     arguments = chosen(firmware_file("arguments").read_text())
     seconds = float(firmware_file("seconds").read_text())
