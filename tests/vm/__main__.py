@@ -47,7 +47,7 @@ class Options:
         make: only make the image.
         seconds: how long the machine may take.
         quiet: how long it may print nothing.
-        files: what it is told, see :class:`Hardware`.
+        files: what the machine is told, see :func:`make_data_disk`.
         system: what it is; "" for what the environment says.
     """
 
@@ -108,9 +108,9 @@ def main(arguments: Sequence[str]) -> int:
             return 0
         with tempfile.TemporaryDirectory(dir=CACHE, prefix="run-") as temporary:
             data = Path(temporary, "data")
-            make_data_disk(data, packages)
             absent = [each.program for each in debian.TESTS if each.name in system.absent]
             files = options.files | ({"without": " ".join(absent)} if absent else {})
+            make_data_disk(data, packages, files)
             print(
                 f"tests.vm: disks of {system.name} ready after {time.monotonic() - began:.0f} s",
                 flush=True,
@@ -123,7 +123,6 @@ def main(arguments: Sequence[str]) -> int:
                 # Debian 13 mounts one over what is in /tmp when a service asks for its own.
                 words=("systemd.mask=tmp.mount",),
                 serials=("stdio",),
-                files=files,
             )
             return _run(Machine(hardware, Path(temporary)), options)
     except (debian.PackageError, bootstrap.BootstrapError, ImageError) as error:

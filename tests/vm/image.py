@@ -12,7 +12,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -43,6 +43,8 @@ _LEFT_OUT: Final = (
     *("__editable__*", "*.pth"),
 )
 UNIT: Final = "kubeletpy-tests.service"
+TOLD: Final = Path("/srv/data/told")
+"""Where the machine finds the texts of :func:`make_data_disk`."""
 _INITRAMFS: Final = """\
 mkdir -p "$1/etc/initramfs-tools/conf.d"
 printf 'MODULES=list\\nFSTYPE=ext4\\n' > "$1/etc/initramfs-tools/conf.d/vm"
@@ -159,8 +161,10 @@ def _make_image(system: System, cache: Path, directory: Path) -> None:
         made.rename(directory)
 
 
-def make_data_disk(path: Path, packages: Packages) -> None:
+def make_data_disk(path: Path, packages: Packages, told: Mapping[str, str]) -> None:
     """Make a disk with the checkout as it is now and the Python packages of an environment.
+
+    ``told`` are texts by name: firmware files would need a module that not all kernels have.
 
     Raises:
         ImageError: it could not be made.
@@ -177,6 +181,9 @@ def make_data_disk(path: Path, packages: Packages) -> None:
             if source.is_file():
                 (checkout / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(source, checkout / name)
+        Path(temporary, TOLD.name).mkdir()
+        for name, text in told.items():
+            Path(temporary, TOLD.name, name).write_text(text)
         left_out = shutil.ignore_patterns(*_LEFT_OUT)
         shutil.copytree(packages.site, Path(temporary, "site"), ignore=left_out)
         # Of the same version, so the interpreter inside takes what this one has compiled.

@@ -12,9 +12,9 @@ from typing import Final
 import pytest
 
 from tests.support.preflight import WITHOUT_VARIABLE
+from tests.vm.image import TOLD
 from tests.vm.inside.chosen import LONG, chosen
 from tests.vm.inside.progress import Progress
-from tests.vm.machine import firmware_file
 
 CHECKOUT: Final = Path(__file__).resolve().parents[3]
 # Emulated, everything takes many times as long, and longer beside others.
@@ -54,14 +54,14 @@ def main() -> int:
     # Before tests are imported.
     os.environ.setdefault("KUBELETPY_TESTS_PATIENCE", _PATIENCE)
     os.environ.setdefault("KUBELETPY_TESTS_CGROUP_DRIVER", "systemd")
-    if firmware_file("without").exists():
-        os.environ[WITHOUT_VARIABLE] = firmware_file("without").read_text()
+    if Path(TOLD, "without").exists():
+        os.environ[WITHOUT_VARIABLE] = Path(TOLD, "without").read_text()
     began = time.monotonic()
-    arguments = chosen(firmware_file("arguments").read_text())
-    seconds = float(firmware_file("seconds").read_text())
+    arguments = chosen(Path(TOLD, "arguments").read_text())
+    seconds = float(Path(TOLD, "seconds").read_text())
     plugins: list[object] = [Failures()]
-    if firmware_file("test-seconds").exists():
-        test_seconds = float(firmware_file("test-seconds").read_text())
+    if Path(TOLD, "test-seconds").exists():
+        test_seconds = float(Path(TOLD, "test-seconds").read_text())
         left = seconds - uptime - _END_SECONDS
         plugins.append(Progress([*arguments, *LONG], left, test_seconds))
         arguments = ["-v", *arguments]
