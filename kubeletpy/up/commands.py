@@ -57,13 +57,10 @@ class Commands:
     def __init__(self, layout: Layout, registry_port: int, api_port: int) -> None:
         self._layout = layout
         # The same again for one that is started again: it is in kubeconfigs.
-        ports = free_ports(7)
-        self.api_port = api_port or ports.pop()
-        self.registry_port = registry_port or ports.pop()
-        self.kubelet_port = ports.pop()
-        self.kubelet_api_port = ports.pop()
-        self.dns_port = ports.pop()
-        self._proxy_ports = ports
+        api, registry, *ports = free_ports(7)
+        self.api_port = api_port or api
+        self.registry_port = registry_port or registry
+        self.kubelet_port, self.kubelet_api_port, self.dns_port, *self._proxy_ports = ports
         self.ingress = shutil.which("nginx") is not None and is_free(80) and is_free(443)
 
     def apiserver(self) -> list[str]:

@@ -74,6 +74,7 @@ class Spawner:
         self._ids = itertools.count(1)
         self._pending: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._forked: dict[int, int] = {}
+        self._closed = False
         self._lock = asyncio.Lock()
 
     async def start(self) -> None:
@@ -138,7 +139,7 @@ class Spawner:
             timeout: seconds until the shim must listen.
 
         Raises:
-            SpawnError: it could not be made; nothing of it is left.
+            SpawnError: it could not be made, and nobody works on it any more.
         """
         await self.start()
         assert self._socket is not None
@@ -152,6 +153,8 @@ class Spawner:
                 answer = await future
         except BaseException as error:
             self._kill_forked(number)
+            if isinstance(error, SpawnError | OSError) and not isinstance(error, TimeoutError):
+                await self._settle()
             if isinstance(error, TimeoutError):
                 text = f"sandbox {spec.sandbox_id}: no shim within {timeout:g} s"
                 raise SpawnError(text) from None
@@ -168,8 +171,21 @@ class Spawner:
         pins = {name: Path(path) for name, path in answer["namespaces"].items()}
         return SandboxProcess(answer["pid"], Path(spec.directory) / SOCKET_NAME, pins)
 
+    async def _settle(self) -> None:
+        """Wait until what a spawner that died had forked is done.
+
+        It may still mount what is to be undone now; the next spawner is not started before.
+        """
+        if self._closed:
+            return
+        try:
+            await self.start()
+        except OSError as error:
+            event(_log, logging.ERROR, "the spawner is not replaced", reason=str(error))
+
     async def close(self) -> None:
         """End the spawner; the shims go on."""
+        self._closed = True
         async with self._lock:
             process = self._process
             self._forget_process("closed")

@@ -18,6 +18,15 @@ def commands(monkeypatch: pytest.MonkeyPatch, *, nginx: bool = False) -> Command
     return Commands(Layout(Path("/d"), Path("/r")), 0, 0)
 
 
+def test_ports_that_were_asked_for_are_used_and_all_others_differ() -> None:
+    made = Commands(Layout(Path("/d"), Path("/r")), 5000, 6443)
+    assert (made.registry_port, made.api_port) == (5000, 6443)
+    ports = {made.kubelet_port, made.kubelet_api_port, made.dns_port}
+    of_proxy = [word.rpartition(":")[2] for word in made.proxy() if "-bind-address=127" in word]
+    assert len(of_proxy) == 2
+    assert len(ports | set(map(int, of_proxy)) | {5000, 6443}) == 7
+
+
 def test_the_name_server_is_where_the_service_leads() -> None:
     service, slice_ = dns_objects(1053)
     assert service["spec"]["clusterIP"] == "10.96.0.10"
