@@ -186,8 +186,8 @@ class Container:
 
     def reaped(self, status: int) -> None:
         """Take note of the end of its first process."""
-        if self._report is not None and not self._report.done:
-            self._report.read()
+        if self._report is not None:
+            self._report.conclude()
         if not self.started_at_ns:
             self._close()
             return

@@ -98,9 +98,7 @@ class Command:
 
     def _finish_report(self) -> None:
         assert self._report is not None
-        if not self._report.done:
-            self._report.read()
-        self._report.close()
+        self._report.conclude()
         self.container.exec_cgroups.give_back(self.cgroup, self._killed)
 
 

@@ -153,6 +153,16 @@ class Report:
             else:
                 self._finish(_launch_error(self._decode(data)))
 
+    def conclude(self) -> None:
+        """Take the child's last word: it has ended, and what it has not said it never will.
+
+        The channel's end may still be to come: the launcher closes its copy of the child's end
+        after it told of the fork, and the child may have run and ended before that.
+        """
+        self.read()
+        if not self._done:
+            self._finish(None)
+
     def fail(self, error: LaunchError) -> None:
         """End it with ``error``, for instance because the child takes too long."""
         if not self._done:
