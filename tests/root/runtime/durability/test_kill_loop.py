@@ -225,9 +225,13 @@ async def test_a_daemon_killed_at_any_point_harms_and_loses_nothing(node: Node) 
             error.add_note(f"in round {number}; again with KUBELETPY_KILL_SEED={seed}")
             raise
     await loop.end()
-    # Links are removed behind the calls, and addresses with them.
-    wait_until(lambda: reality.look(node.place).links == {"lo", node.place.bridge},
-               "the links to go", 10)  # fmt: skip
+
+    # Links are removed behind the calls, and addresses after them.
+    def is_gone() -> bool:
+        seen = reality.look(node.place)
+        return seen.links == {"lo", node.place.bridge} and not seen.addresses
+
+    wait_until(is_gone, "links and addresses to go", 10)
     left = reality.look(node.place)
     assert not left.shims
     assert not left.processes
