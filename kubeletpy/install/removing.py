@@ -148,6 +148,7 @@ class Remover:
         # Another runtime may have pods of others, too.
         ours = None if own else self._uids()
         if ours is not None and not ours:
+            self._release_volumes()
             return
         endpoint = self.plan.one.runtime_endpoint if self.plan.one else OURS
         published, staged = csi_volumes.held(_KUBELET)

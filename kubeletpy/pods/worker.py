@@ -26,6 +26,7 @@ from kubeletpy.cri.client import CriError
 from kubeletpy.probes.worker import PodProbes
 from kubeletpy.resize.pod import ResizeOfPod
 from kubeletpy.sources.updates import from_api
+from kubeletpy.status.conditions import set_condition
 from kubeletpy.status.generate import pod_status
 from kubeletpy.why.story import Known
 from kubeletpy.why.words import words_of
@@ -340,7 +341,7 @@ class PodWorker:
         for add in self._tools.status_adders:
             add(self.pod, status)
         if self._disruption is not None and status.phase in TERMINAL:
-            _set_condition(status, self._disruption)
+            set_condition(status, self._disruption)
         if status == self.status and self._told:
             return
         if status != self.status:
@@ -498,13 +499,3 @@ class PodWorker:
         if actions.terminal is not None:
             self._concluded = actions.terminal
         self._publish(observed, actions, now)
-
-
-def _set_condition(status: PodStatus, condition: PodCondition) -> None:
-    """Put ``condition`` in the place of the one of its type, with the time of its change."""
-    before = next((one for one in status.conditions if one.type == condition.type), None)
-    if before is not None and before.status == condition.status:
-        condition.last_transition_time = before.last_transition_time
-    status.conditions = [
-        *(one for one in status.conditions if one.type != condition.type), condition
-    ]  # fmt: skip

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from kubeletpy.api.pod import Pod
-from kubeletpy.api.status import ContainerStatus, PodCondition
+from kubeletpy.api.status import ContainerStatus, PodCondition, PodStatus
 from kubeletpy.pods.restarts import could_restart_all, is_sidecar
 from kubeletpy.pods.state import StepFailure
 
@@ -180,3 +180,13 @@ def _ready(
             message=", ".join(faults),
         )
     return PodCondition(type=READY, status="True")
+
+
+def set_condition(status: PodStatus, condition: PodCondition) -> None:
+    """Put ``condition`` in the place of the one of its type, with the time of its change."""
+    before = next((one for one in status.conditions if one.type == condition.type), None)
+    if before is not None and before.status == condition.status:
+        condition.last_transition_time = before.last_transition_time
+    status.conditions = [
+        *(one for one in status.conditions if one.type != condition.type), condition
+    ]  # fmt: skip

@@ -15,10 +15,10 @@ import select
 import socket
 import struct
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Final
 
-from kubeletpy_common import logs
+from kubeletpy_common import logs, nftables
 from kubeletpy_common.linux.libc import check, libc
 
 from ..model.portal import Family
@@ -26,20 +26,10 @@ from . import names
 
 _log = logging.getLogger(__name__)
 
-_NETLINK_NETFILTER: Final = 12
-_NFTABLES_GROUP: Final = 7
-_SOL_NETLINK: Final = 270
-_ADD_MEMBERSHIP, _DROP_MEMBERSHIP = 1, 2
-_SO_RCVBUFFORCE: Final = 33
-_BUFFER: Final = 4 << 20
-
 _HEADER: Final = struct.Struct("=IHHII")
 """nlmsghdr: length, type, flags, sequence number, port id."""
 _ATTRIBUTE: Final = struct.Struct("=HH")
-_SUBSYSTEM: Final = 10
-_DELETED_TABLE, _NEW_RULE, _DELETED_RULE = 2, 6, 8
-_NEW_GENERATION, _GET_GENERATION = 15, 16
-_DELETED_CHAIN: Final = 5
+_DELETED: Final = (nftables.DELETED_TABLE, nftables.DELETED_CHAIN, nftables.DELETED_RULE)
 _TABLE_OF: Final = 1
 _CHAIN_OF_RULE, _CHAIN_NAME, _GENERATION_ID = 2, 3, 1
 _NLM_F_REQUEST: Final = 1
@@ -59,15 +49,14 @@ def generation() -> int:
     Raises:
         OSError: the kernel refused.
     """
-    with _netfilter_socket() as sock:
-        sock.bind((0, 0))
+    with nftables.connected() as sock:
         sock.settimeout(5)
         request = struct.pack("=BBH", socket.AF_UNSPEC, 0, 0)
-        kind = (_SUBSYSTEM << 8) | _GET_GENERATION
+        kind = (nftables.SUBSYSTEM << 8) | nftables.GET_GENERATION
         length = _HEADER.size + len(request)
         sock.send(_HEADER.pack(length, kind, _NLM_F_REQUEST, 1, 0) + request)
-        for kind, _, body in _messages(sock.recv(8192)):
-            if kind == _NEW_GENERATION:
+        for kind, _, body in nftables.messages(sock.recv(8192)):
+            if kind == nftables.NEW_GENERATION:
                 return int.from_bytes(_attributes(body).get(_GENERATION_ID, b""), "big")
     raise OSError(errno.EPROTO, "the kernel did not tell the generation of the nftables rule set")
 
@@ -122,11 +111,8 @@ class Watch:
         self._ours = ours
         self._doubt = doubt
         self._lost = lost
-        self._socket = _netfilter_socket()
+        self._socket = nftables.listening()
         try:
-            self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER)
-            self._socket.bind((0, 0))
-            self.listen()
             self._end, self._ended = os.pipe2(os.O_CLOEXEC)
         except OSError:
             self._socket.close()
@@ -138,11 +124,11 @@ class Watch:
 
     def listen(self) -> None:
         """Be told of changes, as at the start."""
-        self._socket.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, _NFTABLES_GROUP)
+        nftables.join(self._socket)
 
     def pause(self) -> None:
         """Be told of nothing: the kernel need not say each of 50,000 rules that we write."""
-        self._socket.setsockopt(_SOL_NETLINK, _DROP_MEMBERSHIP, _NFTABLES_GROUP)
+        nftables.leave(self._socket)
 
     def stop(self) -> None:
         """End the watch and its thread."""
@@ -175,8 +161,8 @@ class Watch:
 
     def _read(self, data: bytes) -> None:
         """Tell of each transaction of others that harms us, once, when it is over."""
-        for kind, port, body in _messages(data):
-            if kind == _NEW_GENERATION:
+        for kind, port, body in nftables.messages(data):
+            if kind == nftables.NEW_GENERATION:
                 reason, self._harm = self._harm, ""
                 if reason:
                     self._doubt(reason)
@@ -192,26 +178,26 @@ def harm(kind: int, body: bytes) -> str:
         kind: the type of the message, without the subsystem.
         body: what follows the netlink header.
     """
-    if kind not in (_DELETED_TABLE, _DELETED_CHAIN, _NEW_RULE, _DELETED_RULE):
+    if kind != nftables.NEW_RULE and kind not in _DELETED:
         return ""
     attributes = _attributes(body)
     table = _text(attributes.get(_TABLE_OF, b""))
     if table not in _OUR_TABLES:
         return ""
-    if kind == _DELETED_TABLE:
+    if kind == nftables.DELETED_TABLE:
         return f"table {table} was deleted"
-    if kind == _DELETED_CHAIN:
+    if kind == nftables.DELETED_CHAIN:
         chain = _text(attributes.get(_CHAIN_NAME, b""))
         return f"chain {chain} was deleted" if names.is_ours(table, chain) else ""
     chain = _text(attributes.get(_CHAIN_OF_RULE, b""))
-    done = "added to" if kind == _NEW_RULE else "deleted from"
+    done = "added to" if kind == nftables.NEW_RULE else "deleted from"
     told = f"a rule of table {table} was {done} chain {chain}"
     if names.is_ours(table, chain) and chain not in _SHARED:
         return told
     # Of chains that are not ours only the loss of a jump into ours counts; in the rule the target
     # stands as text.
     is_jump = any(chain.encode() + b"\0" in body for chain in names.FIXED[table])
-    if kind == _DELETED_RULE and (is_jump or chain in _SHARED):
+    if kind == nftables.DELETED_RULE and (is_jump or chain in _SHARED):
         return told
     return ""
 
@@ -223,14 +209,14 @@ def loss(kind: int, body: bytes, table: str, chain: str) -> str:
         kind, body: as of `harm`.
         table, chain: what is looked after; nothing else in the table is.
     """
-    if kind not in (_DELETED_TABLE, _DELETED_CHAIN, _DELETED_RULE):
+    if kind not in _DELETED:
         return ""
     attributes = _attributes(body)
     if _text(attributes.get(_TABLE_OF, b"")) != table:
         return ""
-    if kind == _DELETED_TABLE:
+    if kind == nftables.DELETED_TABLE:
         return f"table {table} was deleted"
-    if kind == _DELETED_CHAIN:
+    if kind == nftables.DELETED_CHAIN:
         return (
             f"chain {chain} was deleted" if _text(attributes.get(_CHAIN_NAME, b"")) == chain else ""
         )
@@ -239,24 +225,6 @@ def loss(kind: int, body: bytes, table: str, chain: str) -> str:
     if where == chain or chain.encode() + b"\0" in body:
         return f"a rule of table {table} was deleted from chain {where}"
     return ""
-
-
-def _netfilter_socket() -> socket.socket:
-    return socket.socket(
-        socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER
-    )
-
-
-def _messages(data: bytes) -> Iterator[tuple[int, int, bytes]]:
-    """Yield type (of nftables' messages only), port id and body of each message."""
-    at = 0
-    while at + _HEADER.size <= len(data):
-        length, kind, _, _, port = _HEADER.unpack_from(data, at)
-        if length < _HEADER.size:
-            return
-        if kind >> 8 == _SUBSYSTEM:
-            yield kind & 0xFF, port, data[at + _HEADER.size : at + length]
-        at += (length + 3) & ~3
 
 
 def _attributes(body: bytes) -> dict[int, bytes]:

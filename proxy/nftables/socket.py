@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import socket
 import struct
 from collections.abc import Iterator, Sequence
+
+from kubeletpy_common.nftables import enlarge
 
 from .wire import (
     BATCH_BEGIN,
@@ -27,8 +28,6 @@ _NETLINK_NETFILTER = 12
 _SOL_NETLINK = 270
 _CAP_ACK = 10
 _EXT_ACK = 11
-_SO_SNDBUFFORCE = 32
-_SO_RCVBUFFORCE = 33
 _NLMSG_ERROR = 2
 _NLMSG_DONE = 3
 
@@ -62,7 +61,7 @@ class RuleSocket:
         try:
             for option in (_CAP_ACK, _EXT_ACK):
                 self._socket.setsockopt(_SOL_NETLINK, option, 1)
-            enlarge(self._socket)
+            enlarge(self._socket, _BUFFER)
             # Not settimeout(): that would wait for answers that are optional, too.
             self._socket.setsockopt(
                 socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", _TIMEOUT_SECONDS, 0)
@@ -221,19 +220,6 @@ class RuleSocket:
             0,
         )
         self._socket.sendto(header + body, (0, 0))
-
-
-def enlarge(endpoint: socket.socket, size: int = _BUFFER) -> None:
-    """Give a socket buffers of ``size`` bytes, or the most that the machine lets it have."""
-    for forced, plain in (
-        (_SO_SNDBUFFORCE, socket.SO_SNDBUF),
-        (_SO_RCVBUFFORCE, socket.SO_RCVBUF),
-    ):
-        try:
-            endpoint.setsockopt(socket.SOL_SOCKET, forced, size)
-        except PermissionError:
-            with contextlib.suppress(OSError):
-                endpoint.setsockopt(socket.SOL_SOCKET, plain, size)
 
 
 def _batch(kind: int, sequence: int) -> bytes:

@@ -5,22 +5,16 @@ from __future__ import annotations
 import errno
 import os
 import select
-import socket
 import threading
 from collections.abc import Callable, Collection
 
+from kubeletpy_common import nftables
+
 from .layout import TABLES
-from .socket import enlarge
 from .wire import SUBSYSTEM, Kind, messages, text_of
 
-_NETLINK_NETFILTER = 12
-_SOL_NETLINK = 270
-_ADD_MEMBERSHIP = 1
-_DROP_MEMBERSHIP = 2
-_GROUP_NFTABLES = 7
 _SIZE = 1 << 18
 _JOIN_SECONDS = 5
-_BUFFER = 4 << 20
 
 
 class Watch:
@@ -46,14 +40,10 @@ class Watch:
         self._tables = tables
         self._port = port
         self._doubt = doubt
-        self._socket = socket.socket(
-            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, _NETLINK_NETFILTER
-        )
+        self._socket = nftables.listening()
+        self._socket.setblocking(False)
         self._end = -1
         try:
-            enlarge(self._socket, _BUFFER)
-            self._socket.bind((0, 0))
-            self.resume()
             self._end = os.eventfd(0, os.EFD_CLOEXEC)
         except BaseException:
             self._socket.close()
@@ -63,11 +53,11 @@ class Watch:
 
     def pause(self) -> None:
         """Hear nothing until `resume`: the kernel then makes no announcements for this socket."""
-        self._socket.setsockopt(_SOL_NETLINK, _DROP_MEMBERSHIP, _GROUP_NFTABLES)
+        nftables.leave(self._socket)
 
     def resume(self) -> None:
         """Hear again."""
-        self._socket.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, _GROUP_NFTABLES)
+        nftables.join(self._socket)
 
     def close(self) -> None:
         """End the thread, unless it is the caller."""

@@ -11,24 +11,14 @@ import asyncio
 import errno
 import logging
 import socket
-import struct
 from typing import Final
 
-from kubeletpy_common import logs
+from kubeletpy_common import logs, nftables
 
 _LOGGER = logging.getLogger(__name__)
-_NETLINK_NETFILTER: Final = 12
-_SOL_NETLINK: Final = 270
-_ADD_MEMBERSHIP: Final = 1
-_NFTABLES_GROUP: Final = 7
-_SO_RCVBUFFORCE: Final = 33
-_BUFFER: Final = 4 << 20
 _SIZE: Final = 1 << 18
 _AT_ONCE: Final = 32
-_HEADER: Final = struct.Struct("=IHHII")
-_SUBSYSTEM: Final = 10
-_DELETED: Final = (2, 5, 8)
-"""Of tables, chains and rules."""
+_DELETED: Final = (nftables.DELETED_TABLE, nftables.DELETED_CHAIN, nftables.DELETED_RULE)
 
 
 class RuleWatch:
@@ -50,21 +40,12 @@ class RuleWatch:
         if self._tried:
             return False
         self._tried = True
-        listening = socket.socket(
-            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC,
-            _NETLINK_NETFILTER,
-        )  # fmt: skip
         try:
-            listening.bind((0, 0))
-            listening.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, _NFTABLES_GROUP)
-            listening.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER)
+            listening = nftables.listening()
         except OSError as error:
-            listening.close()
-            logs.event(
-                _LOGGER, logging.WARNING, "rules of pods that others take away are missing until "
-                "the runtime starts again: changes cannot be heard of", reason=str(error),
-            )  # fmt: skip
+            self._tell(error)
             return False
+        listening.setblocking(False)
         self._socket = listening
         asyncio.get_running_loop().add_reader(listening, self._read)
         return True
@@ -76,6 +57,12 @@ class RuleWatch:
             self._socket.close()
             self._socket = None
 
+    def _tell(self, error: OSError) -> None:
+        logs.event(
+            _LOGGER, logging.WARNING, "rules of pods that others take away are missing until the "
+            "runtime starts again: changes cannot be heard of", reason=str(error),
+        )  # fmt: skip
+
     def _read(self) -> None:
         assert self._socket is not None
         for _ in range(_AT_ONCE):
@@ -84,10 +71,11 @@ class RuleWatch:
             except BlockingIOError:
                 return
             except OSError as error:
-                if error.errno != errno.ENOBUFS:
-                    raise
-                # More was changed than could be read.
+                # ENOBUFS: more was changed than could be read.
                 self.doubted.set()
+                if error.errno != errno.ENOBUFS:
+                    self._tell(error)
+                    self.close()
                 return
             # Whoever writes tens of thousands of rules is not looked into.
             if self._needle in data and takes_away(data, self._needle):
@@ -96,16 +84,4 @@ class RuleWatch:
 
 def takes_away(data: bytes, needle: bytes) -> bool:
     """Whether messages of nftables delete what has ``needle`` in its name or rule (pure)."""
-    at = 0
-    while at + _HEADER.size <= len(data):
-        length, kind, _, _, _ = _HEADER.unpack_from(data, at)
-        if length < _HEADER.size:
-            return False
-        if (
-            kind >> 8 == _SUBSYSTEM
-            and kind & 0xFF in _DELETED
-            and needle in data[at + _HEADER.size : at + length]
-        ):
-            return True
-        at += (length + 3) & ~3
-    return False
+    return any(kind in _DELETED and needle in body for kind, _, body in nftables.messages(data))
