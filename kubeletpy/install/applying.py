@@ -43,7 +43,9 @@ _INPUTS: Final[Mapping[str, tuple[Path, ...]]] = {
     units.DNS: (places.DNS_KUBECONFIG,),
 }
 """Files besides its unit that a service reads at its start."""
-_GIVEN: Final = (places.BOOTSTRAP, places.KUBECONFIG, places.AUTHORITY)
+_GIVEN: Final = (
+    places.BOOTSTRAP, places.KUBECONFIG, places.RENEWED_KUBECONFIG, places.AUTHORITY,
+)  # fmt: skip
 """Written when joining, and by the kubelet itself: neither compared nor the user's to keep."""
 
 
@@ -212,7 +214,7 @@ class Installer:
     def _await_credentials(self) -> None:
         """Wait for the kubelet's kubeconfig, and for the certificate that it names."""
         await_file(places.KUBECONFIG, self._wishes.seconds)
-        if not self._one.kubeconfig:
+        if self._one.renewed or not self._one.kubeconfig:
             await_file(places.CERTIFICATE, self._wishes.seconds)
 
     def _look_at_rights(self) -> None:
@@ -222,7 +224,7 @@ class Installer:
             InstallError: less than it needs.
         """
         with self._progress.step("The cluster lets the proxy read Services"):
-            found = asyncio.run(rights.asked(places.KUBECONFIG, self._wishes.seconds))
+            found = asyncio.run(rights.asked(self._one.credentials, self._wishes.seconds))
             error, note = rights.judge(found)
             if error:
                 raise InstallError(error)
@@ -272,7 +274,7 @@ class Installer:
         with self._progress.step(f"Node {one.node_name} is Ready"):
             if one.server is None:
                 self._await_credentials()
-            path = places.ADMIN if one.server else places.KUBECONFIG
+            path = places.ADMIN if one.server else one.credentials
             why = asyncio.run(server.await_node(path, one.node_name, self._wishes.seconds))
             if why:
                 raise InstallError(

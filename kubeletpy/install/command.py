@@ -201,7 +201,7 @@ def _install(
                 _check_machine(one, progress)
             joined = _join(one, invitation, at, progress)
             if joined is not None:
-                one = msgspec.structs.replace(one, cluster=joined.cluster)
+                one = msgspec.structs.replace(one, cluster=joined.cluster, renewed=joined.renewed)
                 one = with_both_families(one, found) if fresh else one
             installer = Installer(one, at, wishes, progress)
             with progress.step("Writing files"):

@@ -89,7 +89,7 @@ def proxy(one: NodeInstallation) -> dict[str, Any]:
         "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
         "kind": "KubeProxyConfiguration",
         # Those of the node: it tells the cluster of its network, too.
-        "clientConnection": {"kubeconfig": str(places.KUBECONFIG)},
+        "clientConnection": {"kubeconfig": str(one.credentials)},
         "hostnameOverride": one.node_name,
         "mode": one.proxy_mode,
     }

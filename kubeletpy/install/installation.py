@@ -10,8 +10,8 @@ from typing import Any, Final
 import msgspec
 import yaml
 
+from kubeletpy.install import places
 from kubeletpy.install.errors import InstallError
-from kubeletpy.install.places import SOCKET
 from kubeletpy_common.atomic import write_atomic
 
 API_VERSION: Final = "kubeletpy.io/v1alpha1"
@@ -21,7 +21,7 @@ _LABEL: Final = re.compile(r"([A-Za-z0-9./_-]+)=([A-Za-z0-9._-]*)")
 _TAINT: Final = re.compile(
     r"[A-Za-z0-9./_-]+(=[A-Za-z0-9._-]*)?:(NoSchedule|PreferNoSchedule|NoExecute)"
 )
-OURS: Final = f"unix://{SOCKET}"
+OURS: Final = f"unix://{places.SOCKET}"
 
 
 class _Strict(
@@ -88,6 +88,7 @@ class NodeInstallation(_Strict, frozen=True):
         proxy_mode: ``nftables`` or ``iptables``.
         pod_network: how pods of other nodes are reached: auto, host-gw, vxlan, none.
         kubeconfig: file that was given to reach an existing cluster; "": a token was.
+        renewed: it has a certificate, which the kubelet renews in its own directory.
         resolv_conf: that pods with the DNS of the node get.
         cluster: facts of it.
         server: of role server only.
@@ -105,6 +106,7 @@ class NodeInstallation(_Strict, frozen=True):
     proxy_mode: str = "nftables"
     pod_network: str = "auto"
     kubeconfig: str = ""
+    renewed: bool = False
     resolv_conf: str = ""
     cluster: Cluster = Cluster()
     server: ServerChoice | None = None
@@ -115,6 +117,11 @@ class NodeInstallation(_Strict, frozen=True):
     def runs_pods(self) -> bool:
         """Whether this machine is a node."""
         return self.server is None or self.server.node
+
+    @property
+    def credentials(self) -> Path:
+        """The kubeconfig of this node that stays good: the first certificate of one given ends."""
+        return places.RENEWED_KUBECONFIG if self.renewed else places.KUBECONFIG
 
     @property
     def own_runtime(self) -> bool:

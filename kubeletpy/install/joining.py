@@ -82,12 +82,14 @@ class Joined:
     Attributes:
         cluster: what is known of it.
         files: authority and kubeconfig, to be written.
+        renewed: see :class:`NodeInstallation`.
         notes: for people.
     """
 
     cluster: Cluster
     files: tuple[Rendered, ...]
     notes: tuple[str, ...] = ()
+    renewed: bool = False
 
 
 async def join(one: NodeInstallation, invitation: Invitation) -> Joined:
@@ -108,6 +110,9 @@ async def join(one: NodeInstallation, invitation: Invitation) -> Joined:
         access, text, notes = _given(path)
         target = places.KUBECONFIG if invitation.kubeconfig else places.BOOTSTRAP
     files = [Rendered(target, text, _PRIVATE)]
+    renewed = target == places.KUBECONFIG and has_certificate(access)
+    if renewed:
+        files.append(Rendered(places.RENEWED_KUBECONFIG, by_renewed(text), _PRIVATE))
     if access.ca:
         files.append(Rendered(places.AUTHORITY, access.ca.decode("ascii", "replace"), 0o644))
     facts, unread = await _facts(access)
@@ -119,7 +124,7 @@ async def join(one: NodeInstallation, invitation: Invitation) -> Joined:
     if not cluster.dns:
         unread.append("the address of the cluster's DNS is not known: name it with --cluster-dns, "
                       "or pods resolve names as this machine does")  # fmt: skip
-    return Joined(cluster, tuple(files), (*notes, *unread))
+    return Joined(cluster, tuple(files), (*notes, *unread), renewed)
 
 
 async def _discovered(
@@ -151,6 +156,20 @@ def _given(path: Path) -> tuple[Access, str, tuple[str, ...]]:
         notes = (f"{', '.join(copied)}: copied into the kubeconfig of this node, for services see "
                  "no files of users; when they are renewed, run this again",)  # fmt: skip
     return access, yaml.safe_dump(value, sort_keys=False), notes
+
+
+def has_certificate(access: Access) -> bool:
+    """Whether a kubeconfig has a client's certificate, which a kubelet renews (pure)."""
+    return bool(access.certificate or (access.certificate_file and access.key_file))
+
+
+def by_renewed(text: str) -> str:
+    """Return a kubeconfig with the kubelet's own certificate in the place of a user's (pure)."""
+    value: Any = yaml.safe_load(text)
+    pair = str(places.CERTIFICATE)
+    for entry in value.get("users") or []:
+        entry["user"] = {"client-certificate": pair, "client-key": pair}
+    return yaml.safe_dump(value, sort_keys=False)
 
 
 def _settle(table: dict[str, Any], directory: Path) -> list[str]:

@@ -28,6 +28,8 @@ MANIFESTS: Final = ETC / "manifests"
 AUTHORITY: Final = ETC / "pki/ca.crt"
 BOOTSTRAP: Final = ETC / "bootstrap-kubelet.kubeconfig"
 KUBECONFIG: Final = ETC / "kubelet.kubeconfig"
+RENEWED_KUBECONFIG: Final = ETC / "node.kubeconfig"
+"""Names the certificate that the kubelet renews, where the kubeconfig given has a first one."""
 ADMIN: Final = ETC / "admin.kubeconfig"
 DNS_KUBECONFIG: Final = ETC / "dns.kubeconfig"
 

@@ -94,7 +94,7 @@ def _service(name: str) -> Service:
 
 
 async def _node(one: NodeInstallation) -> str:
-    path = places.ADMIN if one.server else places.KUBECONFIG
+    path = places.ADMIN if one.server else one.credentials
     try:
         async with server.client_of(path) as client:
             return server.node_ready(

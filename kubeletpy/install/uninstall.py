@@ -46,7 +46,7 @@ def uninstall(yes: bool, keep_data: bool, drain: bool, seconds: float, output: s
         with alone(Places()):
             if drain and one is not None and one.runs_pods:
                 with progress.step("Draining the node"):
-                    asyncio.run(draining.drain(one.node_name, places.KUBECONFIG, seconds))
+                    asyncio.run(draining.drain(one.node_name, one.credentials, seconds))
             remover = removing.Remover(plan, progress, facts.gather().systemd)
             remover.run()
     except (InstallError, OSError) as error:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from kubeletpy_common import logs
+from kubeletpy_common import legacy_tables, logs
 
 from ..backend import RuleOptions, Synced, SyncError, Wanted
 from . import kernel, names
@@ -190,7 +190,7 @@ class IptablesBackend:
         try:
             if self._ready_tools().back_end is BackEnd.NFT:
                 return kernel.generation()
-            return kernel.table_sizes(self._options.family, TABLES)
+            return legacy_tables.sizes(self._options.family, TABLES)
         except OSError as error:
             logs.event(_log, logging.DEBUG, "no signature of the rules", reason=str(error))
             return None

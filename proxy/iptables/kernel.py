@@ -1,13 +1,11 @@
-"""What the kernel tells of its tables without a program: whether they changed, and what changed.
+"""What the kernel tells of iptables-nft's tables without a program: whether and what changed.
 
-nft: the generation of the rule set, and the multicast group of changes
-(linux/netfilter/nf_tables.h, nfnetlink.h). legacy: the size of a table
-(linux/netfilter_ipv4/ip_tables.h), for changes are told to nobody.
+By the generation of the rule set, and the multicast group of changes
+(linux/netfilter/nf_tables.h, nfnetlink.h).
 """
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import logging
 import os
@@ -19,7 +17,6 @@ from collections.abc import Callable
 from typing import Final
 
 from kubeletpy_common import logs, nftables
-from kubeletpy_common.linux.libc import check, libc
 
 from ..model.portal import Family
 from . import names
@@ -34,9 +31,6 @@ _TABLE_OF: Final = 1
 _CHAIN_OF_RULE, _CHAIN_NAME, _GENERATION_ID = 2, 3, 1
 _NLM_F_REQUEST: Final = 1
 
-_GET_INFO: Final = 64
-"""IPT_SO_GET_INFO and IP6T_SO_GET_INFO."""
-_INFO: Final = struct.Struct("=32sI5I5III")
 _OUR_TABLES: Final = frozenset(names.FIXED)
 
 _SHARED: Final = frozenset({names.KUBELET_FIREWALL, names.MARK_MASQUERADE})
@@ -59,27 +53,6 @@ def generation() -> int:
             if kind == nftables.NEW_GENERATION:
                 return int.from_bytes(_attributes(body).get(_GENERATION_ID, b""), "big")
     raise OSError(errno.EPROTO, "the kernel did not tell the generation of the nftables rule set")
-
-
-def table_sizes(family: Family, tables: tuple[str, ...]) -> tuple[tuple[int, int], ...]:
-    """Return the number of entries and bytes of each legacy table.
-
-    Raises:
-        OSError: there is no such table, or the kernel refused.
-    """
-    level = socket.IPPROTO_IP if family is Family.V4 else socket.IPPROTO_IPV6
-    domain = socket.AF_INET if family is Family.V4 else socket.AF_INET6
-    sizes = []
-    with socket.socket(domain, socket.SOCK_RAW, socket.IPPROTO_RAW) as sock:
-        for table in tables:
-            # The name of the table goes in by the same bytes, which socket.getsockopt cannot do.
-            buffer = ctypes.create_string_buffer(table.encode(), _INFO.size)
-            length = ctypes.c_uint32(_INFO.size)
-            result = libc.getsockopt(sock.fileno(), level, _GET_INFO, buffer, ctypes.byref(length))
-            check(result, "getsockopt", "IPT_SO_GET_INFO", table)
-            *_, entries, size = _INFO.unpack(buffer.raw)
-            sizes.append((entries, size))
-    return tuple(sizes)
 
 
 class Watch:

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Final
 
-from kubeletpy_common import logs
+from kubeletpy_common import legacy_tables, logs
 
 from ..backend import SyncError
 from ..iptables import kernel
@@ -178,7 +178,7 @@ class Filters:
         try:
             if tools.back_end is BackEnd.NFT:
                 return kernel.generation()
-            return kernel.table_sizes(self._family, (TABLE,))
+            return legacy_tables.sizes(self._family, (TABLE,))
         except OSError:
             return None
 

@@ -274,6 +274,8 @@ class BridgeNetwork:
         await self._reaper.wait()
         if self._store.attached():
             self._keep_rules()
+            # Nobody knows what was taken away before.
+            self._watch.doubted.set()
         result = Reconciled(frozenset(released), frozenset(lost), frozenset(stray))
         if result.released or result.lost or result.links:
             logs.event(
@@ -295,6 +297,7 @@ class BridgeNetwork:
             # What comes together, and what we do ourselves, is looked at once.
             await asyncio.sleep(pause)
             self._watch.doubted.clear()
+            known = self._host.made
             try:
                 if await self._host.has_rules():
                     pause = _FIRST_PAUSE
@@ -307,6 +310,8 @@ class BridgeNetwork:
                 self._watch.doubted.set()
                 what, reason = "rules of pods are gone and cannot be made again yet", str(error)
             else:
+                if not known:
+                    continue
                 what, reason = "somebody else took away rules of pods; they are made again", ""
             logs.event(_LOGGER, logging.WARNING, what, bridge=self.config.bridge, reason=reason)
             # Who takes them away all the time is not chased.

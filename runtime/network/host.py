@@ -284,6 +284,11 @@ class HostSide:
                 return self._without_ipv6(pools, str(error))
         return pools
 
+    @property
+    def made(self) -> bool:
+        """Whether all was made in this life of the daemon."""
+        return self._ready is not None
+
     async def has_rules(self) -> bool:
         """Tell whether all is made, and all rules of it are there still.
 

@@ -169,7 +169,7 @@ async def withdraw(rules: RuleSet, *others: Callable[[str], str]) -> None:
     Raises:
         NetworkError: the programs refused.
     """
-    if _find(f"{rules.program}-save") is None:
+    if find(f"{rules.program}-save") is None:
         return
     saved = await save(rules)
     text = "".join(remove(saved) for remove in (*others, rules.remove))
@@ -177,7 +177,8 @@ async def withdraw(rules: RuleSet, *others: Callable[[str], str]) -> None:
         await restore(rules, text)
 
 
-def _find(name: str) -> str | None:
+def find(name: str) -> str | None:
+    """Return where a program of iptables is, None if it is not there."""
     path = os.pathsep.join((os.environ.get("PATH", os.defpath), *_SYSTEM_DIRECTORIES))
     return shutil.which(name, path=path)
 
@@ -201,7 +202,7 @@ async def restore(rules: RuleSet, text: str) -> None:
 
 
 async def _run(name: str, arguments: list[str], text: str) -> str:
-    program = _find(name)
+    program = find(name)
     if program is None:
         raise NetworkError(
             f"{name} is not on PATH, so pods cannot reach beyond this node; install it "

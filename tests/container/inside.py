@@ -35,7 +35,8 @@ def main(command: Sequence[str]) -> int:
         for words in _NETWORK:
             subprocess.run(["ip", *words.split()], check=True)
     _mount_unified()
-    places = [CHECKOUT, CHECKOUT / "proto"]
+    given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    places = [CHECKOUT, CHECKOUT / "proto", *filter(None, given)]
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(map(str, places)),

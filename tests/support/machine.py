@@ -33,8 +33,14 @@ OUR_DIRECTORIES = tuple(
     )
 )
 _SHALLOW = tuple(Path(path) for path in ("/run", "/dev/shm", "/var/lib", "/var/log", "/etc"))
-# iptables(8) makes its lock file at its first use and keeps it for good.
-_IGNORED = (Path("/run/xtables.lock"), Path("/run/netns"))
+# iptables(8), ip-netns(8), podman and CNI plugins make these at their first use, and keep them.
+_IGNORED = (
+    Path("/run/xtables.lock"),
+    Path("/run/netns"),
+    Path("/var/lib/cni"),
+    Path("/var/lib/containers"),
+    Path("/etc/cni/net.d/cni.lock"),
+)
 _POLL_SECONDS = 0.02
 
 

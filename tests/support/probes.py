@@ -72,10 +72,15 @@ def processes(root_pid: int, token: str, *, of_others: bool) -> Entries:
 
 
 def mounts() -> Entries:
-    """Return the mounts of this mount namespace; equal ones on one another are counted."""
+    """Return the mounts of this mount namespace; equal ones on one another are counted.
+
+    Not the one that ip-netns(8) makes of its directory at its first use, and keeps.
+    """
     seen: Counter[str] = Counter()
     entries = {}
     for _, mountpoint, filesystem, source in _mountinfo():
+        if mountpoint == "/run/netns" and filesystem != "nsfs":
+            continue
         text = f"{filesystem} {source} on {mountpoint}"
         seen[text] += 1
         entries[f"{text} #{seen[text]}"] = text

@@ -36,6 +36,7 @@ ALL: Final = (
     "tests/vm/inside/test_systemd.py",
     "tests/vm/inside/test_service.py",
     "tests/vm/inside/services",
+    "tests/vm/inside/test_container.py",
 )
 """What depends on cgroups and on PID 1."""
 

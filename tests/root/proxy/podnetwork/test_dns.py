@@ -14,6 +14,7 @@ import dns.rcode
 import pytest
 
 from kubeletpy_common.linux.namespaces import in_namespace
+from tests.support.circumstances import patient
 from tests.support.machine import Allowances
 from tests.support.proxylab.mesh import Cluster, Daemon, address, bare, node_object
 from tests.support.proxylab.proxies import REPOSITORY
@@ -95,12 +96,12 @@ def _service(family: int) -> list[dict[str, Any]]:
 
 
 def ask(client: Namespace, where: str, port: int, *, tcp: bool = False) -> str | None:
-    """Return the rcode of the answer that a namespace gets; None: none within a second."""
+    """Return the rcode of the answer that a namespace gets; None: none in time."""
     query = dns.message.make_query(NAME, "A")
     how = dns.query.tcp if tcp else dns.query.udp
     with in_namespace(client.path):
         try:
-            answer = how(query, where, timeout=1, port=port)
+            answer = how(query, where, timeout=patient(5), port=port)
         except (dns.exception.Timeout, OSError):
             return None
     assert bool(answer.answer) == (answer.rcode() == dns.rcode.NOERROR)

@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from kubeletpy.install import joining, objects
+from kubeletpy.install import joining, objects, places
 from kubeletpy.install.errors import InstallError
 from kubeletpy.install.joining import Invitation
+from kubeletpy_common.apiclient.kubeconfig import read_kubeconfig
 
-from .installations import server
+from .installations import node, server
 
 
 def test_what_a_server_publishes_is_what_a_node_reads() -> None:
@@ -51,7 +52,10 @@ def test_one_way_to_join(invitation: Invitation) -> None:
         invitation.check()
 
 
-def _kubeconfig(directory: Path) -> Path:
+USER = {"client-certificate": "node.crt", "client-key": "node.key", "tokenFile": "token"}
+
+
+def _kubeconfig(directory: Path, user: dict[str, str] = USER) -> Path:
     directory.mkdir()
     for name in ("ca.crt", "node.key", "token"):
         (directory / name).write_text(f"{name}\n")
@@ -62,8 +66,7 @@ def _kubeconfig(directory: Path) -> Path:
         "apiVersion": "v1", "kind": "Config", "current-context": "x",
         "clusters": [{"name": "c", "cluster": {"server": "http://a", "certificate-authority":
                                                str(directory / "ca.crt")}}],
-        "users": [{"name": "u", "user": {"client-certificate": "node.crt", "client-key":
-                                         "node.key", "tokenFile": "token"}}],
+        "users": [{"name": "u", "user": user}],
         "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
     }))  # fmt: skip
     return path
@@ -98,3 +101,34 @@ def test_files_of_a_kubeconfig_that_services_do_not_see_are_copied(
     assert set(cluster) == {"server", "certificate-authority-data"}
     assert len(notes) == 1
     assert "node.key" in notes[0]
+
+
+@pytest.mark.parametrize(
+    ("user", "renewed"),
+    [
+        ({"client-certificate": "node.crt", "client-key": "node.key"}, True),
+        ({"client-certificate-data": "YQ==", "client-key-data": "YQ=="}, True),
+        ({"token": "a"}, False),
+        ({"tokenFile": "token"}, False),
+    ],
+)
+async def test_a_certificate_that_was_given_is_only_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, user: dict[str, str], renewed: bool
+) -> None:
+    async def nothing(_: object) -> tuple[dict[str, object], list[str]]:
+        return {}, []
+
+    monkeypatch.setattr(joining, "_facts", nothing)
+    path = _kubeconfig(tmp_path / "etc", user)
+    joined = await joining.join(node(kubeconfig=str(path)), Invitation(kubeconfig=path))
+    assert joined.renewed is renewed
+    written = {file.path: file for file in joined.files}
+    assert (places.RENEWED_KUBECONFIG in written) is renewed
+    assert written[places.KUBECONFIG].mode == 0o600
+    if renewed:
+        lasting = written[places.RENEWED_KUBECONFIG]
+        assert lasting.mode == 0o600
+        (tmp_path / "lasting").write_text(lasting.text)
+        access = read_kubeconfig(tmp_path / "lasting")
+        assert access.server == "http://a"
+        assert access.certificate_file == access.key_file == places.CERTIFICATE

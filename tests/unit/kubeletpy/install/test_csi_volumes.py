@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import tempfile
 from collections.abc import AsyncIterator
@@ -13,9 +14,15 @@ import pytest
 
 from kubeletpy.csi import data
 from kubeletpy.csi.requests import CsiVolume
+from kubeletpy.install import removing
+from kubeletpy.install.changes import Memory
 from kubeletpy.install.csi_volumes import held, release
+from kubeletpy.install.removing import Plan, Remover
+from kubeletpy.up.progress import Progress
 from tests.support.csi_driver import CsiDriver
 from tests.support.device_plugin import Registrar
+
+from . import installations
 
 _MODULE = "kubeletpy.install.csi_volumes"
 DRIVER = "disks.example.com"
@@ -118,6 +125,20 @@ async def test_a_driver_that_refuses_or_is_gone_is_told_and_its_volume_unmounted
     shutil.rmtree(node.root / "plugins_registry")
     [told] = (await release(node.root, 30)).forced
     assert "its driver does not run" in told
+
+
+async def test_what_is_staged_goes_where_another_runtime_has_no_pods_of_ours(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = node.stage("pv1", "h1")
+    monkeypatch.setattr(removing, "_KUBELET", node.root)
+    one = installations.node(runtime_endpoint="unix:///nobody/containerd.sock", proxy=False)
+    remover = Remover(Plan(one, Memory()), Progress(), has_systemd=False)
+    await asyncio.to_thread(remover._end_pods)
+    assert node.driver.names() == ["unstage"]
+    assert not left.exists()
+    assert remover.done == ["1 volumes were given back to their drivers"]
+    assert remover.notes == []
 
 
 async def test_a_driver_that_hangs_takes_no_longer_than_there_is_time(node: Node) -> None:

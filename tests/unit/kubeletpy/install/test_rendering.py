@@ -5,6 +5,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import yaml
 
@@ -57,6 +58,19 @@ def test_which_services_there_are() -> None:
     assert units.names(server(node=False)) == (units.APISERVER, units.CONTROLLERS, units.DNS)
     foreign = node(runtime_endpoint="unix:///run/containerd/containerd.sock", proxy=False)
     assert units.names(foreign) == (units.KUBELET,)
+
+
+@pytest.mark.parametrize(
+    ("one", "path"),
+    [
+        (node(), "/etc/kubeletpy/kubelet.kubeconfig"),
+        (server(), "/etc/kubeletpy/kubelet.kubeconfig"),
+        (msgspec.structs.replace(node(), kubeconfig="/k", renewed=True),
+         "/etc/kubeletpy/node.kubeconfig"),
+    ],
+)  # fmt: skip
+def test_the_proxy_has_credentials_that_stay_good(one: NodeInstallation, path: str) -> None:
+    assert document(one, "proxy.yaml")["clientConnection"] == {"kubeconfig": path}
 
 
 @pytest.mark.parametrize("name", units.ALL)
