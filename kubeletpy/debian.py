@@ -49,6 +49,7 @@ TOUR = (
 )
 TESTS = (
     *TOUR,
+    Package("curl", "asks Services and Ingresses as people do", "curl", any_origin=True),
     Package("iproute2", "lets tests look at links from outside", "ip"),
     Package("nftables", "shows rules by a tool that is not ours", "nft"),
     Package("skopeo", "checks our images with a tool that is not ours", "skopeo"),

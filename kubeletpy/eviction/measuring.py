@@ -13,6 +13,7 @@ from kubeletpy.cri.client import CriClient, CriError
 from kubeletpy.cri.node import NodeFacts
 from kubeletpy.cri.sandbox_config import pod_log_directory
 from kubeletpy.resources.cgroups import CgroupError, PodCgroups
+from kubeletpy.stats import processes
 from kubeletpy.volumes.paths import EMPTY_DIR, PodPaths
 from kubeletpy_common.cgroups import MemoryStats
 from kubeletpy_proto import cri_pb2
@@ -122,10 +123,8 @@ def _meminfo() -> dict[str, int]:
 
 
 def _pids() -> Observation:
-    running = int(Path("/proc/loadavg").read_text().split()[3].partition("/")[2])
-    limits = (Path("/proc/sys/kernel") / name for name in ("pid_max", "threads-max"))
-    capacity = min(int(path.read_text()) for path in limits)
-    return Observation(max(0, capacity - running), capacity)
+    capacity = processes.most()
+    return Observation(max(0, capacity - processes.running()), capacity)
 
 
 class Meter:

@@ -20,6 +20,7 @@ from kubeletpy.resize.coordinator import Policies
 from kubeletpy.resize.plan import RESTART
 from kubeletpy.settings import Settings
 from kubeletpy.settings.configuration import KubeletConfiguration
+from kubeletpy.stats import processes
 from kubeletpy_common import logs
 from kubeletpy_common.cgroups import Hierarchy
 
@@ -160,7 +161,7 @@ async def enforce(core: Core) -> None:
     """
     held = reservations_of(core.settings.configuration)
     facts = core.facts
-    capacity = machine_capacity(facts.cpu_milli, facts.memory_bytes, _pid_max())
+    capacity = machine_capacity(facts.cpu_milli, facts.memory_bytes, processes.most())
     hugepages = "hugetlb" in core.hierarchy.controllers()
     limits = cgroup_limits(enforced(capacity, held), hugepages=hugepages)
     for name, path, resources in reserved_cgroups(held):
@@ -189,8 +190,3 @@ async def enforce(core: Core) -> None:
         _log, logging.INFO, "node allocatable enforced", memory=limits.memory_limit,
         pids=limits.pids_limit, cpu_shares=limits.cpu_shares,
     )  # fmt: skip
-
-
-def _pid_max() -> int:
-    with open("/proc/sys/kernel/pid_max", encoding="ascii") as file:
-        return int(file.read())

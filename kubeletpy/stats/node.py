@@ -12,6 +12,7 @@ from kubeletpy_common.cgroups import PressureStats
 from kubeletpy_common.cgroups.interfaces import parse_nested_keyed
 from kubeletpy_common.cgroups.stats import pressure_stats
 
+from . import processes
 from .usage import Usage
 
 _PROC = Path("/proc")
@@ -87,11 +88,8 @@ def read_node(proc: Path = _PROC) -> NodeUsage:
         booted=float(_pairs(stat).get("btime", 0)),
         interfaces=parse_interfaces((proc / "net/dev").read_text()),
         default_interface=parse_default_route(_text(proc / "net/route")),
-        processes=int((proc / "loadavg").read_text().split()[3].partition("/")[2]),
-        most_processes=min(
-            int((proc / "sys/kernel/pid_max").read_text()),
-            int((proc / "sys/kernel/threads-max").read_text()),
-        ),
+        processes=processes.running(proc),
+        most_processes=processes.most(proc),
     )
 
 

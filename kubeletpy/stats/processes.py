@@ -1,4 +1,4 @@
-"""What single processes use, and which cgroup they are in."""
+"""What single processes use, which cgroup they are in, and how many there are and may be."""
 
 from __future__ import annotations
 
@@ -65,3 +65,24 @@ def peer_of(endpoint: str) -> int:
     except OSError:
         return 0
     return int(struct.unpack("3i", raw)[0])
+
+
+def running(proc: Path = _PROC) -> int:
+    """Return how many processes and threads the machine has, of proc_loadavg(5).
+
+    Raises:
+        OSError: the kernel does not tell.
+    """
+    return int((proc / "loadavg").read_text().split()[3].partition("/")[2])
+
+
+def most(proc: Path = _PROC) -> int:
+    """Return how many there can be: whichever of the two limits is the smaller one.
+
+    A PID namespace may have a ``pid_max`` of its own, above the machine's ``threads-max``.
+
+    Raises:
+        OSError: the kernel does not tell.
+    """
+    limits = (proc / "sys/kernel" / name for name in ("pid_max", "threads-max"))
+    return min(int(path.read_text()) for path in limits)

@@ -28,7 +28,7 @@ _BRIEF: Final = (
 )
 """Each cgroup operation, and a whole node from its start to its end."""
 # Overlay mounts cannot have their upper directory on the container's own file system, which is one.
-_VOLUMES: Final = ("/srv/checkout", "/tmp", "/var/lib", "/var/log", "/mnt", "/root")
+VOLUMES: Final = ("/srv/checkout", "/tmp", "/var/lib", "/var/log", "/mnt", "/root")
 # Where hard limits cannot be raised, not even by root, podman's defaults are refused.
 _LOW: Final = ("--ulimit", "nofile=1024:4096", "--ulimit", "nproc=4096:4096")
 
@@ -108,8 +108,8 @@ def _container(
 def _run(storage: Storage, image: str, options: Sequence[str], tests: Sequence[str]) -> int:
     site = next(Path(path) for path in sys.path if path.endswith("site-packages"))
     mounts = ["--volume", f"{CHECKOUT}:/src:ro", "--volume", f"{site}:{_site()}:ro"]
-    for path in _VOLUMES:
-        mounts += ["--volume", path]
+    name = f"kubeletpy-tests-{os.getpid()}"
+    mounts += volumes(name)
     # In the host's namespace the cgroups of others are seen, which come and go.
     alone = {"KUBELETPY_TESTS_ALONE": "1"} if "private" in options else {}
     environment = {**alone, "KUBELETPY_TESTS_CONTAINER": "1", **_passed()}
@@ -121,7 +121,6 @@ def _run(storage: Storage, image: str, options: Sequence[str], tests: Sequence[s
         ["git", "-C", str(CHECKOUT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     )
     there = "\0".join(name for name in names.split("\0") if (CHECKOUT / name).is_file())
-    name = f"kubeletpy-tests-{os.getpid()}"
     command = _container(storage, [*options, "--name", name, *mounts], image, inside)
     try:
         done = subprocess.run(command, input=there.encode(), timeout=_SECONDS, check=False)
@@ -129,9 +128,20 @@ def _run(storage: Storage, image: str, options: Sequence[str], tests: Sequence[s
         print(f"tests.container: no end within {_SECONDS:.0f} s")
         return 1
     finally:
-        left = storage.command("rm", "--force", "--volumes", "--ignore", name)
-        subprocess.run(left, stdout=subprocess.DEVNULL, check=False)
+        for left in (["rm", "--force", "--ignore", name], ["volume", "prune", "--force"]):
+            subprocess.run(storage.command(*left), stdout=subprocess.DEVNULL, check=False)
     return done.returncode
+
+
+def volumes(name: str) -> list[str]:
+    """Return podman's options for volumes of a container, whose names begin with its own (pure).
+
+    Those without a name could not have devices and programs that change who runs them.
+    """
+    options: list[str] = []
+    for number, path in enumerate(VOLUMES):
+        options += ["--volume", f"{name}-{number}:{path}:dev,exec,suid"]
+    return options
 
 
 def _site() -> str:

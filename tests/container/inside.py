@@ -22,6 +22,7 @@ CHECKOUT: Final = Path("/srv/checkout")
 _NETWORK: Final = (
     "link set lo up",
     "link add outside type bridge",
+    "link set outside addrgenmode none",
     "link set outside up",
     "address add 192.0.2.10/24 dev outside",
     "route add default via 192.0.2.1",

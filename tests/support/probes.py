@@ -18,6 +18,7 @@ from pathlib import Path
 
 from pyroute2 import IPRoute
 
+from kubeletpy_common.cgroups.v2.leaf import LEAF
 from tests.support.circumstances import ASIDE_VARIABLE, patient
 
 TOKEN_VARIABLE = "KUBELETPY_TEST_RUN"
@@ -142,7 +143,8 @@ def cgroups() -> Entries:
             continue
         for directory, below, _ in os.walk(mountpoint):
             path = directory[len(mountpoint) :] or "/"
-            if path.startswith(_FOREIGN_CGROUPS):
+            # Where a container's own root has the processes of the tests, they are moved there.
+            if path.startswith((*_FOREIGN_CGROUPS, f"/{LEAF}")):
                 below.clear()
                 continue
             where.setdefault(path, []).append(mountpoint)

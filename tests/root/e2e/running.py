@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,18 +67,45 @@ async def start(directories: Directories, *arguments: str) -> Up:
     return Up(process, [])
 
 
-async def kubectl(up: Up, kubeconfig: Path, *arguments: str) -> str:
-    """Run kubectl where ``up`` runs and return what it prints."""
-    process = await asyncio.create_subprocess_exec(
+async def _kubectl(up: Up, kubeconfig: Path, *arguments: str) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
         *("nsenter", f"--net=/proc/{up.process.pid}/ns/net", find_kubectl()),
         *(f"--kubeconfig={kubeconfig}", f"--cache-dir={kubeconfig.parent}/cache", *arguments),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
+
+
+async def kubectl(up: Up, kubeconfig: Path, *arguments: str) -> str:
+    """Run kubectl where ``up`` runs and return what it prints."""
+    process = await _kubectl(up, kubeconfig, *arguments)
     async with asyncio.timeout(LIMIT_SECONDS):
         output, errors = await process.communicate()
     assert process.returncode == 0, errors.decode()
     return output.decode()
+
+
+async def kubectl_until(
+    up: Up, kubeconfig: Path, which: str, field: str, check: Callable[[str], bool]
+) -> str:
+    """Wait until a field of an object is right, and return it.
+
+    Debian 12's kubectl, 1.20, does not know ``wait --for=jsonpath``.
+    """
+    template = f'jsonpath={{{field}}}{{"\\n"}}'
+    process = await _kubectl(up, kubeconfig, "get", which, "--watch", "-o", template)
+    seen = []
+    try:
+        async with asyncio.timeout(LIMIT_SECONDS):
+            async for line in process.stdout:  # type: ignore[union-attr]
+                seen.append(line.decode().strip())
+                if check(seen[-1]):
+                    return seen[-1]
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        _, errors = await process.communicate()
+    raise AssertionError(f"{which}: {field} was {seen}; {errors.decode()}")
 
 
 async def output_of(*command: str) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.root.e2e.running import Directories, Up, kubectl, output_of, start
+from tests.root.e2e.running import Directories, Up, kubectl, kubectl_until, output_of, start
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(300)]
 
@@ -27,6 +27,10 @@ class Cluster:
 
     async def run(self, *arguments: str) -> str:
         return await kubectl(self.up, self.kubeconfig, *arguments)
+
+    async def until(self, which: str, field: str, value: str) -> None:
+        """Wait until a field of an object has a value."""
+        await kubectl_until(self.up, self.kubeconfig, which, field, value.__eq__)
 
     async def apply(self, number: str) -> None:
         (path,) = TOUR.glob(f"{number}-*.yaml")
@@ -117,9 +121,9 @@ async def _work(cluster: Cluster) -> None:
 
 
 async def _volume(cluster: Cluster) -> None:
-    await cluster.run("wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/writer", WAIT)
+    await cluster.until("pod/writer", ".status.phase", "Succeeded")
     assert await cluster.run("logs", "writer") == "remembered\n"
-    await cluster.run("wait", "--for=jsonpath={.status.phase}=Bound", "pvc/notes", WAIT)
+    await cluster.until("pvc/notes", ".status.phase", "Bound")
 
 
 async def _autoscaler(cluster: Cluster) -> None:
@@ -128,13 +132,12 @@ async def _autoscaler(cluster: Cluster) -> None:
 
 
 async def _budget(cluster: Cluster) -> None:
-    await cluster.run("wait", "--for=jsonpath={.status.expectedPods}=5", "pdb/web", WAIT)
+    await cluster.until("pdb/web", ".status.expectedPods", "5")
 
 
 async def _balancer(cluster: Cluster) -> None:
-    field = ".status.loadBalancer.ingress"
-    await cluster.run("wait", f"--for=jsonpath={{{field}}}", "service/front", WAIT)
-    address = await cluster.run("get", "service", "front", "-o", f"jsonpath={{{field}[0].ip}}")
+    field = ".status.loadBalancer.ingress[*].ip"
+    address = await kubectl_until(cluster.up, cluster.kubeconfig, "service/front", field, bool)
     # The proxy and the link hear of the address when it is in the status, each in its time.
     retry = ("--retry", "20", "--retry-all-errors", "--retry-delay", "1", "--max-time", "20")
     page = await cluster.at_host("curl", "-sS", *retry, f"http://{address}:8080/")
@@ -167,7 +170,7 @@ async def _policy(cluster: Cluster) -> None:
         cluster.run("run", "stranger", *fetch),
     )
     await asyncio.gather(*(
-        cluster.run("wait", f"--for=jsonpath={{.status.phase}}={phase}", f"pod/{name}", WAIT)
+        cluster.until(f"pod/{name}", ".status.phase", phase)
         for name, phase in (("friend", "Succeeded"), ("stranger", "Failed"))
     ))  # fmt: skip
     assert (await cluster.run("logs", "friend")).startswith("hello from web-")

@@ -29,6 +29,7 @@ _ROUNDS: Final = {
 """Rounds of the longest tests in the long form."""
 _OUTSIDE: Final = (
     "ip link add outside type bridge",
+    "ip link set outside addrgenmode none",
     "ip link set outside up",
     "ip address add 192.0.2.10/24 dev outside",
     "ip route add default via 192.0.2.1",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import pytest
 from tests.support.circumstances import patient
 from tests.support.machine import Allowances
 from tests.vm.inside.__main__ import CHECKOUT
+from tests.vm.inside.test_drivers import ROOT
 
 pytestmark = pytest.mark.root
 
@@ -20,6 +22,7 @@ TESTS = (
     "tests/root/runtime/cri/test_limits.py",
     "tests/root/runtime/cri/test_lifecycle.py",
 )
+KEPT = ("/dev/shm/libpod_lock", "/run/runc")
 _SECONDS = 200.0
 # Layers of overlay mounts may not be on one.
 _VOLUMES = ("/srv/checkout", "/tmp", "/var/lib", "/var/log", "/mnt", "/root")
@@ -29,14 +32,16 @@ _VOLUMES = ("/srv/checkout", "/tmp", "/var/lib", "/var/log", "/mnt", "/root")
 def storage(machine_allowances: Allowances) -> Iterator[Path]:
     """Where podman keeps what it makes: not on the file system whose overlay is the root."""
     directory = Path("/run/kubeletpy-podman")
-    machine_allowances.allow("cgroups", "libpod")
     try:
         yield directory
     finally:
         overlay = directory / "storage/overlay"
         if overlay.is_mount():
             subprocess.run(["umount", overlay], check=True)
-        subprocess.run(["rm", "-rf", directory], check=True)
+        # What podman and runc make at their first use, and keep.
+        subprocess.run(["rm", "-rf", directory, *KEPT], check=True)
+        with contextlib.suppress(FileNotFoundError):
+            ROOT.joinpath("libpod_parent").rmdir()
 
 
 @pytest.mark.parametrize("cgroupns", ["private", "host"])

@@ -76,10 +76,10 @@ def timed(what: str, begun: float) -> None:
 
 
 def test_a_server_from_nothing_to_nothing(prepared: None, tmp_path: Path) -> None:
+    before = MachineState.capture(Scope(strict=True, settle=20.0))
     (tmp_path / "registry").mkdir()
     with DockerRegistry(tmp_path / "registry") as registry:
         push(busybox_image({}, config={}), registry.host, "tests/busybox", "v1")
-        before = MachineState.capture(Scope(strict=True, settle=20.0))
         begun = time.monotonic()
         did = install("server", "--program", str(PROGRAM))
         timed("install server", begun)

@@ -86,6 +86,9 @@ def set_up_network() -> None:
         "ip route add default via 10.9.0.2",
     ):
         run(*command.split())
+    # Until then IPv6 addresses and their routes are not all there.
+    tentative = ("ip", "address", "show", "tentative")
+    wait_until(lambda: not run(*tentative), "addresses of the uplink are in use", SECONDS)
 
 
 def install(server: str, authority: Path) -> None:
