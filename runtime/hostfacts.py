@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 from pathlib import Path
 
@@ -30,7 +31,14 @@ def read_host_facts(cgroup_version: int) -> HostFacts:
         if "CAP_SYS_RESOURCE" in held
         else int(Path("/proc/self/oom_score_adj").read_text()),
         machine=os.uname().machine,
+        tmpfs_maps_ids=tmpfs_maps_ids(os.uname().release),
     )
+
+
+def tmpfs_maps_ids(release: str) -> bool:
+    """Whether a kernel mounts a tmpfs with mapped ids, by its release: from 6.3 on (pure)."""
+    numbers = re.match(r"(\d+)\.(\d+)", release)
+    return numbers is not None and (int(numbers[1]), int(numbers[2])) >= (6, 3)
 
 
 def held_capabilities(status: str, last: int) -> tuple[str, ...]:

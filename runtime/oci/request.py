@@ -106,6 +106,7 @@ class HostFacts:
         machine: the architecture, as ``uname -m`` says it.
         lowest_oom_score_adj: the lowest score a process may be given: -1000, or the runtime's own
             where CAP_SYS_RESOURCE is missing (containerd's ``restrict_oom_score_adj``).
+        tmpfs_maps_ids: a tmpfs can be mounted with mapped ids, as from Linux 6.3 on.
     """
 
     hostname: str = "localhost"
@@ -115,6 +116,7 @@ class HostFacts:
     apparmor: bool = False
     lowest_oom_score_adj: int = -1000
     machine: str = "x86_64"
+    tmpfs_maps_ids: bool = True
 
 
 @dataclass(frozen=True)

@@ -39,8 +39,11 @@ def translate_mounts(request: TranslationRequest) -> list[dict[str, Any]]:
         for mount in _kernel_mounts(privileged=request.security.privileged)
         if not _covered(mount["destination"], taken)
     ]
-    own = [m for m in _pod_mounts(request) + _volumes(request) if m["destination"] not in taken]
-    own = _mapped(own, request)
+    # Without a mapping, what is in them belongs to nobody inside, and can be used all the same.
+    pods = _pod_mounts(request)
+    pods = _mapped(pods, request) if request.host.tmpfs_maps_ids else pods
+    volumes = _mapped(_volumes(request), request)
+    own = [mount for mount in pods + volumes if mount["destination"] not in taken]
     return kept + sorted(own + asked, key=lambda mount: _depth(mount["destination"]))
 
 

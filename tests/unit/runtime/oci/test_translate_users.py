@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from kubeletpy_proto import cri_pb2 as cri
+from runtime.hostfacts import tmpfs_maps_ids
 from runtime.oci.request import BindSource, TranslationError, TranslationRequest
 from runtime.oci.translate import translate
-from tests.unit.runtime.oci.test_translate import NAMESPACES, mounts_of, request
+from tests.unit.runtime.oci.test_translate import HOST, NAMESPACES, mounts_of, request
 
 IDS = [cri.IDMapping(host_id=100_000, container_id=0, length=65536)]
 OCI_IDS = [{"containerID": 0, "hostID": 100_000, "size": 65536}]
@@ -40,6 +42,26 @@ def test_a_user_namespace_is_the_pods_and_its_mounts_are_mapped() -> None:
     for path in ("/plain", "/proc", "/sys", "/dev"):
         assert "uidMappings" not in mounts[path]
     assert "uidMappings" not in translate(request())["linux"]
+
+
+@pytest.mark.parametrize(
+    ("release", "maps"),
+    [("6.1.0-41-cloud-amd64", False), ("6.2.16", False), ("6.3.0", True), ("6.18.5", True),
+     ("10.0-rc1", True), ("5.14.0-362.el9", False), ("odd", False)],
+)  # fmt: skip
+def test_files_of_the_pod_are_on_a_tmpfs_which_old_kernels_do_not_map(
+    release: str, maps: bool
+) -> None:
+    host = replace(HOST, tmpfs_maps_ids=tmpfs_maps_ids(release))
+    volumes = [cri.Mount(container_path="/v", host_path="/v", uidMappings=IDS, gidMappings=IDS)]
+    asked = in_user_namespace(
+        host=host, mounts=volumes, sources={"/v": BindSource("/v")}, volumes={"/image": "/own"}
+    )
+    mounts = mounts_of(translate(asked))
+    for path in ("/etc/hostname", "/etc/hosts", "/etc/resolv.conf", "/dev/shm"):
+        assert ("uidMappings" in mounts[path]) is maps
+    for path in ("/v", "/image"):
+        assert mounts[path]["uidMappings"] == OCI_IDS
 
 
 def test_a_user_namespace_cannot_be_left_or_changed_by_a_container() -> None:
