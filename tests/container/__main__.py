@@ -113,14 +113,13 @@ def _run(storage: Storage, image: str, options: Sequence[str], tests: Sequence[s
     # In the host's namespace the cgroups of others are seen, which come and go.
     alone = {"KUBELETPY_TESTS_ALONE": "1"} if "private" in options else {}
     environment = {**alone, "KUBELETPY_TESTS_CONTAINER": "1", **_passed()}
-    for name, value in environment.items():
-        mounts += ["--env", f"{name}={value}"]
+    mounts += [f"--env={key}={value}" for key, value in environment.items()]
     pytest = ["/opt/venv/bin/python", "-X", "utf8", "-m", "pytest", "-p", "no:cacheprovider"]
     inside = ["python3", "/src/tests/container/inside.py", *pytest, *tests]
-    names = run(
+    listed = run(
         ["git", "-C", str(CHECKOUT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     )
-    there = "\0".join(name for name in names.split("\0") if (CHECKOUT / name).is_file())
+    there = "\0".join(name for name in listed.split("\0") if (CHECKOUT / name).is_file())
     command = _container(storage, [*options, "--name", name, *mounts], image, inside)
     try:
         done = subprocess.run(command, input=there.encode(), timeout=_SECONDS, check=False)
@@ -128,7 +127,8 @@ def _run(storage: Storage, image: str, options: Sequence[str], tests: Sequence[s
         print(f"tests.container: no end within {_SECONDS:.0f} s")
         return 1
     finally:
-        for left in (["rm", "--force", "--ignore", name], ["volume", "prune", "--force"]):
+        kept = [f"{name}-{number}" for number in range(len(VOLUMES))]
+        for left in (["rm", "--force", "--ignore", name], ["volume", "rm", "--force", *kept]):
             subprocess.run(storage.command(*left), stdout=subprocess.DEVNULL, check=False)
     return done.returncode
 

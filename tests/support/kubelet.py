@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import ssl
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -158,7 +159,7 @@ async def kubelet(directory: Path, authority: Path | None = None) -> AsyncIterat
     context = certificates.server_context(mutual=authority is None)
     if authority is not None:
         context.load_verify_locations(authority)
-        context.verify_mode = context.verify_mode.CERT_REQUIRED
+        context.verify_mode = ssl.CERT_REQUIRED
     made = Kubelet(0)
     app = web.Application()
     app.router.add_get("/containerLogs/{namespace}/{pod}/{container}", made.log)

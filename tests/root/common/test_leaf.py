@@ -44,6 +44,8 @@ def delegated() -> Iterator[tuple[Path, str]]:
     mounts = ("/sys/fs/cgroup/unified", "/sys/fs/cgroup")
     root = next(Path(one) for one in mounts if Path(one, "cgroup.controllers").exists())
     offered = Core(root).controllers
+    if not offered:
+        pytest.skip("a container on a machine that gives it no controller of cgroup v2")
     name = next(one for one in ("memory", "hugetlb") if one in offered)
     before = Core(root).subtree_control
     Core(root).subtree_control = f"+{name}"

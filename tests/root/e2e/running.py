@@ -90,10 +90,10 @@ async def kubectl_until(
 ) -> str:
     """Wait until a field of an object is right, and return it.
 
-    Debian 12's kubectl, 1.20, does not know ``wait --for=jsonpath``.
+    Debian 12's kubectl, 1.20, knows neither ``wait --for=jsonpath`` nor ``--for=create``.
     """
     template = f'jsonpath={{{field}}}{{"\\n"}}'
-    process = await _kubectl(up, kubeconfig, "get", which, "--watch", "-o", template)
+    process = await _kubectl(up, kubeconfig, "get", *which.split(), "--watch", "-o", template)
     seen = []
     try:
         async with asyncio.timeout(LIMIT_SECONDS):

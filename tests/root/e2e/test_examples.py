@@ -108,9 +108,11 @@ async def _stateful(cluster: Cluster) -> None:
     assert await cluster.run("exec", "db-0", "--", "cat", "/data/visits") == "db-0 started\n"
     before = await cluster.run("get", "pod", "db-0", "-o", "jsonpath={.metadata.uid}")
     await cluster.run("delete", "pod", "db-0")
-    await cluster.run("wait", "--for=create", "pod/db-0", WAIT)
+    await kubectl_until(
+        cluster.up, cluster.kubeconfig, "pods --field-selector=metadata.name=db-0",
+        ".metadata.uid", lambda uid: uid not in ("", before),
+    )  # fmt: skip
     await cluster.run("wait", "--for=condition=ready", "pod/db-0", WAIT)
-    assert await cluster.run("get", "pod", "db-0", "-o", "jsonpath={.metadata.uid}") != before
     visits = await cluster.run("exec", "db-0", "--", "cat", "/data/visits")
     assert visits == "db-0 started\n" * 2
 
