@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import platform
 import ssl
 import time
 from collections.abc import Callable, Sequence
@@ -183,7 +184,14 @@ class ServingTls:
         if self._ciphers:
             context.set_ciphers(self._ciphers)
         if self._curve:
-            context.set_ecdh_curve(self._curve)
+            try:
+                context.set_ecdh_curve(self._curve)
+            except (ssl.SSLError, ValueError) as error:
+                # Debian 12's, 3.11.2, takes only the curves that are of OpenSSL's oldest kind.
+                raise TlsError(
+                    f"tlsCurvePreferences: Python {platform.python_version()} cannot set "
+                    f"{self._curve}: name 23 (prime256v1) or several, or leave it out"
+                ) from error
         if self._options.client_ca is not None:
             context.verify_mode = ssl.CERT_OPTIONAL
         return context

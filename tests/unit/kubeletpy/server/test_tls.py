@@ -162,14 +162,25 @@ def test_one_group_is_spoken_alone(files: Certificates) -> None:
         certificate = files.server, files.server_key
         return ServingTls(TlsOptions(lambda: certificate, curves=curves)).context
 
-    handshake(made(29), "X25519")
+    handshake(made(23), "prime256v1")
     with pytest.raises(ssl.SSLError):
-        handshake(made(29), "secp384r1")
+        handshake(made(23), "secp384r1")
     # Python cannot name several, so all that are good are spoken.
     handshake(made(29, 24), "secp384r1")
     for numbers in ((7,), (29, 7), (4588,)):
         with pytest.raises(TlsError, match="tlsCurvePreferences"):
             made(*numbers)
+
+
+def test_a_group_that_this_python_cannot_set_is_told(files: Certificates) -> None:
+    options = TlsOptions(lambda: (files.server, files.server_key), curves=(29,))
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).set_ecdh_curve("X25519")
+    except ssl.SSLError:
+        with pytest.raises(TlsError, match="cannot set X25519: name 23"):
+            ServingTls(options)
+    else:
+        handshake(ServingTls(options).context, "X25519")
 
 
 def test_a_certificate_of_its_own_is_kept_while_it_is_good(tmp_path: Path) -> None:
