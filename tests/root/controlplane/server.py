@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import socket
 import subprocess
 import sys
@@ -58,7 +59,6 @@ def api_server(
         # In the abstract namespace: no path to be too long, and no file to remove.
         listener.bind("")
         address = listener.getsockname()[1:].decode()
-        listener.settimeout(READY_SECONDS)
         command = [sys.executable, "-P", "-m", *program, "--secure-port=0"]
         with open(directory / "apiserver.log", "ab") as log:
             process = subprocess.Popen(
@@ -84,10 +84,15 @@ def api_server(
 
 
 def _await_ready(listener: socket.socket, server: ApiServer) -> str:
+    ended = os.pidfd_open(server.process.pid)
     try:
-        text = listener.recv(4096).decode()
-    except TimeoutError as error:
-        raise AssertionError(f"the API server did not get ready:\n{server.log()}") from error
+        ready = select.select([listener.fileno(), ended], [], [], READY_SECONDS)[0]
+    finally:
+        os.close(ended)
+    if listener.fileno() not in ready:
+        what = "ended" if ready else "did not get ready"
+        raise AssertionError(f"the API server {what}:\n{server.log()}")
+    text = listener.recv(4096).decode()
     assert READY in text
     found = re.search(r"https?://\S+", text)
     assert found is not None, text
