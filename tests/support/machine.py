@@ -33,13 +33,15 @@ OUR_DIRECTORIES = tuple(
     )
 )
 _SHALLOW = tuple(Path(path) for path in ("/run", "/dev/shm", "/var/lib", "/var/log", "/etc"))
-# iptables(8), ip-netns(8), podman and CNI plugins make these at their first use, and keep them.
+# iptables(8), ip-netns(8), podman, CNI plugins and systemd-analyze(1) make these at their first
+# use, and keep them.
 _IGNORED = (
     Path("/run/xtables.lock"),
     Path("/run/netns"),
     Path("/var/lib/cni"),
     Path("/var/lib/containers"),
     Path("/etc/cni/net.d/cni.lock"),
+    Path("/run/systemd"),
 )
 _POLL_SECONDS = 0.02
 

@@ -63,7 +63,7 @@ def patient(text: str) -> str:
     documents = list(yaml.safe_load_all(text))
     spec = documents[0]["spec"]["template"]["spec"]
     spec["terminationGracePeriodSeconds"] = 2 * GRACE
-    spec["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"] = GRACE
+    spec["containers"][0]["lifecycle"]["preStop"]["exec"]["command"] = ["sleep", str(GRACE)]
     return yaml.safe_dump_all(documents)
 
 

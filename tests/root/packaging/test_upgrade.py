@@ -42,8 +42,8 @@ def machine_scope(place: Place) -> Scope:
 def node(place: Place, releases: Releases, machine_allowances: Allowances) -> Iterator[Node]:
     for part in ("kubeletpy", "-m runtime", "spawner", "unpacker"):
         machine_allowances.allow("processes", part)
-    # Through the link, as /usr/bin/kubeletpy and the units do.
-    program = (str(releases.link / "bin" / "kubeletpy"), "runtime")
+    # Through the link, as /usr/bin/kubeletpy and the units do, and with none of our code besides.
+    program = ("env", "-u", "PYTHONPATH", str(releases.link / "bin" / "kubeletpy"), "runtime")
     with running_node(place, program=program) as running:
         yield running
 
