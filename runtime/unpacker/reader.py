@@ -16,12 +16,12 @@ from typing import IO, BinaryIO, Final, cast
 
 from kubeletpy_common.linux import processes
 from runtime.images.errors import ImageError, MalformedImage, UnsafeLayer
+from runtime.images.tar_headers import StrictHeader
 from runtime.unpacker.entries import Entry, FrameWriter
 from runtime.unpacker.limits import UnpackLimits
 from runtime.unpacker.names import BadName, shown
 from runtime.unpacker.stream import READ_AHEAD, LayerStream
 
-_BLOCK: Final = 512
 _COPY: Final = 256 * 1024
 _NOBODY: Final = 65534
 _XATTR_PREFIX: Final = "SCHILY.xattr."
@@ -91,29 +91,11 @@ def read_layer(blob: BinaryIO, packing: Packing, frames: FrameWriter) -> None:
         frames.end()
 
 
-class _Header(tarfile.TarInfo):
-    """Makes tarfile report a damaged header; it would take one for the archive's end."""
-
-    @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Header:
-        if not buf:
-            # An archive of no bytes, or without its two final zero blocks: Go reads it, too.
-            buf = bytes(_BLOCK)
-        if len(buf) != _BLOCK:
-            raise MalformedImage("its archive ends in the middle of a header")
-        try:
-            return super().frombuf(buf, encoding, errors)
-        except tarfile.HeaderError:
-            if buf.count(0) == _BLOCK:
-                raise
-            raise MalformedImage("its archive has a damaged header") from None
-
-
 def _read(blob: BinaryIO, packing: Packing, frames: FrameWriter) -> None:
     stream = LayerStream(blob, packing.compression, packing.diff_id, packing.limits)
     stream.begin_header()
     with tarfile.open(
-        fileobj=cast(IO[bytes], stream), mode="r|", bufsize=READ_AHEAD, tarinfo=_Header,
+        fileobj=cast(IO[bytes], stream), mode="r|", bufsize=READ_AHEAD, tarinfo=StrictHeader,
         encoding="utf-8", errors="surrogateescape",
     ) as archive:  # fmt: skip
         while (info := archive.next()) is not None:

@@ -14,11 +14,11 @@ from typing import IO, BinaryIO, Final, Protocol, cast
 import zstandard
 
 from runtime.images.errors import MalformedImage
+from runtime.images.tar_headers import StrictHeader
 from runtime.unpacker.stream import GzipReader
 
 CHUNK: Final = 1 << 20
 _READ_AHEAD: Final = 64 * 1024
-_BLOCK: Final = 512
 _MAX_LINKS: Final = 16
 _GZIP: Final = b"\x1f\x8b"
 _ZSTD: Final = b"\x28\xb5\x2f\xfd"
@@ -68,24 +68,6 @@ class Entry:
     name: str
     size: int = 0
     link: str = ""
-
-
-class _Header(tarfile.TarInfo):
-    """Makes tarfile report a damaged header; it would take one for the archive's end."""
-
-    @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Header:
-        if not buf:
-            # Without its two final zero blocks: other readers take it, too.
-            buf = bytes(_BLOCK)
-        if len(buf) != _BLOCK:
-            raise MalformedImage("the archive ends in the middle of a header")
-        try:
-            return super().frombuf(buf, encoding, errors)
-        except tarfile.HeaderError:
-            if buf.count(0) == _BLOCK:
-                raise
-            raise MalformedImage("the archive has a damaged header, or is no tar") from None
 
 
 class _Peeked:
@@ -216,7 +198,7 @@ class ArchiveReader:
             # Closed with the call that it serves: there is no file behind it.
             self._archive = tarfile.open(  # noqa: SIM115
                 fileobj=cast(IO[bytes], self._counted), mode="r|", bufsize=_READ_AHEAD,
-                tarinfo=_Header, encoding="utf-8", errors="surrogateescape",
+                tarinfo=StrictHeader, encoding="utf-8", errors="surrogateescape",
             )  # fmt: skip
         return self._archive, self._counted
 

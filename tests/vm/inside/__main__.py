@@ -48,8 +48,7 @@ class Failures:
 
 def main() -> int:
     """Return pytest's exit status."""
-    if Path(TOLD, "test-seconds").exists():
-        enter_environment()
+    enter_environment()
     uptime = float(Path("/proc/uptime").read_text().split()[0])
     print(f"booted in {uptime:.0f} s", flush=True)
     # Daemons that the tests start run from the checkout too.
