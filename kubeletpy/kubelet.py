@@ -17,6 +17,7 @@ from kubeletpy.api.pod import Pod
 from kubeletpy.certificates.identity import load_identity
 from kubeletpy.certificates.pairs import CertificateError
 from kubeletpy.certificates.renewal import client_renewal
+from kubeletpy.cri import cgroup_driver
 from kubeletpy.cri.client import CriClient, CriError
 from kubeletpy.cri.node import NodeFacts
 from kubeletpy.hooks.runner import Hooks
@@ -105,20 +106,21 @@ class Kubelet:
         Raises:
             ConfigurationError, StartError: it cannot run here.
         """
-        settings = self._settings
-        hierarchy = _hierarchy(settings)
-        problems = host_problems(
-            settings.configuration, settings.given, read_host(hierarchy.version)
-        )
-        if problems:
-            raise ConfigurationError("; ".join(problems))
-        facts = node_facts(settings, cgroup_version=hierarchy.version)
-        self._recorder = Recorder(facts.name)
         async with contextlib.AsyncExitStack() as stack:
+            cri = await stack.enter_async_context(_client(self._settings))
+            driver = await cgroup_driver.ask(cri)
+            settings = self._settings = cgroup_driver.taken(self._settings, driver)
+            hierarchy = _hierarchy(settings)
+            problems = host_problems(
+                settings.configuration, settings.given, read_host(hierarchy.version)
+            )
+            if problems:
+                raise ConfigurationError("; ".join(problems))
+            facts = node_facts(settings, cgroup_version=hierarchy.version)
+            self._recorder = Recorder(facts.name)
             stack.enter_context(_locked(settings.root_dir))
             cgroups = _pod_cgroups(settings, hierarchy, facts)
             facts = replace(facts, resources=cgroups.policy)
-            cri = await stack.enter_async_context(_client(settings))
             await self._serve(stack, cri)
             tell_ready(f"kubelet of node {facts.name}")
             stack.callback(tell_stopping)
@@ -132,6 +134,10 @@ class Kubelet:
                 # Without the runtime nothing can be ended: say so if there is something.
                 left = bool(Checkpoints(settings.root_dir / _CHECKPOINTS).load())
                 return not (terminate_pods and left)
+            if driver is None and (
+                odd := cgroup_driver.odd(settings, await cgroup_driver.ask(cri))
+            ):
+                raise StartError(odd)
             core = self._core = self._assemble(connected, hierarchy, cgroups, cri, http, api)
             if core.objects is not None:
                 stack.push_async_callback(core.objects.close)
