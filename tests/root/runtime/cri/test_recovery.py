@@ -37,8 +37,18 @@ def processes_titled(title: str) -> list[int]:
 
 
 def shim_of(sandbox: str) -> int:
-    [pid] = processes_titled(f"kubeletpy-shim {sandbox}")
+    """Return the shim, and not what it has just forked, which has its title at first."""
+    found = processes_titled(f"kubeletpy-shim {sandbox}")
+    [pid] = [pid for pid in found if parent_of(pid) not in found]
     return pid
+
+
+def parent_of(pid: int) -> int:
+    """Return the parent of a process; 0 if it has ended."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0
 
 
 def change_rows(node: Node, table: str, identifier: str, **fields: object) -> None:
@@ -126,10 +136,13 @@ def test_a_shim_that_dies_without_a_daemon_is_reported_at_the_next_start(node: N
 
 
 def test_a_killed_spawner_is_replaced(node: Node) -> None:
-    children = Path(f"/proc/{node.daemon.pid}/task/{node.daemon.pid}/children")
     with node.pod() as before:
         container = node.run(before, *SLEEP)
-        for pid in map(int, children.read_text().split()):
+        # Programs that the daemon happens to run are not meant.
+        ours = [pid for pid in processes_titled("kubeletpy-spawner")
+                if parent_of(pid) == node.daemon.pid]  # fmt: skip
+        assert len(ours) == 1
+        for pid in ours:
             os.kill(pid, signal.SIGKILL)
             wait_process_end(pid)
         with node.pod() as after:
