@@ -109,7 +109,8 @@ async def _serve(places: list[Place]) -> None:
                 listener = socket.create_server(
                     ("::", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=4096
                 )
-            await loop.create_server(_Stream, sock=listener)
+            # Its own default, 100, would replace that of the socket.
+            await loop.create_server(_Stream, sock=listener, backlog=4096)
             for address in place.addresses:
                 with in_namespace(Path(place.namespace)):
                     datagrams = socket.socket(_family(address), socket.SOCK_DGRAM)
