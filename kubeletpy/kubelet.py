@@ -135,7 +135,7 @@ class Kubelet:
                 left = bool(Checkpoints(settings.root_dir / _CHECKPOINTS).load())
                 return not (terminate_pods and left)
             if driver is None and (
-                odd := cgroup_driver.odd(settings, await cgroup_driver.ask(cri))
+                odd := cgroup_driver.mismatch(settings, await cgroup_driver.ask(cri))
             ):
                 raise StartError(odd)
             core = self._core = self._assemble(connected, hierarchy, cgroups, cri, http, api)

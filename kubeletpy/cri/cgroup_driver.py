@@ -47,7 +47,7 @@ def taken(settings: Settings, driver: str | None) -> Settings:
     return replace(settings, configuration=configuration)
 
 
-def odd(settings: Settings, driver: str | None) -> str:
+def mismatch(settings: Settings, driver: str | None) -> str:
     """Return what is wrong if a runtime that was away at the start does otherwise than we began."""
     ours = settings.configuration.cgroup_driver
     if not driver or driver == ours:

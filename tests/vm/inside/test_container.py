@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.container.__main__ import VOLUMES
 from tests.support.circumstances import patient
 from tests.support.machine import Allowances
 from tests.vm.inside.__main__ import CHECKOUT
@@ -24,8 +25,6 @@ TESTS = (
 )
 KEPT = ("/dev/shm/libpod_lock", "/run/runc")
 _SECONDS = 200.0
-# Layers of overlay mounts may not be on one.
-_VOLUMES = ("/srv/checkout", "/tmp", "/var/lib", "/var/log", "/mnt", "/root")
 
 
 @pytest.fixture
@@ -52,7 +51,7 @@ def test_root_tests_pass_in_a_privileged_container(storage: Path, cgroupns: str)
     options = ["--rm", "--interactive", "--privileged", "--network", "none", "--tz", "UTC"]
     options += ["--cgroupns", cgroupns, "--volume", f"{CHECKOUT}:/src:ro"]
     options += ["--volume", "/srv/data:/srv/data:ro"]
-    for path in _VOLUMES:
+    for path in VOLUMES:
         options += ["--volume", path]
     environment = {
         "KUBELETPY_TESTS_CONTAINER": "1",
