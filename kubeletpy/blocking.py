@@ -6,6 +6,7 @@ import asyncio
 import queue
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 _T = TypeVar("_T")
@@ -51,15 +52,31 @@ class _Threads:
                 call = mine.get()
 
 
+@dataclass
+class _Running:
+    """A call that a thread is at.
+
+    Attributes:
+        what: it does.
+        ended: set when it returned, however long after its deadline.
+        overdue: it outlived a deadline.
+    """
+
+    what: str
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    overdue: bool = False
+
+
 class Blocking:
     """Runs blocking calls each in a thread that does nothing else, with a deadline.
 
     A mount may hang for ever; a shared pool of threads would then run dry, and with it every
     other pod. A call that hangs keeps its one thread, and the same key is refused meanwhile.
+    Who cancels a call cannot end its thread: the next call of the key waits for it.
     """
 
     def __init__(self) -> None:
-        self._hanging: dict[str, str] = {}
+        self._running: dict[str, _Running] = {}
         self._threads = _Threads()
 
     async def run(self, key: str, what: str, timeout: float, call: Callable[[], _T]) -> _T:
@@ -75,13 +92,16 @@ class Blocking:
             TimeoutError: it is not done in time, or an earlier call of ``key`` still hangs.
             Exception: whatever ``call`` raised.
         """
-        if key in self._hanging:
-            raise TimeoutError(f"{self._hanging[key]} still hangs since an earlier attempt")
         loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout
+        while (earlier := self._running.get(key)) is not None:
+            await _outlive(earlier, deadline)
+        mine = self._running[key] = _Running(what)
         future: asyncio.Future[_T] = loop.create_future()
 
         def finish(result: _T | None, error: BaseException | None) -> None:
-            self._hanging.pop(key, None)
+            del self._running[key]
+            mine.ended.set()
             if future.done():
                 return
             if error is not None:
@@ -102,12 +122,28 @@ class Blocking:
                 # The loop was closed: the daemon has ended, nobody waits any more.
                 pass
 
-        self._hanging[key] = what
         self._threads.start(work, f"{what} {key}"[:60])
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout_at(deadline):
                 return await future
         except TimeoutError:
             if future.done() and not future.cancelled() and future.exception() is not None:
                 raise
+            mine.overdue = True
             raise TimeoutError(f"{what} was not done within {timeout:.0f} s") from None
+
+
+async def _outlive(earlier: _Running, deadline: float) -> None:
+    """Wait until a call has ended.
+
+    Raises:
+        TimeoutError: it hangs, or did not end before ``deadline`` (of the loop's clock).
+    """
+    if not earlier.overdue:
+        try:
+            async with asyncio.timeout_at(deadline):
+                await earlier.ended.wait()
+            return
+        except TimeoutError:
+            earlier.overdue = True
+    raise TimeoutError(f"{earlier.what} still hangs since an earlier attempt")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import threading
 
 import pytest
@@ -23,6 +24,36 @@ async def test_a_call_that_hangs_holds_up_its_own_key_only() -> None:
     with pytest.raises(TimeoutError, match="mount still hangs"):
         await calls.run("a", "mount", 5, release.wait)
     assert await calls.run("b", "look", 5, lambda: 7) == 7
+    release.set()
+
+
+async def test_a_call_waits_for_one_of_its_key_that_was_cancelled() -> None:
+    calls, begun, release = Blocking(), threading.Event(), threading.Event()
+
+    def block() -> None:
+        begun.set()
+        release.wait()
+
+    first = asyncio.create_task(calls.run("a", "mount", 5, block))
+    await asyncio.to_thread(begun.wait)
+    first.cancel()
+    await asyncio.wait([first])
+    next_ones = [asyncio.create_task(calls.run("a", "look", 5, lambda: 7)) for _ in range(2)]
+    await asyncio.sleep(0)
+    assert not any(each.done() for each in next_ones)
+    release.set()
+    assert await asyncio.gather(*next_ones) == [7, 7]
+
+
+async def test_a_cancelled_call_that_hangs_is_waited_for_once() -> None:
+    calls, release = Blocking(), threading.Event()
+    first = asyncio.create_task(calls.run("a", "mount", 5, release.wait))
+    await asyncio.sleep(0)
+    first.cancel()
+    await asyncio.wait([first])
+    for seconds in (0.01, 3600):
+        with pytest.raises(TimeoutError, match="mount still hangs"):
+            await calls.run("a", "look", seconds, lambda: 7)
     release.set()
 
 

@@ -43,7 +43,8 @@ def rules_of(space: Namespace) -> str:
     "iptables -F; ip6tables -F",
     "iptables -F FORWARD",
     f"ip6tables -F {filters.CHAIN}",
-    "iptables -F; iptables -X",
+    # One commit: between two commands the rules may be back, and their chain in use.
+    "printf '*filter\\nCOMMIT\\n' | iptables-restore",
     "nft flush ruleset",
     "nft delete table ip6 filter",
     f"iptables -D {filters.CHAIN} 1",

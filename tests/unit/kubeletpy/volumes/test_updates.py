@@ -217,7 +217,7 @@ def test_a_volume_that_is_to_be_renewed_by_time(volumes: PodVolumes) -> None:
 def test_a_volume_that_hangs_holds_up_its_own_pod_only(
     volumes: PodVolumes, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hanging = asyncio.Event()
+    reached, hanging = asyncio.Event(), asyncio.Event()
     plugin = Recording()
     volumes.add(plugin)
     cluster.config_maps["conf"] = {"key": "1"}
@@ -225,12 +225,14 @@ def test_a_volume_that_hangs_holds_up_its_own_pod_only(
     other.metadata.uid = "other"
 
     async def hang() -> None:
+        reached.set()
         await hanging.wait()
 
     plugin.act = hang
 
     async def scenario() -> None:
         task = asyncio.create_task(volumes.mount(stuck))
+        await reached.wait()
         await volumes.mount(other)
         assert not task.done()
         task.cancel()
