@@ -28,7 +28,7 @@ from kubeletpy_common.apiclient.client import ApiClient
 from kubeletpy_common.apiclient.kubeconfig import read_kubeconfig
 from tests.root.controlplane.server import api_server
 from tests.support.hollow import HollowNodes
-from tests.support.scenarios import HOST, ZONE, far, spread, term
+from tests.support.placing.objects import HOST, ZONE, far, spread, term
 
 NODES: Final = 100
 _AT_ONCE: Final = 16

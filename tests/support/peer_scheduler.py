@@ -33,7 +33,9 @@ from controlplane.engine.resources import (
 from kubeletpy_common.apiclient.client import MERGE_PATCH
 from kubeletpy_common.apiclient.errors import ApiError
 from tests.support.cluster import Cluster, cluster
-from tests.support.scenarios import CLASSES, Scenario, scenarios
+from tests.support.placing.by_neighbours import CLASSES
+from tests.support.placing.objects import Scenario
+from tests.support.placing.scenarios import scenarios
 
 EVENTS = Resource("events.k8s.io/v1", "events", "Event")
 SETTLE, PATIENCE = 0.5, 30.0

@@ -24,7 +24,7 @@ from controlplane.scheduler.storage import BIND_COMPLETED, SELECTED_NODE
 from kubeletpy_common.apiclient.client import MERGE_PATCH
 from kubeletpy_common.apiclient.errors import ApiError
 from tests.support.cluster import Cluster, cluster
-from tests.support.scenarios import SMALL, claim, pod, storage_class, uses, volume
+from tests.support.placing.objects import SMALL, claim, pod, storage_class, uses, volume
 
 EVENTS = Resource("v1", "events", "Event")
 

@@ -16,7 +16,7 @@ from controlplane.scheduler.profiles import check
 from kubeletpy_common.settings.durations import ConfigurationError
 from tests.support.bench_scheduler import Bench
 from tests.support.hollow import node
-from tests.support.scenarios import SMALL, TAINT, nodes, pod
+from tests.support.placing.objects import SMALL, TAINT, nodes, pod
 
 FILE = """
 apiVersion: kubescheduler.config.k8s.io/v1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from controlplane.engine.resources import PODS
 from controlplane.scheduler.counting import SCHEDULED, Counts
 from tests.support.bench_scheduler import Bench
-from tests.support.scenarios import SMALL, nodes, pod
+from tests.support.placing.objects import SMALL, nodes, pod
 
 
 def samples(bench: Bench) -> dict[tuple[str, str], float]:

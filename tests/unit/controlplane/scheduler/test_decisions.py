@@ -11,7 +11,9 @@ import pytest
 
 from controlplane.engine.resources import PODS, REPLICA_SETS, Object
 from tests.support.bench_scheduler import Bench
-from tests.support.scenarios import CLASSES, Scenario, scenarios
+from tests.support.placing.by_neighbours import CLASSES
+from tests.support.placing.objects import Scenario
+from tests.support.placing.scenarios import scenarios
 
 SCENARIOS = scenarios()
 DECISIONS: dict[str, Any] = json.loads((Path(__file__).parent / "decisions.json").read_text())

@@ -11,7 +11,7 @@ from controlplane.scheduler import events, hinting
 from controlplane.scheduler.events import ADD, ALLOCATABLE, DELETE, LABEL, OTHER, SCALE_DOWN, TAINT
 from controlplane.scheduler.pods import PodInfo
 from tests.support.hollow import node
-from tests.support.scenarios import (
+from tests.support.placing.objects import (
     HOST,
     SMALL,
     ZONE,
@@ -25,7 +25,7 @@ from tests.support.scenarios import (
     uses,
     volume,
 )
-from tests.support.scenarios import (
+from tests.support.placing.objects import (
     TAINT as DEDICATED,
 )
 

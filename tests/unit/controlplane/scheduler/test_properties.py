@@ -15,7 +15,7 @@ from controlplane.scheduler.cluster import Cluster
 from tests.support.bench_scheduler import Bench
 from tests.support.circumstances import examples
 from tests.support.hollow import node
-from tests.support.scenarios import HOST, TAINT, ZONE, far, near, pod, spread, term
+from tests.support.placing.objects import HOST, TAINT, ZONE, far, near, pod, spread, term
 
 EXAMPLES = int(os.environ.get("KUBELETPY_SCHEDULER_EXAMPLES") or examples(40))
 APPS = ("x", "y")

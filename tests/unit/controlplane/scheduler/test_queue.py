@@ -10,7 +10,7 @@ from controlplane.scheduler.hinting import NODE_RESOURCES_FIT, TAINT_TOLERATION
 from controlplane.scheduler.pods import PodInfo
 from controlplane.scheduler.queue import SchedulingQueue
 from tests.support.hollow import node
-from tests.support.scenarios import TAINT, pod
+from tests.support.placing.objects import TAINT, pod
 
 HINTS = {"NodeResourcesFit": NODE_RESOURCES_FIT, "TaintToleration": TAINT_TOLERATION}
 

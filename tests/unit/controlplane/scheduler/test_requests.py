@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from controlplane.scheduler.requests import Requests, requests_held, requests_of
-from tests.support.scenarios import pod
+from tests.support.placing.objects import pod
 
 MIB = 1 << 20
 

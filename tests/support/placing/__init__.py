@@ -1,0 +1,1 @@
+"""Nodes, pods and situations for tests of schedulers."""
