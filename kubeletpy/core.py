@@ -109,7 +109,7 @@ class Core:
 
     def object_changed(self, uid: str) -> None:
         """A ConfigMap or Secret that a pod names has changed, or was read first."""
-        self.manager.retry(uid)
+        self.manager.workers.retry(uid)
         self.volumes.changed(uid)
 
     def gone(self, pod: Pod) -> None:

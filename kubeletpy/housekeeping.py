@@ -47,7 +47,7 @@ def install(core: Core) -> None:
             workers=one.container_log_max_workers,
             interval=one.container_log_monitor_interval,
         ),
-        lambda: [Log(key, Path(path)) for key, path in core.manager.running_logs()],
+        lambda: [Log(key, Path(path)) for key, path in core.manager.workers.running_logs()],
     )
     # 100 percent means never.
     if one.image_gc_high_threshold_percent < 100 or one.image_maximum_gc_age:

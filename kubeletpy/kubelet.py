@@ -348,7 +348,7 @@ class Kubelet:
                 await _ended(running)
             if not terminate_pods:
                 return True
-            timeout = manager.longest_grace() + _CLEANUP_EXTRA
+            timeout = manager.workers.longest_grace() + _CLEANUP_EXTRA
             if not await manager.terminate_all(timeout):
                 logs.event(_log, logging.ERROR, "pods are left", after_s=timeout)
                 return False

@@ -196,5 +196,5 @@ def install(core: Core) -> None:
             return None
 
     core.admitters.insert(0, sysctls.admitter(core.settings.configuration.allowed_unsafe_sysctls))
-    admission = Admission(node, fresh, core.admitters, core.manager.end, core.recorder)
+    admission = Admission(node, fresh, core.admitters, core.manager.workers.end, core.recorder)
     core.manager.admission = admission.admit

@@ -134,7 +134,7 @@ def _actions(core: Core) -> Actions:
             message=message, observed_generation=pod.metadata.generation,
             last_transition_time=api_now(),
         )  # fmt: skip
-        core.manager.conclude(
+        core.manager.workers.conclude(
             pod.metadata.uid,
             Terminal("Failed", REASON, message),
             grace=grace,

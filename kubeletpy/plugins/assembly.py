@@ -138,7 +138,7 @@ def install(core: Core) -> None:
             presence.report()
         # The health of devices is a part of the statuses of those who have them.
         for uid in list(devices.pods()):
-            core.manager.wake(uid)
+            core.manager.workers.wake(uid)
 
     devices = DeviceManager(directory, affinity.nodes, changed)
     devices.load()

@@ -17,7 +17,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 import msgspec
 
@@ -26,7 +25,7 @@ from kubeletpy.api.base import now
 from kubeletpy.api.events import WARNING
 from kubeletpy.api.meta import ObjectMeta
 from kubeletpy.api.pod import Pod, PodSpec
-from kubeletpy.api.status import PodCondition, PodStatus
+from kubeletpy.api.status import PodStatus
 from kubeletpy.cri import labels
 from kubeletpy.resources.qos import qos_class
 from kubeletpy.sources.updates import (
@@ -47,10 +46,11 @@ from .observe import Identity
 from .plan import DeadContainers, Desired
 from .restarts import every_container
 from .runtime_watch import RELIST_RETRY, RuntimeWatch
-from .state import Terminal, frozen
+from .state import frozen
 from .steps import Tools
 from .wanted import Wanted, slot_of
 from .worker import PodWorker
+from .workers import Workers
 
 _log = logging.getLogger(__name__)
 Admit = Callable[[Pod, Sequence[Pod]], Awaitable[Refusal | None]]
@@ -60,12 +60,6 @@ def desired_of(pod: Pod, crash_loop: CrashLoop, dead: DeadContainers | None = No
     """Return a pod as its worker takes it."""
     hashes = {one.name: labels.container_hash(one) for one in every_container(pod)}
     return Desired(pod, frozen(hashes), crash_loop, dead or DeadContainers())
-
-
-@dataclass
-class _Entry:
-    worker: PodWorker
-    task: asyncio.Task[None]
 
 
 class PodManager:
@@ -88,14 +82,14 @@ class PodManager:
         dead: DeadContainers | None = None,
     ) -> None:
         self._dead = dead or DeadContainers()
-        self._runtime = RuntimeWatch(tools, self._refresh, self._on_list)
         self._tools = tools
         self._crash_loop = crash_loop or CrashLoop()
         self._published = published
         self._gone = gone
         self._desired = Wanted()
-        self._active: dict[str, dict[str, _Entry]] = {}
-        self._by_uid: dict[str, PodWorker] = {}
+        self.workers = Workers()
+        """Of the pods that were started."""
+        self._runtime = RuntimeWatch(tools, self.workers.refresh, self._on_list)
         self._saved: dict[str, Saved] = {}
         self._expected: frozenset[str] = frozenset({FILE_SOURCE})
         self._synced: set[str] = set()
@@ -130,7 +124,7 @@ class PodManager:
             await self._close()
 
     async def _close(self) -> None:
-        tasks = [entry.task for entries in self._active.values() for entry in entries.values()]
+        tasks = self.workers.tasks()
         if self._sweeping is not None:
             tasks.append(self._sweeping)
         tasks += self._entering.values()
@@ -141,13 +135,12 @@ class PodManager:
     def pods(self) -> list[Pod]:
         """Return all pods with their statuses, also those that wait for an older instance."""
         found: list[Pod] = []
-        for slot in sorted({*self._active, *self._desired}):
-            entries = self._active.get(slot, {})
-            for entry in entries.values():
-                pod = msgspec.structs.replace(entry.worker.pod, status=entry.worker.status)
-                found.append(pod)
+        for slot in sorted({*self.workers.slots(), *self._desired}):
+            workers = self.workers.of(slot)
+            for worker in workers.values():
+                found.append(msgspec.structs.replace(worker.pod, status=worker.status))
             wanted = self._desired.get(slot)
-            if wanted is not None and wanted.metadata.uid not in entries:
+            if wanted is not None and wanted.metadata.uid not in workers:
                 saved = self._saved.get(wanted.metadata.uid)
                 status = saved.status if saved is not None and saved.status else wanted.status
                 status = self._rejected.get(wanted.metadata.uid, status)
@@ -159,21 +152,9 @@ class PodManager:
 
         Of a static pod the name of the node may be left out.
         """
-        workers = [
-            worker
-            for worker in self._by_uid.values()
-            if namespace in ("", worker.pod.metadata.namespace)
-        ]
-        found = [worker for worker in workers if worker.pod.metadata.name == name]
-        if not found:
-            found = [
-                worker
-                for worker in workers
-                if not from_api(worker.pod) and worker.pod.metadata.name.startswith(f"{name}-")
-            ]
         contact = self._runtime.contact
         fault = "" if contact.ok else contact.error
-        return [worker.known(fault) for worker in found]
+        return self.workers.known(name, namespace, fault)
 
     async def terminate_all(self, timeout: float) -> bool:
         """End and remove all pods; return whether all are gone within ``timeout`` seconds.
@@ -184,14 +165,12 @@ class PodManager:
         self._synced |= self._expected
         self._desired.clear()
         self._adopt()
-        for slot in list(self._active):
+        for slot in self.workers.slots():
             self._reconcile(slot)
         try:
             async with asyncio.timeout(timeout):
                 await self.adopted.wait()
-                while tasks := [
-                    entry.task for entries in self._active.values() for entry in entries.values()
-                ]:
+                while tasks := self.workers.tasks():
                     await asyncio.wait(tasks)
                     # The tasks' callbacks, which strike them off, run right after this one.
                     await asyncio.sleep(0)
@@ -199,25 +178,9 @@ class PodManager:
             return False
         return True
 
-    def retry(self, uid: str) -> None:
-        """Let a pod's worker try again at once what an object of the API server was missing for."""
-        worker = self._by_uid.get(uid)
-        if worker is not None:
-            worker.retry()
-
-    def wake(self, uid: str) -> None:
-        """Let a pod's worker decide again: something that it depends on changed."""
-        worker = self._by_uid.get(uid)
-        if worker is not None:
-            worker.wake()
-
-    def running_logs(self) -> list[tuple[str, str]]:
-        """Return id and log file of each running container."""
-        return [pair for worker in self._by_uid.values() for pair in worker.running_logs()]
-
     def resized(self, uid: str) -> None:
         """Let a pod's worker go on with what the pod was allocated now."""
-        worker, resizes = self._by_uid.get(uid), self._tools.resizes
+        worker, resizes = self.workers.get(uid), self._tools.resizes
         entry = resizes.get(uid) if resizes is not None else None
         if worker is not None and entry is not None:
             worker.update(desired_of(entry.pod, self._crash_loop, self._dead))
@@ -236,12 +199,7 @@ class PodManager:
     def has_static(self, name: str) -> bool:
         """Whether a static pod of that namespace/name lives or is to live on the node."""
         slot = f"{FILE_SOURCE}:{name}"
-        return slot in self._desired or slot in self._active
-
-    def longest_grace(self) -> int:
-        """Return the longest grace of any pod in seconds."""
-        workers = self._by_uid.values()
-        return max((worker.longest_grace for worker in workers), default=0)
+        return slot in self._desired or bool(self.workers.of(slot))
 
     async def _follow_source(self, name: str, source: AsyncIterable[PodUpdates]) -> None:
         async for updates in source:
@@ -334,13 +292,13 @@ class PodManager:
             return
         self._swept = True
         waiting = {pod.metadata.uid for pod in self._desired.values()}
-        known = frozenset(waiting | self._by_uid.keys())
+        known = frozenset(waiting | self.workers.uids())
         self._sweeping = asyncio.create_task(self._tools.environment.sweep(known), name="sweep")
 
     def _end_orphans(self) -> None:
         wanted = {pod.metadata.uid for pod in self._desired.values()}
         for uid, identity in self._runtime.listing.identities.items():
-            if uid in self._by_uid or uid in wanted:
+            if uid in self.workers or uid in wanted:
                 continue
             logs.event(
                 _log, logging.WARNING, "pod that nobody wants ended",
@@ -351,13 +309,13 @@ class PodManager:
     def _reconcile(self, slot: str) -> None:
         """Bring the instances of one pod to what is wanted: at most one, of the right version."""
         wanted = self._desired.get(slot)
-        entries = self._active.get(slot, {})
-        for entry in entries.values():
-            if wanted is None or version_of(entry.worker.pod) != version_of(wanted):
-                entry.worker.terminate()
+        workers = self.workers.of(slot)
+        for worker in workers.values():
+            if wanted is None or version_of(worker.pod) != version_of(wanted):
+                worker.terminate()
             else:
-                self._lead(entry.worker, wanted)
-        if not entries and wanted is not None and wanted.metadata.uid not in self._finished:
+                self._lead(worker, wanted)
+        if not workers and wanted is not None and wanted.metadata.uid not in self._finished:
             self._enter(slot, wanted)
 
     def _enter(self, slot: str, pod: Pod) -> None:
@@ -379,7 +337,7 @@ class PodManager:
         try:
             async with self._door:
                 wanted = self._desired.get(slot)
-                if wanted is None or wanted.metadata.uid != uid or self._active.get(slot):
+                if wanted is None or wanted.metadata.uid != uid or self.workers.of(slot):
                     return
                 if wanted.metadata.deletion_timestamp is None:
                     try:
@@ -422,10 +380,6 @@ class PodManager:
         if self._gone is not None:
             self._gone(pod)
 
-    def active(self) -> list[Pod]:
-        """Return the pods that hold resources of the node: all that have not come to their end."""
-        return [worker.pod for worker in self._by_uid.values() if not worker.over.is_set()]
-
     def _wanted_beside(self) -> list[Pod]:
         """Return the pods that a new one has to fit beside: active ones that a source names.
 
@@ -433,27 +387,7 @@ class PodManager:
         scheduler, has given away what it had; as in the Go kubelet it is not counted.
         """
         named = {pod.metadata.uid for pod in self._desired.values()}
-        return [pod for pod in self.active() if pod.metadata.uid in named]
-
-    def conclude(
-        self,
-        uid: str,
-        terminal: Terminal,
-        *,
-        grace: int | None = None,
-        disruption: PodCondition | None = None,
-    ) -> None:
-        """End all containers of a pod for good; see `PodWorker.conclude`."""
-        worker = self._by_uid.get(uid)
-        if worker is not None:
-            worker.conclude(terminal, grace=grace, disruption=disruption)
-
-    async def end(self, pod: Pod, terminal: Terminal, disruption: PodCondition) -> None:
-        """End a pod for good, and return once nothing of it runs any more."""
-        worker = self._by_uid.get(pod.metadata.uid)
-        if worker is not None:
-            worker.conclude(terminal, disruption=disruption)
-            await worker.over.wait()
+        return [pod for pod in self.workers.active() if pod.metadata.uid in named]
 
     def _lead(self, worker: PodWorker, wanted: Pod) -> None:
         """Tell a worker what its pod is to be now."""
@@ -463,65 +397,62 @@ class PodManager:
         if wanted.metadata.deletion_timestamp is not None:
             worker.terminate(wanted.metadata.deletion_grace_period_seconds)
 
-    def _start(
-        self, pod: Pod, saved: Saved | None, *, ending: bool = False, again: bool = False
-    ) -> None:
+    def _start(self, pod: Pod, saved: Saved | None, *, ending: bool = False) -> None:
         allowed = pod if ending else self._allocated(pod, saved)
         desired = desired_of(allowed, self._crash_loop, self._dead)
         # All that the runtime had when it was first listed is in there, and nothing of a pod comes
         # to be but by its worker.
-        fresh = (
-            not again
-            and self._runtime.listed
-            and pod.metadata.uid not in self._runtime.listing.identities
-        )
+        listing = self._runtime.listing
+        fresh = self._runtime.listed and pod.metadata.uid not in listing.identities
         worker = PodWorker(desired, self._tools, saved, self._published, fresh=fresh)
         if ending:
             worker.terminate()
         else:
             self._lead(worker, pod)
         slot, uid = slot_of(pod), pod.metadata.uid
-        task = asyncio.create_task(worker.run(), name=f"pod {pod_key(pod)}")
-        self._active.setdefault(slot, {})[uid] = _Entry(worker, task)
-        self._by_uid[uid] = worker
+        task = asyncio.create_task(self._keep(slot, worker), name=f"pod {pod_key(pod)}")
+        self.workers.add(slot, worker, task)
         task.add_done_callback(lambda task: self._ended(slot, uid, task))
 
+    async def _keep(self, slot: str, worker: PodWorker) -> None:
+        """Have a pod run until it is gone, by another worker if a defect ends the first."""
+        while True:
+            try:
+                await worker.run()
+            except Exception as error:  # a defect that one pod wakes must not end the others
+                logs.event(
+                    _log, logging.ERROR, "pod worker broke; another one goes on",
+                    pod=slot, reason=repr(error),
+                )  # fmt: skip
+            else:
+                return
+            # Not at once: what broke it would break it again in a tight loop.
+            await asyncio.sleep(RELIST_RETRY)
+            worker = self._successor(worker)
+            self.workers.replace(slot, worker)
+
+    def _successor(self, broken: PodWorker) -> PodWorker:
+        saved = self._tools.checkpoints.load().get(broken.pod.metadata.uid)
+        worker = PodWorker(broken.desired, self._tools, saved, self._published)
+        # Somebody may be waiting for it.
+        worker.over = broken.over
+        if broken.ending:
+            worker.terminate()
+        return worker
+
     def _ended(self, slot: str, uid: str, task: asyncio.Task[None]) -> None:
-        entries = self._active.get(slot, {})
-        entry = entries.pop(uid, None)
-        if not entries:
-            self._active.pop(slot, None)
-        self._by_uid.pop(uid, None)
+        worker = self.workers.remove(slot, uid)
         if self._tools.resizes is not None:
             self._tools.resizes.remove(uid)
-        if not task.cancelled() and task.exception() is not None:
-            logs.event(
-                _log, logging.ERROR, "pod worker broke; it is started again",
-                pod=slot, reason=repr(task.exception()),
-            )  # fmt: skip
-            if entry is not None:
-                ending = entry.worker.ending
-                pod = entry.worker.pod
-                # Not at once: what broke it would break it again in a tight loop.
-                asyncio.get_running_loop().call_later(
-                    RELIST_RETRY, lambda: self._start(pod, None, ending=ending, again=True)
-                )
-                return
-        if not task.cancelled():
-            wanted = self._desired.get(slot)
-            if wanted is not None and from_api(wanted) and wanted.metadata.uid == uid:
-                # It goes on to exist while somebody's finalizer holds it, but not here.
-                self._finished.add(uid)
-            if entry is not None and self._gone is not None:
-                self._gone(entry.worker.pod)
-            self._reconcile(slot)
-
-    def _refresh(self, uid: str) -> bool:
-        """Have a worker read the state of its pod again; return whether there is one."""
-        worker = self._by_uid.get(uid)
-        if worker is not None:
-            worker.refresh()
-        return worker is not None
+        if task.cancelled():
+            return
+        wanted = self._desired.get(slot)
+        if wanted is not None and from_api(wanted) and wanted.metadata.uid == uid:
+            # It goes on to exist while somebody's finalizer holds it, but not here.
+            self._finished.add(uid)
+        if worker is not None and self._gone is not None:
+            self._gone(worker.pod)
+        self._reconcile(slot)
 
     def _on_list(self) -> None:
         if self.adopted.is_set():

@@ -142,7 +142,7 @@ class NodeShutdown:
                 message=message, observed_generation=pod.metadata.generation,
                 last_transition_time=now(),
             )  # fmt: skip
-            self._core.manager.conclude(
+            self._core.manager.workers.conclude(
                 pod.metadata.uid, Terminal("Failed", reason, message), grace=grace(group, pod),
                 disruption=condition,
             )  # fmt: skip

@@ -15,8 +15,10 @@ from kubeletpy.admission.predicates import Refusal
 from kubeletpy.api.pod import Pod
 from kubeletpy.api.status import PodStatus
 from kubeletpy.cri.events import ContainerEvents, EventsUnsupported
+from kubeletpy.pods import manager as manager_module
 from kubeletpy.pods import runtime_watch
 from kubeletpy.pods.manager import PodManager
+from kubeletpy.pods.worker import PodWorker
 from kubeletpy.probes.http import HttpClient
 from kubeletpy.sources.updates import PodChange, PodUpdates
 from kubeletpy_proto import cri_pb2
@@ -284,6 +286,57 @@ async def test_a_defect_of_admission_refuses(bench: Bench) -> None:
     bench.manager.admission = broken
     bench.source.queue.put_nowait(PodUpdates(added=(of_api(named("web", "u1")),)))
     await until(lambda: (status_of(bench, "web") or PodStatus()).phase == "Failed")
+    assert bench.running() == set()
+
+
+async def break_worker(bench: Bench, uid: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a worker meet a defect, once."""
+    sound, broken = PodWorker._look_and_act, asyncio.Event()
+
+    async def defect(self: PodWorker) -> float | None:
+        monkeypatch.setattr(PodWorker, "_look_and_act", sound)
+        broken.set()
+        raise RuntimeError("defect")
+
+    monkeypatch.setattr(PodWorker, "_look_and_act", defect)
+    bench.manager.workers.wake(uid)
+    await broken.wait()
+
+
+async def test_a_worker_that_breaks_has_one_successor(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the pod changes meanwhile: the new version waits for the end of the old one."""
+    monkeypatch.setattr(manager_module, "RELIST_RETRY", 0.05)
+    first, second = named("web", "u1"), named("web", "u2")
+    bench.source.queue.put_nowait(PodUpdates(added=(first,)))
+    await until(lambda: bench.running() == {"u1"})
+    calls = len(bench.runtime.calls)
+    await break_worker(bench, "u1", monkeypatch)
+    assert "u1" in bench.manager.workers
+    bench.source.queue.put_nowait(PodUpdates(changed=(PodChange(first, second),)))
+    await until(lambda: bench.running() == {"u2"} and bench.uids() == {"u2"})
+    since = [call.split()[0] for call in bench.runtime.calls[calls:]]
+    assert since.index("RemovePodSandbox") < since.index("RunPodSandbox")
+    assert since.count("RunPodSandbox") == 1
+    assert [one.metadata.uid for one in bench.manager.pods()] == ["u2"]
+
+
+async def test_who_waits_for_an_end_gets_it_from_the_successor(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(manager_module, "RELIST_RETRY", 0.05)
+    one = of_api(named("web", "u1"))
+    bench.source.queue.put_nowait(PodUpdates(added=(one,)))
+    await until(lambda: bench.running() == {"u1"})
+    worker = bench.manager.workers.get("u1")
+    assert worker is not None
+
+    await break_worker(bench, "u1", monkeypatch)
+    await until(lambda: bench.manager.workers.get("u1") is not worker)
+    bench.source.queue.put_nowait(PodUpdates(removed=(one,)))
+    async with asyncio.timeout(30):
+        await worker.over.wait()
     assert bench.running() == set()
 
 
