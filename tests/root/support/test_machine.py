@@ -91,6 +91,14 @@ class TestFindsALeftBehind:
 
         _one(_leaks_of(make, undo, scope), "processes", "state Z")
 
+    def test_no_zombie_that_was_there_and_is_reaped(self, scope: Scope) -> None:
+        child = subprocess.Popen(["true"])
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        before = MachineState.capture(scope)
+        assert any("(state Z)" in text for text in _texts(before, "processes"))
+        child.wait()
+        assert before.leaks() == []
+
     def test_process_in_a_pid_namespace_of_another_tree(self, tmp_path: Path) -> None:
         # Only a strict look finds it: it has neither our mark nor us above it.
         pid = tmp_path / "pid"
