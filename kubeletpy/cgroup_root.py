@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterable
+from pathlib import Path
 
 from kubeletpy_common.atomic import write_atomic
 from kubeletpy_common.cgroups import CgroupError, Hierarchy
@@ -12,15 +13,18 @@ from kubeletpy_common.cgroups import CgroupError, Hierarchy
 _FILE = "made-cgroups.json"
 
 
-def note_missing(hierarchy: Hierarchy, root: str, directory: Path) -> None:
-    """Write down which cgroups of the path ``root`` do not exist yet, before they are made.
+def note_missing(hierarchy: Hierarchy, roots: Iterable[str], directory: Path) -> None:
+    """Write down which cgroups of ``roots`` do not exist yet, before they are made.
+
+    Args:
+        hierarchy: where they are looked for.
+        roots: the paths of the cgroup root and of all above it, see `Layout.roots`.
+        directory: of the note.
 
     Raises:
-        OSError: the note cannot be written below ``directory``.
+        OSError: the note cannot be written.
     """
-    path = PurePosixPath("/", root)
-    chain = [str(one) for one in (path, *path.parents) if str(one) != "/"]
-    missing = [one for one in chain if not hierarchy.cgroup(one).exists()]
+    missing = [one for one in roots if not hierarchy.cgroup(one).exists()]
     if missing:
         write_atomic(directory / _FILE, json.dumps(missing))
 

@@ -421,10 +421,14 @@ def _pod_cgroups(settings: Settings, hierarchy: Hierarchy, facts: NodeFacts) -> 
         driver=settings.configuration.cgroup_driver,
     )  # fmt: skip
     try:
-        note_missing(hierarchy, settings.cgroup_root, settings.root_dir)
+        note_missing(hierarchy, cgroups.layout.roots(), settings.root_dir)
         cgroups.set_up()
-    except (CgroupError, OSError) as error:
+    except CgroupError as error:
         raise StartError(str(error)) from error
+    except OSError as error:
+        raise StartError(
+            f"it cannot be written down which cgroups are made for --cgroup-root: {error}"
+        ) from error
     cgroups.policy = with_swap(policy, cgroups)
     return cgroups
 

@@ -38,8 +38,11 @@ def write_atomic(
         finally:
             os.close(descriptor)
         os.replace(temporary, target)
-    except BaseException:
+    except BaseException as error:
         os.unlink(temporary)
+        if isinstance(error, OSError) and error.filename is None:
+            # write(2) knows no names, but who reads of a full disk wants one.
+            error.filename = target
         raise
     if sync:
         directory = os.open(os.path.dirname(target) or ".", os.O_RDONLY | os.O_DIRECTORY)

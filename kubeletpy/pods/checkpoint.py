@@ -33,6 +33,7 @@ from kubeletpy_common.atomic import write_atomic
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 VERSION = 1
+_POD = "pod.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,7 @@ class Checkpoints:
         """
         directory = self._of(pod.metadata.uid)
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._write(directory / "pod.json", {"pod": msgspec.Raw(encode(pod))})
+        self._write(directory / _POD, {"pod": msgspec.Raw(encode(pod))})
 
     def save_status(self, uid: str, status: PodStatus) -> None:
         """Write the status of a pod whose specification was written before; else do nothing.
@@ -94,8 +95,11 @@ class Checkpoints:
         Raises:
             OSError: the files cannot be removed.
         """
+        directory = self._of(uid)
+        # First what makes it a pod's: whoever is killed from here on leaves a mere remainder.
+        (directory / _POD).unlink(missing_ok=True)
         with contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(self._of(uid))
+            shutil.rmtree(directory)
 
     def load(self) -> dict[str, Saved]:
         """Read all checkpoints, by pod UID; what cannot be understood is set aside."""
@@ -105,6 +109,10 @@ class Checkpoints:
         for directory in sorted(self._directory.iterdir()):
             if not directory.is_dir() or directory.name.endswith(".corrupt"):
                 continue
+            if not (directory / _POD).exists():
+                # Of a pod that was not written down yet, or is already forgotten.
+                shutil.rmtree(directory, ignore_errors=True)
+                continue
             saved = self._load(directory)
             if saved is not None:
                 found[directory.name] = saved
@@ -112,9 +120,9 @@ class Checkpoints:
 
     def _load(self, directory: Path) -> Saved | None:
         try:
-            pod = decode(_read(directory / "pod.json")["pod"], Pod)
+            pod = decode(_read(directory / _POD)["pod"], Pod)
             if pod.metadata.uid != directory.name:
-                raise ValueError(f"pod.json is of another pod, {pod.metadata.uid!r}")
+                raise ValueError(f"{_POD} is of another pod, {pod.metadata.uid!r}")
         except (OSError, ValueError, KeyError, DecodeError) as error:
             self._set_aside(directory, error)
             return None

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
-from posixpath import dirname
 
 from kubeletpy.api.pod import Pod
 from kubeletpy_common.cgroups import CgroupError, CgroupStats, Hierarchy, LinuxResources
@@ -167,10 +166,10 @@ class PodCgroups:
         for qos in (BURSTABLE, BEST_EFFORT, GUARANTEED):
             self._hierarchy.cgroup(self.layout.class_path(qos)).remove(recursive=False)
         self._weights.clear()
-        root = dirname(self.layout.class_path(GUARANTEED))
-        while root != "/" and self._is_empty(root):
+        for root in self.layout.roots():
+            if not self._is_empty(root):
+                break
             self._hierarchy.cgroup(root).remove(recursive=False)
-            root = dirname(root)
 
     def _is_empty(self, path: str) -> bool:
         cgroup = self._hierarchy.cgroup(path)

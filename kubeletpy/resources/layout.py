@@ -14,7 +14,7 @@ systemd, where dashes are levels, and those of names become underscores::
 
 from __future__ import annotations
 
-from posixpath import basename, join
+from posixpath import basename, dirname, join
 
 from kubeletpy_common.cgroups.systemd.names import SLICE, child_slice
 
@@ -37,6 +37,14 @@ class Layout:
     def __init__(self, root: str = "/", driver: str = CGROUPFS) -> None:
         self.root = join("/", root)
         self.driver = driver
+
+    def roots(self) -> list[str]:
+        """Return the cgroup root and all above it, the deepest first; none if that is ``/``."""
+        found, path = [], dirname(self.class_path(GUARANTEED))
+        while path != "/":
+            found.append(path)
+            path = dirname(path)
+        return found
 
     def class_path(self, qos: str) -> str:
         """Return the cgroup that holds the pods of a QoS class; all pods for Guaranteed."""

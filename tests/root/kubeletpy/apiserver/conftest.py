@@ -65,6 +65,7 @@ def joined(node: Node, api: Api, machine: None, tmp_path_factory: Any) -> Iterat
     api.must("DELETE", path, {"gracePeriodSeconds": 0})
     code = process.stop()
     assert code == 0, process.log()[-3000:]
-    assert {path.name for path in process.root.iterdir()} == {"lock"}
+    left = {str(path.relative_to(process.root)) for path in process.root.rglob("*")}
+    assert left == {"lock"}, process.log()[-3000:]
     for defect in ("worker broke", "step broke", "part of the kubelet broke"):
         assert defect not in process.log()

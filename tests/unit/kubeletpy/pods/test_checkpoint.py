@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,34 @@ def test_corrupt_checkpoint_is_set_aside(tmp_path: Path, content: bytes) -> None
     assert points.load() == {}
     assert [entry.name for entry in tmp_path.iterdir()] == ["u1.corrupt"]
     assert points.load() == {}
+
+
+@pytest.mark.parametrize("entries", [[], ["status.json"], ["pod.json.0a1b.tmp", "ending.json"]])
+def test_what_was_cut_off_while_it_was_made_or_removed_goes(
+    tmp_path: Path, entries: list[str]
+) -> None:
+    (tmp_path / "u1").mkdir()
+    for name in entries:
+        (tmp_path / "u1" / name).write_text("{}")
+    assert Checkpoints(tmp_path).load() == {}
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_removal_that_is_cut_off_forgets_the_pod(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(path: Path) -> None:
+        raise KeyboardInterrupt
+
+    points = Checkpoints(tmp_path)
+    points.save_pod(pod("a"))
+    points.save_status("u1", PodStatus(phase="Running"))
+    monkeypatch.setattr(shutil, "rmtree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        points.remove("u1")
+    monkeypatch.undo()
+    assert points.load() == {}
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_corrupt_status_costs_only_the_status(

@@ -41,6 +41,19 @@ def test_slices(qos: str, root: str, path: str) -> None:
     assert layout.uid_of(layout.class_path(qos)) == ""
 
 
+@pytest.mark.parametrize(
+    ("root", "driver", "roots"),
+    [
+        ("/", "cgroupfs", []),
+        ("/", "systemd", []),
+        ("/a/b", "cgroupfs", ["/a/b", "/a"]),
+        ("/a/b-c", "systemd", ["/a.slice/a-b_c.slice", "/a.slice"]),
+    ],
+)
+def test_roots(root: str, driver: str, roots: list[str]) -> None:
+    assert Layout(root, driver).roots() == roots
+
+
 def test_uid_of_a_directory() -> None:
     layout = Layout("/")
     assert layout.uid_of("/kubepods/burstable/pod1-2") == "1-2"
