@@ -92,11 +92,12 @@ class Lab:
         """Wait until all that the API server holds is in the kernel; return the seconds it took.
 
         A last Service and its slices come after everything else; it has a new port each time, and
-        what answers on that is proof.
+        what answers on that is proof. The port has a name, so that the slices of before do not do:
+        they are watched by a connection of their own, which may be late.
         """
         self._generation += 1
         port = 1000 + self._generation
-        ports = [Port(port)]
+        ports = [Port(port, name=f"of-{port}")]
         begun = time.monotonic()
         self.api.put(service("zz-sentinel", ports, number=_SENTINEL))
         self.api.put(*slices("zz-sentinel", LOCAL[:1], ports))
