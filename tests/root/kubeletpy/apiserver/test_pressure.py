@@ -24,7 +24,8 @@ FOREVER = "trap 'exit 0' TERM; while :; do sleep 1000 & wait; done"
 HOLD = "(head -c {size} /dev/zero; exec sleep 1000) | tail -c {size}"
 MI = 2**20
 PODS_MEMORY = 500 * MI
-TRANSITION = 3
+TRANSITION = int(patient(3))
+"""Seconds: pressure has to be seen before it is over."""
 
 
 @pytest.fixture(scope="module")
