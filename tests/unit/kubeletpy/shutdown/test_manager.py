@@ -66,7 +66,8 @@ class FakeKubelet:
         self.stuck = stuck
         self.disruptions: list[Any] = []
         self.core: Any = SimpleNamespace(
-            settings=Settings(configuration=convert(PERIODS)), presence=None, manager=self,
+            settings=Settings(configuration=convert(PERIODS)), presence=None,
+            manager=SimpleNamespace(pods=self.pods, workers=self),
             recorder=self, ready_checks={}, admitters=[], on_status=[], on_gone=[], background=[],
             statuses_told=self.told,
         )  # fmt: skip
