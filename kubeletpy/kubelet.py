@@ -39,9 +39,8 @@ from kubeletpy.registration.machine import read_machine
 from kubeletpy.registration.presence import NodePresence
 from kubeletpy.resize.coordinator import Resizes
 from kubeletpy.resize.execute import Executor
-from kubeletpy.resources.cgroups import CgroupError, PodCgroups
-from kubeletpy.resources.install import allocatable, resource_policy, with_swap
-from kubeletpy.resources.layout import SYSTEMD
+from kubeletpy.resources.cgroups import PodCgroups
+from kubeletpy.resources.install import allocatable
 from kubeletpy.server.app import Api, Server
 from kubeletpy.server.health import Check, check_loop, check_runtime
 from kubeletpy.sources.static import StaticPodSource
@@ -55,12 +54,13 @@ from kubeletpy.why.story import Known
 from kubeletpy_common import logs, watchdog
 from kubeletpy_common.apiclient.client import ApiClient
 from kubeletpy_common.apiclient.kubeconfig import KubeconfigError
-from kubeletpy_common.cgroups import Hierarchy, detect
+from kubeletpy_common.cgroups import Hierarchy
 from kubeletpy_common.readiness import tell_ready, tell_stopping
 
 from .assembly import install
-from .cgroup_root import note_missing, remove_made
+from .cgroup_root import make_pod_cgroups, open_hierarchy, remove_cgroups
 from .core import Background, Core, keep_running
+from .errors import StartError
 from .events import Recorder
 from .node import node_facts
 from .settings import ConfigurationError, Settings
@@ -72,10 +72,6 @@ _RETRY = 0.5
 _CHECKPOINTS = "checkpoints"
 _CLEANUP_EXTRA = 60.0
 """Seconds beyond the longest grace that the termination of all pods may take."""
-
-
-class StartError(Exception):
-    """The kubelet cannot run here; the message says why and what to do."""
 
 
 class Kubelet:
@@ -106,11 +102,27 @@ class Kubelet:
         Raises:
             ConfigurationError, StartError: it cannot run here.
         """
-        async with contextlib.AsyncExitStack() as stack:
-            cri = await stack.enter_async_context(_client(self._settings))
+        async with _client(self._settings) as cri:
             driver = await cgroup_driver.ask(cri)
-            settings = self._settings = cgroup_driver.taken(self._settings, driver)
-            hierarchy = _hierarchy(settings)
+            try:
+                while True:
+                    self._settings = cgroup_driver.taken(self._settings, driver)
+                    try:
+                        return await self._live(cri, stop, terminate_pods)
+                    except cgroup_driver.OtherDriver as error:
+                        driver = error.driver
+            finally:
+                tell_stopping()
+
+    async def _live(self, cri: CriClient, stop: asyncio.Event, terminate_pods: bool) -> bool:
+        """Do what `run` says, with the cgroup driver that is set.
+
+        Raises:
+            OtherDriver: the runtime has another one; nothing was done yet that would have to stay.
+        """
+        async with contextlib.AsyncExitStack() as stack:
+            settings = self._settings
+            hierarchy = open_hierarchy(settings)
             problems = host_problems(
                 settings.configuration, settings.given, read_host(hierarchy.version)
             )
@@ -119,25 +131,24 @@ class Kubelet:
             facts = node_facts(settings, cgroup_version=hierarchy.version)
             self._recorder = Recorder(facts.name)
             stack.enter_context(_locked(settings.root_dir))
-            cgroups = _pod_cgroups(settings, hierarchy, facts)
+            cgroups = make_pod_cgroups(settings, hierarchy, facts)
             facts = replace(facts, resources=cgroups.policy)
             await self._serve(stack, cri)
             tell_ready(f"kubelet of node {facts.name}")
-            stack.callback(tell_stopping)
             await self._beside(stack, "watchdog", watchdog.run)
             api = await self._api_client(stack, facts.name)
             presence = await self._presence(stack, api, facts, cri)
             http = HttpClient()
             stack.push_async_callback(http.close)
-            connected = await _until(stop, self._connect(cri, facts))
+            try:
+                connected = await _until(stop, self._connect(cri, facts))
+            except cgroup_driver.OtherDriver:
+                remove_cgroups(cgroups, hierarchy, settings.root_dir)
+                raise
             if connected is None:
                 # Without the runtime nothing can be ended: say so if there is something.
                 left = bool(Checkpoints(settings.root_dir / _CHECKPOINTS).load())
                 return not (terminate_pods and left)
-            if driver is None and (
-                odd := cgroup_driver.mismatch(settings, await cgroup_driver.ask(cri))
-            ):
-                raise StartError(odd)
             core = self._core = self._assemble(connected, hierarchy, cgroups, cri, http, api)
             if core.objects is not None:
                 stack.push_async_callback(core.objects.close)
@@ -243,13 +254,18 @@ class Kubelet:
         return self._recorder.events() if self._recorder is not None else []
 
     async def _connect(self, cri: CriClient, facts: NodeFacts) -> tuple[NodeFacts, str]:
-        """Wait for the runtime; return the facts with what it adds to them, and its name."""
+        """Wait for the runtime; return the facts with what it adds to them, and its name.
+
+        Raises:
+            OtherDriver: its cgroup driver is not the one that is set.
+        """
         assert self._recorder is not None
         settings, told = self._settings, ""
         while True:
             try:
                 version = await cri.version()
                 status = await cri.status()
+                cgroup_driver.check(settings, await cgroup_driver.said(cri))
                 if settings.standalone and settings.configuration.pod_cidr:
                     await cri.update_runtime_config(settings.configuration.pod_cidr)
                 break
@@ -377,60 +393,15 @@ class Kubelet:
 
     def _remove_rest(self, cgroups: PodCgroups, hierarchy: Hierarchy) -> bool:
         """Remove what is left once no pod is: cgroups and directories, if they are empty."""
-        try:
-            cgroups.tear_down()
-        except CgroupError as error:
-            logs.event(_log, logging.ERROR, "cgroups are left", reason=str(error))
-            return False
         root = self._settings.root_dir
-        remove_made(hierarchy, root)
+        if not remove_cgroups(cgroups, hierarchy, root):
+            return False
         remove_sockets(root)
         records = [f"image_manager/{name}" for name in ("pulling", "pulled")]
         for name in (_CHECKPOINTS, "pods", *records, "image_manager"):
             with contextlib.suppress(OSError):
                 (root / name).rmdir()
         return True
-
-
-def _hierarchy(settings: Settings) -> Hierarchy:
-    """Return the machine's cgroups by the driver that is set.
-
-    Raises:
-        StartError: there are none, or the driver cannot work here.
-    """
-    try:
-        hierarchy = detect()
-        if settings.configuration.cgroup_driver != SYSTEMD:
-            return hierarchy
-        from kubeletpy_common.cgroups.systemd import open_systemd
-
-        return open_systemd(hierarchy)
-    except CgroupError as error:
-        raise StartError(str(error)) from error
-
-
-def _pod_cgroups(settings: Settings, hierarchy: Hierarchy, facts: NodeFacts) -> PodCgroups:
-    """Make the cgroups that those of the pods will be in.
-
-    Raises:
-        StartError: they cannot be made.
-    """
-    policy = resource_policy(settings, hierarchy, facts.memory_bytes)
-    cgroups = PodCgroups(
-        hierarchy, settings.cgroup_root, cpu_milli=facts.cpu_milli, policy=policy,
-        driver=settings.configuration.cgroup_driver,
-    )  # fmt: skip
-    try:
-        note_missing(hierarchy, cgroups.layout.roots(), settings.root_dir)
-        cgroups.set_up()
-    except CgroupError as error:
-        raise StartError(str(error)) from error
-    except OSError as error:
-        raise StartError(
-            f"it cannot be written down which cgroups are made for --cgroup-root: {error}"
-        ) from error
-    cgroups.policy = with_swap(policy, cgroups)
-    return cgroups
 
 
 def _user_namespaces(settings: Settings) -> UserNamespaces:

@@ -19,7 +19,8 @@ from kubeletpy_common import logs
 from kubeletpy_common.settings.component_logging import level_of
 from kubeletpy_common.settings.flags import BOOL, MANY
 
-from .kubelet import Kubelet, StartError
+from .errors import StartError
+from .kubelet import Kubelet
 from .settings import ConfigurationError, Settings
 from .settings.flags import FIELDS, NO_EFFECT, OWN, settings_of
 from .settings.host import apply_oom_score

@@ -21,17 +21,41 @@ _SECONDS: Final = 2.0
 _NAMES: Final = {cri_pb2.SYSTEMD: "systemd", cri_pb2.CGROUPFS: "cgroupfs"}
 
 
-async def ask(cri: CriClient) -> str | None:
-    """Return ``systemd`` or ``cgroupfs``; "": the runtime does not say; None: no answer yet."""
+class OtherDriver(Exception):
+    """The runtime came, and does otherwise than the kubelet began while it was away.
+
+    Attributes:
+        driver: the runtime's.
+    """
+
+    def __init__(self, driver: str) -> None:
+        super().__init__(f"the container runtime's cgroup driver is {driver}")
+        self.driver = driver
+
+
+async def said(cri: CriClient) -> str:
+    """Return ``systemd`` or ``cgroupfs``; "": the runtime does not say.
+
+    Raises:
+        CriError: it does not answer.
+    """
     try:
-        async with asyncio.timeout(_SECONDS):
-            answer = await cri.runtime_config()
-    except TimeoutError:
-        return None
+        answer = await cri.runtime_config()
     except CriError as error:
         # containerd before 2.0 and CRI-O before 1.28 do not know the call.
-        return "" if error.code is grpc.StatusCode.UNIMPLEMENTED else None
+        if error.code is grpc.StatusCode.UNIMPLEMENTED:
+            return ""
+        raise
     return _NAMES.get(answer.linux.cgroup_driver, "") if answer.HasField("linux") else ""
+
+
+async def ask(cri: CriClient) -> str | None:
+    """Return what `said` returns, None if there is no answer yet."""
+    try:
+        async with asyncio.timeout(_SECONDS):
+            return await said(cri)
+    except (TimeoutError, CriError):
+        return None
 
 
 def taken(settings: Settings, driver: str | None) -> Settings:
@@ -47,13 +71,11 @@ def taken(settings: Settings, driver: str | None) -> Settings:
     return replace(settings, configuration=configuration)
 
 
-def mismatch(settings: Settings, driver: str | None) -> str:
-    """Return what is wrong if a runtime that was away at the start does otherwise than we began."""
-    ours = settings.configuration.cgroup_driver
-    if not driver or driver == ours:
-        return ""
-    return (
-        f"the container runtime's cgroup driver is {driver}, and this kubelet began with {ours} "
-        "while the runtime was away: start it again (service managers do), or set "
-        f"cgroupDriver: {driver}"
-    )
+def check(settings: Settings, driver: str) -> None:
+    """See that the kubelet began as the runtime does, which may have been away then.
+
+    Raises:
+        OtherDriver: it did not: it has to begin again.
+    """
+    if driver and driver != settings.configuration.cgroup_driver:
+        raise OtherDriver(driver)

@@ -145,7 +145,7 @@ def faults(host: str, missing: str) -> dict[str, Fault]:
                          {"securityContext": {"seccompProfile": seccomp}}),
         "admission": Fault("UnexpectedAdmissionError", ("preemption", "res: cpu"),
                            ("UnexpectedAdmissionError",), {"resources": many}),
-        "cgroup": Fault("FailedCreatePodContainer", ("kubepods", "Invalid argument|again"),
+        "cgroup": Fault("FailedCreatePodContainer", ("kubepods", "Invalid argument|unavailable"),
                         ("ContainerCreating",), {"resources": {"limits": {"cpu": "500m"}}}),
         "volume": Fault("FailedMount", (f"{missing}/not", "not a directory|does not exist"),
                         ("ContainerCreating",),

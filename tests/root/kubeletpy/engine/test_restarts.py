@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from kubeletpy_common.cgroups import detect
 from tests.root.kubeletpy.engine.process import (
     KubeletProcess,
     condition,
@@ -224,6 +225,23 @@ def test_runtime_away_and_back(kubelet: KubeletProcess, node: Node, run: Run) ->
     assert identity(kubelet.wait_ready("web")) == identity(pod)
     kubelet.write("next", manifest("next", run("c", FOREVER)))
     kubelet.wait_ready("next")
+
+
+def test_a_runtime_that_comes_later(stopped_kubelet: KubeletProcess, node: Node, run: Run) -> None:
+    """Its cgroup driver is followed, too, if it is not that of the settings: KEP-4033."""
+    kubelet = stopped_kubelet
+    node.daemon.kill()
+    try:
+        kubelet.start()
+        wait_for(lambda: "waiting for the container runtime" in kubelet.log(), "it to be missed")
+    finally:
+        node.daemon.start()
+        node.connect()
+    kubelet.write("web", manifest("web", run("c", FOREVER)))
+    pod = kubelet.wait_ready("web")
+    assert node.place.hierarchy().cgroup(kubelet.pod_cgroup(pod)).exists()
+    first = detect().cgroup(f"{kubelet.cgroup_root}/kubepods")
+    assert first.exists() == (node.place.driver == "cgroupfs")
 
 
 def test_second_kubelet_on_the_same_directory_is_refused(kubelet: KubeletProcess) -> None:

@@ -61,11 +61,12 @@ def test_the_runtimes_goes_before_ours(told: str | None, here: str, used: str) -
     configuration = msgspec.structs.replace(settings.configuration, cgroup_driver=here)
     found = cgroup_driver.taken(Settings(configuration=configuration), told)
     assert found.configuration.cgroup_driver == used
-    assert cgroup_driver.mismatch(found, told) == ""
+    cgroup_driver.check(found, told or "")
 
 
-def test_a_runtime_that_comes_later_and_does_otherwise_is_told() -> None:
-    said = cgroup_driver.mismatch(Settings(), "systemd")
-    assert "driver is systemd" in said
-    assert "began with cgroupfs" in said
-    assert said.endswith("cgroupDriver: systemd")
+def test_a_runtime_that_comes_later_and_does_otherwise_is_followed() -> None:
+    with pytest.raises(cgroup_driver.OtherDriver) as caught:
+        cgroup_driver.check(Settings(), "systemd")
+    assert caught.value.driver == "systemd"
+    found = cgroup_driver.taken(Settings(), caught.value.driver)
+    cgroup_driver.check(found, "systemd")
