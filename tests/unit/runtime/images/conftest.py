@@ -12,7 +12,7 @@ from runtime.images.content import ContentStore
 from runtime.images.download import Download
 from runtime.images.manifest import Descriptor
 from runtime.images.registry import Repository
-from runtime.images.settings import Credentials
+from runtime.images.settings import Credentials, RegistryConfig
 from runtime.images.transport import Transport
 from tests.support.ociimage import OciImage, build_image, digest_of
 from tests.support.scripted_registry import ScriptedRegistry
@@ -36,8 +36,13 @@ async def other() -> AsyncIterator[ScriptedRegistry]:
 
 
 @pytest.fixture
-async def transport() -> AsyncIterator[Transport]:
-    found = Transport(QUICK)
+def registry_config() -> RegistryConfig:
+    return QUICK
+
+
+@pytest.fixture
+async def transport(registry_config: RegistryConfig) -> AsyncIterator[Transport]:
+    found = Transport(registry_config)
     yield found
     await found.close()
 

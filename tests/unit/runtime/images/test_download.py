@@ -27,6 +27,7 @@ from tests.support.scripted_registry import ScriptedRegistry
 from tests.unit.runtime.images.registries import (
     BASIC,
     BLOB,
+    HASTY,
     SECRET,
     Fetch,
     challenge,
@@ -214,6 +215,7 @@ async def test_blob_of_another_size(registry: ScriptedRegistry, fetch: Fetch) ->
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("registry_config", [HASTY], ids=[""])
 async def test_download_that_trickles_is_given_up(registry: ScriptedRegistry, fetch: Fetch) -> None:
     async def script(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()

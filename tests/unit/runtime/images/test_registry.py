@@ -27,6 +27,7 @@ from tests.support.ociimage import OciImage
 from tests.support.scripted_registry import ScriptedRegistry
 from tests.unit.runtime.images.registries import (
     BASIC,
+    HASTY,
     SECRET,
     challenge,
     manifest,
@@ -128,6 +129,7 @@ async def test_nobody_listens(transport: Transport) -> None:
         await manifest(transport, gone)
 
 
+@pytest.mark.parametrize("registry_config", [HASTY], ids=[""])
 async def test_a_registry_that_hangs(transport: Transport, registry: ScriptedRegistry) -> None:
     async def script(request: web.Request) -> web.Response:
         await asyncio.Event().wait()
