@@ -296,9 +296,11 @@ class PodManager:
         self._sweeping = asyncio.create_task(self._tools.environment.sweep(known), name="sweep")
 
     def _end_orphans(self) -> None:
-        wanted = {pod.metadata.uid for pod in self._desired.values()}
+        kept = {pod.metadata.uid for pod in self._desired.values()} | self.workers.uids()
+        # What was removed while the runtime made its list is in there still.
+        kept |= self.workers.ended_since(self._runtime.listed_at)
         for uid, identity in self._runtime.listing.identities.items():
-            if uid in self.workers or uid in wanted:
+            if uid in kept:
                 continue
             logs.event(
                 _log, logging.WARNING, "pod that nobody wants ended",

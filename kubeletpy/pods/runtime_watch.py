@@ -48,6 +48,7 @@ class RuntimeWatch:
         contact: how the runtime was last heard of.
         listing: the last full list.
         listed: whether there was one.
+        listed_at: when it was begun, by the monotonic clock; what ended since may be in it.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class RuntimeWatch:
         self._tools = tools
         self._changed = changed
         self._on_list = listed
-        self._listed_at: float | None = None
+        self.listed_at = 0.0
         self._bell = asyncio.Event()
 
     def ring(self) -> None:
@@ -118,8 +119,8 @@ class RuntimeWatch:
         if not self.contact.ok:
             logs.event(_log, logging.INFO, "runtime reachable", endpoint=self._tools.cri.endpoint)
         self.contact.ok, self.contact.error = True, ""
-        interval = None if self._listed_at is None else begun - self._listed_at
-        self._listed_at = begun
+        interval = begun - self.listed_at if self.listed else None
+        self.listed_at = begun
         self._tools.measures.relisted(time.monotonic() - begun, interval)
         before, self.listing = self.listing, listing
         for uid in before.states.keys() | listing.states.keys():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -27,6 +28,7 @@ class Workers:
     def __init__(self) -> None:
         self._slots: dict[str, dict[str, _Entry]] = {}
         self._by_uid: dict[str, PodWorker] = {}
+        self._ended: dict[str, float] = {}
 
     def __contains__(self, uid: str) -> bool:
         return uid in self._by_uid
@@ -68,7 +70,16 @@ class Workers:
             return None
         if self._by_uid.get(uid) is entry.worker:
             del self._by_uid[uid]
+            self._ended[uid] = time.monotonic()
         return entry.worker
+
+    def ended_since(self, moment: float) -> set[str]:
+        """Return the pods whose worker ended after a moment of the monotonic clock.
+
+        Earlier ones are forgotten.
+        """
+        self._ended = {uid: at for uid, at in self._ended.items() if at >= moment}
+        return set(self._ended)
 
     def get(self, uid: str) -> PodWorker | None:
         """Return the worker of a pod."""

@@ -18,6 +18,7 @@ from kubeletpy.cri.events import ContainerEvents, EventsUnsupported
 from kubeletpy.pods import manager as manager_module
 from kubeletpy.pods import runtime_watch
 from kubeletpy.pods.manager import PodManager
+from kubeletpy.pods.observe import Listing, Observer
 from kubeletpy.pods.worker import PodWorker
 from kubeletpy.probes.http import HttpClient
 from kubeletpy.sources.updates import PodChange, PodUpdates
@@ -159,6 +160,31 @@ async def test_changed_while_away_with_the_same_uid(bench: Bench) -> None:
             and all(one.created_at != created for one in bench.runtime.sandboxes.values())
         )
     )
+
+
+async def test_a_list_that_is_older_than_the_end_of_a_pod_names_no_stranger(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    one = named("web", "u1")
+    bench.source.queue.put_nowait(PodUpdates(added=(one,)))
+    await until(lambda: bench.running() == {"u1"})
+    made, gate, listing = asyncio.Event(), asyncio.Event(), Observer.listing
+
+    async def slow(self: Observer) -> Listing:
+        found = await listing(self)
+        made.set()
+        await gate.wait()
+        return found
+
+    monkeypatch.setattr(Observer, "listing", slow)
+    await made.wait()
+    bench.source.queue.put_nowait(PodUpdates(removed=(one,)))
+    await until(lambda: not bench.runtime.sandboxes and not bench.manager.pods())
+    listed = bench.manager._runtime.listing
+    gate.set()
+    await until(lambda: bench.manager._runtime.listing is not listed)
+    assert bench.manager.workers.uids() == set()
+    assert "nobody wants" not in caplog.text
 
 
 async def test_stranger_is_ended(bench: Bench) -> None:
