@@ -70,7 +70,8 @@ class DevicePlugin(deviceplugin_pb2_grpc.DevicePluginServicer):
             request = pb.RegisterRequest(
                 version="v1beta1", endpoint=self.socket.name, resource_name=resource
             )
-            await stub.Register(request, timeout=patient(10))
+            # As those of the field do, which wait for a kubelet that is slow to accept.
+            await stub.Register(request, timeout=patient(10), wait_for_ready=True)
 
     async def GetDevicePluginOptions(
         self,
