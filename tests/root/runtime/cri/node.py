@@ -7,7 +7,9 @@ and the Unix socket crosses namespaces.
 from __future__ import annotations
 
 import itertools
+import json
 import os
+import re
 import secrets
 import select
 import signal
@@ -341,6 +343,21 @@ class Node:
         result = self.exec(container, "sh", "-c", script)
         assert result.exit_code == 0, result
         return result.stdout.decode().strip()
+
+    def wait_heeding(self, container: str, number: signal.Signals = signal.SIGTERM) -> None:
+        """Wait until a container's first process has set what it does at a signal.
+
+        Before that the kernel drops the signal: the process is the first of its namespace.
+        """
+        request = cri.ContainerStatusRequest(container_id=container, verbose=True)
+        answer = self.runtime.ContainerStatus(request, timeout=CALL_SECONDS)
+        status = Path(f"/proc/{json.loads(answer.info['info'])['pid']}/status")
+
+        def heeds() -> bool:
+            [caught] = re.findall(r"^SigCgt:\s*(\w+)$", status.read_text(), re.MULTILINE)
+            return bool(int(caught, 16) >> (number - 1) & 1)
+
+        wait_until(heeds, f"{container} to heed {number.name}", 20)
 
     def wait_exited(self, container: str, timeout: float = 30) -> cri.ContainerStatus:
         """Wait for the container's end, by the events of the runtime."""

@@ -203,6 +203,7 @@ def test_state_can_be_elsewhere_and_goes_with_the_container(node: Node, pod_of: 
     container = node.run(pod_of, *SLEEP)
     directory = node.place.directory / "elsewhere"
     assert os.listdir(directory) == [container]
+    node.wait_heeding(container)
     node.stop(container, timeout=10)
     assert node.status(container).exit_code == 0
     node.remove(container)

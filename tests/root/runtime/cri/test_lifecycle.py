@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -58,6 +59,7 @@ def test_a_pod_and_its_container_from_start_to_end(node: Node) -> None:
         stdout=b"whole\n", exit_code=7
     )
 
+    node.wait_heeding(container)
     node.stop(container, timeout=20)
     ended = node.status(container)
     assert (ended.state, ended.exit_code, ended.reason) == (cri.CONTAINER_EXITED, 3, "Error")
@@ -110,6 +112,8 @@ def test_the_stop_signal_is_the_requests_or_the_images(node: Node) -> None:
         )
         assert node.status(by_image).stop_signal == cri.SIGNAL_SIGUSR1
         for container, code in ((by_image, 10), (by_request, 12)):
+            node.wait_heeding(container, signal.SIGUSR1)
+            node.wait_heeding(container, signal.SIGUSR2)
             node.stop(container, timeout=20)
             assert node.status(container).exit_code == code
 

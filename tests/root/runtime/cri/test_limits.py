@@ -120,6 +120,7 @@ def test_the_containers_cgroup_is_below_the_pods_and_gone_with_it(node: Node) ->
         container = node.run(sandbox, *SLEEP)
         cgroup = detect().cgroup(node.place.container_cgroup(sandbox, container))
         assert len(cgroup.processes()) >= 1
+        node.wait_heeding(container)
         node.stop(container, timeout=10)
         assert not cgroup.exists()
 
