@@ -10,11 +10,13 @@ import pytest
 
 from kubeletpy_proto import cri_pb2 as cri
 from tests.root.runtime.cri.node import SLEEP, Node, refused
+from tests.support.circumstances import CGROUP_DRIVER
 
 pytestmark = pytest.mark.root
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 Profile = cri.SecurityProfile
+OF_OTHER_DRIVER = "/kubepods/pod1" if CGROUP_DRIVER == "systemd" else "kubepods.slice"
 
 
 @pytest.mark.parametrize(
@@ -27,9 +29,9 @@ Profile = cri.SecurityProfile
         ({"sysctls": {"kernel/../vm/swappiness": "1"}}, "malformed"),
         ({"dns_config": cri.DNSConfig(servers=["1.1.1.1\noptions x"])}, "dns_config.servers"),
         ({"dns_config": cri.DNSConfig(searches=["a\nnameserver 6.6.6.6"])}, "dns_config.searches"),
-        ({"cgroup_parent": "kubepods.slice"}, "systemd"),
+        ({"cgroup_parent": OF_OTHER_DRIVER}, "systemd"),
         ({"cgroup_parent": "/../../etc"}, ".."),
-        ({"cgroup_parent": "relative"}, "absolute"),
+        ({"cgroup_parent": "relative"}, "slice" if CGROUP_DRIVER == "systemd" else "absolute"),
         ({"port_mappings": [cri.PortMapping(container_port=0, host_port=80)]}, "container port"),
     ],
 )
