@@ -30,7 +30,7 @@ _ROUNDS: Final = {
 """Rounds of the longest tests in the long form."""
 _OUTSIDE: Final = (
     # Nobody loads modules by their devices here: udev does not run.
-    "modprobe -a loop tun",
+    "modprobe -a loop tun fuse",
     "ip link add outside type bridge",
     "ip link set outside addrgenmode none",
     "ip link set outside up",
