@@ -16,8 +16,8 @@ from kubeletpy_common import logs
 from kubeletpy_proto import cri_pb2
 
 _log = logging.getLogger(__name__)
-_SECONDS: Final = 2.0
-"""For the first question: a runtime that is not there yet holds up nothing."""
+_SECONDS: Final = 10.0
+"""For the first question: a slow runtime has this time; one that is not there holds up nothing."""
 _NAMES: Final = {cri_pb2.SYSTEMD: "systemd", cri_pb2.CGROUPFS: "cgroupfs"}
 
 

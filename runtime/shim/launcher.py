@@ -127,6 +127,10 @@ class Launcher:
             return None
         try:
             answer = sock.recv(RESULT_SIZE)
+        except ConnectionResetError:
+            # unix(7): it has ended, and left the message unread.
+            self._disconnect()
+            return None
         except OSError:
             self._disconnect()
             raise

@@ -31,7 +31,7 @@ __all__ = ["machine_scope", "place"]
 
 pytestmark = pytest.mark.root
 
-LIFE = int(patient(15))
+LIFE = int(patient(20))
 """Seconds that a certificate is good. Like kube-controller-manager the signer dates it back by five
 minutes, so 90% of its life are over when it comes, and the next is asked for at once."""
 CLIENT, SERVING = "kubernetes.io/kube-apiserver-client-kubelet", "kubernetes.io/kubelet-serving"

@@ -99,7 +99,9 @@ def test_exec_on_a_terminal(node: Node) -> None:
             os.write(master, script)
             until(master, b"resized\r\n")
             # Ctrl-C is for the command there, not for us.
-            os.write(master, b"echo as''leep; sleep 100\r")
+            # The trap is set by then; a shell that is about to fork may lose the signal.
+            waits = b"trap 'exit 3' INT; echo as''leep; while :; do sleep 1; done"
+            os.write(master, b'sh -c "' + waits + b'"\r')
             until(master, b"asleep\r\n")
             os.write(master, b"\x03")
             until(master, b"# ")

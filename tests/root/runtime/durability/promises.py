@@ -145,7 +145,10 @@ def _settle_container(
         codes = {container.code}
     container.code = status.exit_code
     if status.exit_code not in codes:
-        bad.append(f"its exit code is {status.exit_code} ({status.message}), expected {codes}")
+        bad.append(
+            f"its exit code is {status.exit_code} ({status.reason}: {status.message}), expected "
+            f"{codes}: it was {done or 'nothing'}, then {doing or 'left alone'}"
+        )
     return bad + _lost_lines(container, status)
 
 
