@@ -4,7 +4,8 @@ The daemon may have been killed at any point, or the machine rebooted. Rows are 
 step they announce, so each row tells how far things came at most:
 
 - half-made pods and containers (CREATING) are undone, removals that had begun are finished;
-- pods whose shim answers go on, with the exits that happened meanwhile taken over;
+- pods whose shim answers go on, with the exits that happened meanwhile taken over, and thawed if a
+  daemon was killed while it had frozen them to kill them;
 - pods whose shim does not answer are down; what their shim wrote before its end is taken over,
   other running containers are reported killed, or, after a reboot, unknown;
 - directories, shims, snapshots and addresses of pods that no row knows are removed.
@@ -20,6 +21,7 @@ import time
 from collections.abc import Awaitable
 from pathlib import Path
 
+from kubeletpy_common.cgroups import CgroupError
 from kubeletpy_common.logs import event
 from runtime.cri.bundle import read_exit
 from runtime.cri.lifecycle import (
@@ -104,6 +106,19 @@ async def _adopt(runtime: Runtime, pod: Pod) -> None:
     for container in list(pod.containers.values()):
         if container.running:
             _adopt_container(runtime, container, reports.get(container.id))
+        if container.running:
+            _thaw(runtime, container)
+
+
+def _thaw(runtime: Runtime, container: Container) -> None:
+    """Let a container go on, or die: on cgroup v1 the frozen do neither (freezer-subsystem.rst)."""
+    try:
+        runtime.cgroup_of(container).thaw()
+    except CgroupError as error:
+        event(
+            _log, logging.WARNING, "a container's cgroup cannot be thawed", error=error,
+            container_id=container.id[:12],
+        )  # fmt: skip
 
 
 def _adopt_container(

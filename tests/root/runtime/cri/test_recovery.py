@@ -93,6 +93,19 @@ def test_a_killed_daemon_loses_nothing(node: Node) -> None:
             assert next(events).container_event_type == cri.CONTAINER_STOPPED_EVENT
 
 
+def test_a_container_that_a_killed_daemon_left_frozen_goes_on(node: Node) -> None:
+    """On cgroup v1 a kill freezes first; who is killed then has frozen it for ever."""
+    with node.pod() as sandbox:
+        container = node.run(sandbox, *SLEEP)
+        before = node.status(container)
+        node.daemon.kill()
+        node.place.hierarchy().cgroup(node.place.container_cgroup(sandbox, container)).freeze()
+        node.daemon.start()
+        node.connect()
+        assert node.shell(container, "echo alive") == "alive"
+        assert node.status(container) == before
+
+
 def test_a_stopped_daemon_leaves_the_pods(node: Node) -> None:
     with node.pod() as sandbox:
         container = node.run(sandbox, *SLEEP)

@@ -125,6 +125,7 @@ def _settle_container(
     container.id = status.id
     doing, done, state = container.doing, container.done, status.state
     container.doing = ""
+    container.ending |= pod_ends or doing in ("stop", "remove")
     container.done = {CREATED: "create", RUNNING: "start"}.get(state, "stop")
     bad = []
     if state == CREATED and (done not in ("", "create") or doing == "stop"):
@@ -135,7 +136,7 @@ def _settle_container(
         bad.append("it was stopped, but runs")
     if state != EXITED:
         return bad
-    stopped = pod_ends or done == "stop" or doing in ("stop", "remove")
+    stopped = container.ending or done == "stop"
     codes: set[int] = _BY_ITSELF[container.kind] | (_STOPPED if stopped else set())
     if doing == "start":
         codes.add(_NOT_STARTED)

@@ -47,6 +47,7 @@ class ContainerFact:
         done: the last of these that was answered.
         pid: of its process, once somebody looked.
         code: its exit code, once that was listed; -1 before.
+        ending: a stop or removal was not answered, and may end it yet.
     """
 
     name: str
@@ -57,6 +58,7 @@ class ContainerFact:
     done: str = ""
     pid: int = 0
     code: int = -1
+    ending: bool = False
 
 
 @dataclass(eq=False)
