@@ -15,6 +15,7 @@ from google.protobuf.message import Message
 from kubeletpy_common.linux import mounts as m
 from kubeletpy_proto import cri_pb2 as cri
 from tests.root.runtime.cri.node import CALL_SECONDS, SLEEP, Node, refused, remove_all
+from tests.support.circumstances import CGROUP_DRIVER
 
 pytestmark = pytest.mark.root
 
@@ -46,6 +47,9 @@ EMPTY = {
     ("RuntimeCondition", "reason"),
     ("RuntimeCondition", "message"),
 }
+if CGROUP_DRIVER == "systemd":
+    # Its number is zero.
+    EMPTY.add(("LinuxRuntimeConfiguration", "cgroup_driver"))
 
 
 @pytest.fixture(scope="module")
