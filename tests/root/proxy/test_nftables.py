@@ -349,7 +349,7 @@ def test_a_new_table_takes_over_the_clients_of_services_with_affinity() -> None:
             restarted.sync(wanted)
             assert restarted.table != first
             kept = nft("list", "set", "ip", restarted.table, name)
-            assert re.search(r"10\.9\.9\.9 expires 59m", kept)
+            assert re.search(r"10\.9\.9\.9 expires (59m|1h)", kept)
 
     in_new_network(run)
 
