@@ -1,7 +1,4 @@
-"""The cgroups of a kubelet: the machine's hierarchy, and what is made of it and removed again.
-
-Above ``kubepods`` it removes only what it had to make: that is written down before.
-"""
+"""The cgroups of a kubelet: the machine's hierarchy, and what is made of it and removed again."""
 
 from __future__ import annotations
 
@@ -61,7 +58,8 @@ def make_pod_cgroups(settings: Settings, hierarchy: Hierarchy, facts: NodeFacts)
         raise StartError(str(error)) from error
     except OSError as error:
         raise StartError(
-            f"it cannot be written down which cgroups are made for --cgroup-root: {error}"
+            f"it cannot be written down which cgroups are made for --cgroup-root: {error}; "
+            "make room there, or set another --root-dir"
         ) from error
     cgroups.policy = with_swap(policy, cgroups)
     return cgroups

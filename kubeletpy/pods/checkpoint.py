@@ -101,6 +101,15 @@ class Checkpoints:
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(directory)
 
+    def get(self, uid: str) -> Saved | None:
+        """Read the checkpoint of one pod; None if there is none that can be understood.
+
+        Raises:
+            ValueError: the UID cannot name a directory.
+        """
+        directory = self._of(uid)
+        return self._load(directory) if (directory / _POD).exists() else None
+
     def load(self) -> dict[str, Saved]:
         """Read all checkpoints, by pod UID; what cannot be understood is set aside."""
         found: dict[str, Saved] = {}

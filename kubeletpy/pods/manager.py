@@ -298,7 +298,7 @@ class PodManager:
     def _end_orphans(self) -> None:
         kept = {pod.metadata.uid for pod in self._desired.values()} | self.workers.uids()
         # What was removed while the runtime made its list is in there still.
-        kept |= self.workers.ended_since(self._runtime.listed_at)
+        kept |= self.workers.ended
         for uid, identity in self._runtime.listing.identities.items():
             if uid in kept:
                 continue
@@ -434,12 +434,9 @@ class PodManager:
             self.workers.replace(slot, worker)
 
     def _successor(self, broken: PodWorker) -> PodWorker:
-        saved = self._tools.checkpoints.load().get(broken.pod.metadata.uid)
+        saved = self._tools.checkpoints.get(broken.pod.metadata.uid)
         worker = PodWorker(broken.desired, self._tools, saved, self._published)
-        # Somebody may be waiting for it.
-        worker.over = broken.over
-        if broken.ending:
-            worker.terminate()
+        worker.succeed(broken)
         return worker
 
     def _ended(self, slot: str, uid: str, task: asyncio.Task[None]) -> None:
@@ -457,6 +454,7 @@ class PodManager:
         self._reconcile(slot)
 
     def _on_list(self) -> None:
+        self.workers.forget_ended(before=self._runtime.listed_at)
         if self.adopted.is_set():
             self._tidy()
         else:

@@ -159,19 +159,33 @@ class Actions:
     wake_at: float | None = None
 
     @property
-    def idle(self) -> bool:
-        """Whether there is nothing to do but to wait."""
-        return not (
+    def has_step(self) -> bool:
+        """Whether there is something of what is done one after another, in one step."""
+        return bool(
             self.kill_pod
             or self.create_sandbox is not None
             or self.reset
-            or self.kill
-            or self.pull
+            or self.resize is not None
             or self.start
             or self.remove_containers
             or self.remove_sandboxes
-            or self.resize is not None
         )
+
+    @property
+    def idle(self) -> bool:
+        """Whether there is nothing to do but to wait."""
+        return not (self.has_step or self.kill or self.pull)
+
+    def is_brief(self, containers: Mapping[str, Container | EphemeralContainer]) -> bool:
+        """Whether the step is usually done within milliseconds.
+
+        Args:
+            containers: the pod's, by name.
+        """
+        if self.create_sandbox is not None:
+            return True
+        hooks = (containers[start.name].lifecycle for start in self.start)
+        return bool(self.start) and all(hook is None or hook.post_start is None for hook in hooks)
 
 
 def _clock(at: float) -> str:

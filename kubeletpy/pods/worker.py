@@ -181,6 +181,15 @@ class PodWorker:
             self._grace = grace if self._grace is None else min(self._grace, grace)
         self._bell.set()
 
+    def succeed(self, broken: PodWorker) -> None:
+        """Take over what a worker of the same pod was told before a defect ended it."""
+        # Somebody may be waiting for it.
+        self.over = broken.over
+        if broken._concluded is not None:
+            self.conclude(broken._concluded, grace=broken._grace, disruption=broken._disruption)
+        if broken.ending:
+            self.terminate(broken._grace)
+
     def running_logs(self) -> list[tuple[str, str]]:
         """Return id and log file of each running container, as last seen."""
         return [
@@ -381,16 +390,9 @@ class PodWorker:
                 self._tasks.beside(f"pull {name}", partial(self._execution.pull, name), self.wake)
         if self._tasks.step is not None:
             return
-        if (
-            actions.kill_pod
-            or actions.create_sandbox is not None
-            or actions.reset
-            or actions.resize is not None
-            or actions.start
-            or actions.remove_containers
-            or actions.remove_sandboxes
-        ):
-            self._brief_until = self._tools.clock() + BRIEF if self._brief(actions) else 0.0
+        if actions.has_step:
+            brief = actions.is_brief(self._steps.containers)
+            self._brief_until = self._tools.clock() + BRIEF if brief else 0.0
             self._tasks.begin(
                 self._execution.carry_out(actions, self._grace),
                 words_of(actions),
@@ -410,15 +412,6 @@ class PodWorker:
             doing=self._tasks.doing,
             ending_until=self._deadline or 0.0 if self.ending else 0.0,
             runtime_fault=runtime_fault,
-        )
-
-    def _brief(self, actions: Actions) -> bool:
-        """Whether what is to be done is usually done within milliseconds."""
-        if actions.create_sandbox is not None:
-            return True
-        starting = (self._steps.containers[start.name] for start in actions.start)
-        return bool(actions.start) and not any(
-            one.lifecycle is not None and one.lifecycle.post_start is not None for one in starting
         )
 
     def _broke(self, error: StepError) -> None:

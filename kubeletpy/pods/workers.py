@@ -73,13 +73,14 @@ class Workers:
             self._ended[uid] = time.monotonic()
         return entry.worker
 
-    def ended_since(self, moment: float) -> set[str]:
-        """Return the pods whose worker ended after a moment of the monotonic clock.
-
-        Earlier ones are forgotten.
-        """
-        self._ended = {uid: at for uid, at in self._ended.items() if at >= moment}
+    @property
+    def ended(self) -> set[str]:
+        """The pods whose worker ended, as far as that is not forgotten."""
         return set(self._ended)
+
+    def forget_ended(self, before: float) -> None:
+        """Forget whose worker ended ``before`` a moment of the monotonic clock."""
+        self._ended = {uid: at for uid, at in self._ended.items() if at >= before}
 
     def get(self, uid: str) -> PodWorker | None:
         """Return the worker of a pod."""

@@ -128,7 +128,7 @@ class Launcher:
         try:
             answer = sock.recv(RESULT_SIZE)
         except ConnectionResetError:
-            # unix(7): it has ended, and left the message unread.
+            # So the kernel tells that it ended and left the message unread: nothing has begun.
             self._disconnect()
             return None
         except OSError:

@@ -26,11 +26,6 @@ def patient(seconds: float) -> float:
     return seconds * _PATIENCE
 
 
-def rounds(count: int) -> int:
-    """Return how often to do here what is done ``count`` times on an ordinary machine."""
-    return max(2, int(count / _PATIENCE))
-
-
 def python_path(first: Path) -> str:
     """Return PYTHONPATH for a process that is to take ``first`` before what this one takes.
 

@@ -24,6 +24,7 @@ _END_SECONDS: Final = 120.0  # what a run whose time is over needs to end
 _ROUNDS: Final = {
     "KUBELETPY_KILL_ROUNDS": "5",
     "KUBELETPY_MANY_PODS": "20",
+    "KUBELETPY_RESTART_PODS": "10",
     "KUBELETPY_RESTART_ROUNDS": "2",
     "KUBELETPY_STORE_KILL_ROUNDS": "5",
 }

@@ -21,7 +21,7 @@ from tests.root.kubeletpy.engine.process import (
     wait_for,
 )
 from tests.root.runtime.cri.node import Node
-from tests.support.circumstances import patient, rounds
+from tests.support.circumstances import patient
 
 from .cluster import Api, bound
 from .faults import Faults, Mode, write_kubeconfig
@@ -30,8 +30,8 @@ pytestmark = pytest.mark.root
 Run = Callable[..., dict[str, Any]]
 FOREVER = "trap 'exit 0' TERM; while :; do sleep 1000 & wait; done"
 PROBED = {"exec": {"command": ["true"]}, "periodSeconds": 1}
-PODS = max(10, rounds(50))
-ROUNDS = int(os.environ.get("KUBELETPY_RESTART_ROUNDS", rounds(20)))
+PODS = int(os.environ.get("KUBELETPY_RESTART_PODS", "50"))
+ROUNDS = int(os.environ.get("KUBELETPY_RESTART_ROUNDS", "20"))
 
 
 @pytest.fixture

@@ -113,6 +113,17 @@ async def run(pod: Pod, command: dict[str, Any]) -> tuple[int, str, str]:
     return result.exit_code, result.stdout.decode(), result.stderr.decode()
 
 
+async def launched(pod: Pod, cgroup: Cgroup) -> int:
+    """Start a container and a command in it; return the launcher that forked the command."""
+    if (program := sealed("test", b"")) < 0:
+        pytest.skip("there is no launcher on this machine")
+    os.close(program)
+    await start(pod, cgroup)
+    assert (await run(pod, process("true")))[0] == 0
+    (found,) = launchers(cgroup)
+    return found
+
+
 @pytest.mark.parametrize("case", CASES)
 async def test_a_command_is_the_same_from_either(pod: Pod, cgroup: Cgroup, case: str) -> None:
     linux: dict[str, Any] | None = {"seccomp": {"flags": []}} if case == "with a filter" else None
@@ -159,12 +170,7 @@ async def test_a_failure_is_told_in_the_same_words(
 async def test_a_command_that_it_left_unread_is_forked_by_the_shim(
     pod: Pod, cgroup: Cgroup
 ) -> None:
-    if (program := sealed("test", b"")) < 0:
-        pytest.skip("there is no launcher on this machine")
-    os.close(program)
-    await start(pod, cgroup)
-    assert (await run(pod, process("true")))[0] == 0
-    (first,) = launchers(cgroup)
+    first = await launched(pod, cgroup)
     os.kill(first, signal.SIGSTOP)
     asked = asyncio.create_task(run(pod, process("sh", "-c", "exit 3")))
 
@@ -178,12 +184,7 @@ async def test_a_command_that_it_left_unread_is_forked_by_the_shim(
 
 
 async def test_it_is_replaced_when_it_dies_and_ends_with_the_shim(pod: Pod, cgroup: Cgroup) -> None:
-    if (program := sealed("test", b"")) < 0:
-        pytest.skip("there is no launcher on this machine")
-    os.close(program)
-    await start(pod, cgroup)
-    assert (await run(pod, process("true")))[0] == 0
-    (first,) = launchers(cgroup)
+    first = await launched(pod, cgroup)
     os.kill(first, signal.SIGKILL)
     # Until the shim has reaped it, a command may be read by who is about to end.
     await asyncio.to_thread(wait_until, lambda: not is_launcher(first), "its end", 5)

@@ -19,6 +19,7 @@ def test_round_trip(tmp_path: Path) -> None:
     points.save_status("u1", PodStatus(phase="Running", reason="x"))
     points.save_ending("u1", 12.5)
     saved = Checkpoints(tmp_path / "c").load()["u1"]
+    assert points.get("u1") == saved
     assert saved.pod == made
     assert saved.status is not None
     assert saved.status.phase == "Running"
@@ -28,6 +29,7 @@ def test_round_trip(tmp_path: Path) -> None:
     points.remove("u1")
     points.remove("u1")
     assert points.load() == {}
+    assert points.get("u1") is None
 
 
 def test_status_of_a_removed_pod_makes_no_directory(tmp_path: Path) -> None:
@@ -44,6 +46,7 @@ def test_corrupt_checkpoint_is_set_aside(tmp_path: Path, content: bytes) -> None
     points = Checkpoints(tmp_path)
     points.save_pod(pod("a"))
     (tmp_path / "u1" / "pod.json").write_bytes(content)
+    assert points.get("u1") is None
     assert points.load() == {}
     assert [entry.name for entry in tmp_path.iterdir()] == ["u1.corrupt"]
     assert points.load() == {}

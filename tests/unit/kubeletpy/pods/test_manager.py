@@ -13,12 +13,13 @@ import pytest
 
 from kubeletpy.admission.predicates import Refusal
 from kubeletpy.api.pod import Pod
-from kubeletpy.api.status import PodStatus
+from kubeletpy.api.status import PodCondition, PodStatus
 from kubeletpy.cri.events import ContainerEvents, EventsUnsupported
 from kubeletpy.pods import manager as manager_module
 from kubeletpy.pods import runtime_watch
 from kubeletpy.pods.manager import PodManager
 from kubeletpy.pods.observe import Listing, Observer
+from kubeletpy.pods.state import Terminal
 from kubeletpy.pods.worker import PodWorker
 from kubeletpy.probes.http import HttpClient
 from kubeletpy.sources.updates import PodChange, PodUpdates
@@ -364,6 +365,26 @@ async def test_who_waits_for_an_end_gets_it_from_the_successor(
     async with asyncio.timeout(30):
         await worker.over.wait()
     assert bench.running() == set()
+
+
+async def test_what_a_broken_worker_was_told_is_done_by_its_successor(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by a preemption, which waits for the end and lets no other pod in before it."""
+    monkeypatch.setattr(manager_module, "RELIST_RETRY", 0.05)
+    one = of_api(named("web", "u1"))
+    bench.source.queue.put_nowait(PodUpdates(added=(one,)))
+    await until(lambda: bench.running() == {"u1"})
+
+    await break_worker(bench, "u1", monkeypatch)
+    disruption = PodCondition(type="DisruptionTarget", status="True", reason="TerminationByKubelet")
+    async with asyncio.timeout(30):
+        await bench.manager.workers.end(one, Terminal("Failed", "Preempting", "x"), disruption)
+    assert bench.running() == set()
+    status = status_of(bench, "web")
+    assert status is not None
+    assert (status.phase, status.reason) == ("Failed", "Preempting")
+    assert "DisruptionTarget" in {condition.type for condition in status.conditions}
 
 
 async def test_a_deleted_pod_ends_and_is_not_started_again(bench: Bench) -> None:
