@@ -19,7 +19,7 @@ from kubeletpy.eviction.manager import EvictionManager
 from kubeletpy.object_cache import ObjectCache
 from kubeletpy.pods.local import LocalEnvironment
 from kubeletpy.pods.manager import PodManager
-from kubeletpy.pods.steps import Tools
+from kubeletpy.pods.tools import Tools
 from kubeletpy.registration.presence import NodePresence
 from kubeletpy.resources.cgroups import PodCgroups
 from kubeletpy.sources.updates import PodUpdates

@@ -31,7 +31,7 @@ from kubeletpy.pods.local import LocalEnvironment
 from kubeletpy.pods.manager import PodManager
 from kubeletpy.pods.observe import Observer
 from kubeletpy.pods.plan import DeadContainers
-from kubeletpy.pods.steps import Tools
+from kubeletpy.pods.tools import Tools
 from kubeletpy.pods.user_namespaces import IDS_PER_POD, UserNamespaceError, UserNamespaces
 from kubeletpy.probes.checks import Checker
 from kubeletpy.probes.http import HttpClient

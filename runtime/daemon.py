@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     import grpc
 
     from runtime.cri.runtime import Runtime
+    from runtime.network.chosen import ChosenNetwork
 
 _log = logging.getLogger("runtime")
 
@@ -176,15 +177,11 @@ async def _open(config: Config, spawner: Spawner, stack: AsyncExitStack) -> Runt
     from runtime.cri.events import EventBroker
     from runtime.cri.recovery import recover
     from runtime.cri.runtime import Runtime
-    from runtime.cri.update_runtime_config import pod_networks, recorded_pod_cidr
     from runtime.hostfacts import boot_id, read_host_facts
     from runtime.images.errors import ImageError
     from runtime.images.service import ImageStore
-    from runtime.network.bridge import BridgeNetwork
-    from runtime.network.chosen import ChosenNetwork
-    from runtime.network.cni.network import CniNetwork
     from runtime.network.errors import NetworkError
-    from runtime.parts import cni_config, network_config, registry_config
+    from runtime.parts import registry_config
     from runtime.state.records import StateError
     from runtime.state.store import Store
     from runtime.streaming.server import StreamingServer
@@ -196,13 +193,7 @@ async def _open(config: Config, spawner: Spawner, stack: AsyncExitStack) -> Runt
         images = ImageStore(config.root, registry_config(config))
         await images.open()
         stack.push_async_callback(images.close)
-        network = ChosenNetwork(
-            BridgeNetwork(network_config(config), config.root / "network.db"),
-            CniNetwork(cni_config(config), config.root / "cni"),
-        )
-        recorded = pod_networks(recorded_pod_cidr(config.root))
-        if recorded:
-            network.use_pod_cidrs(recorded)
+        network = _open_network(config)
         stack.push_async_callback(network.close)
         for directory in (config.state / "sandboxes", config.state / "containers",
                           config.root / "volumes"):  # fmt: skip
@@ -227,6 +218,23 @@ async def _open(config: Config, spawner: Spawner, stack: AsyncExitStack) -> Runt
     except (StateError, ImageError, NetworkError, CgroupError, ValueError, OSError) as error:
         raise DaemonError(str(error)) from error
     return runtime
+
+
+def _open_network(config: Config) -> ChosenNetwork:
+    from runtime.cri.update_runtime_config import pod_networks, recorded_pod_cidr
+    from runtime.network.bridge import BridgeNetwork
+    from runtime.network.chosen import ChosenNetwork
+    from runtime.network.cni.network import CniNetwork
+    from runtime.parts import cni_config, network_config
+
+    network = ChosenNetwork(
+        BridgeNetwork(network_config(config), config.root / "network.db"),
+        CniNetwork(cni_config(config), config.root / "cni"),
+    )
+    recorded = pod_networks(recorded_pod_cidr(config.root))
+    if recorded:
+        network.use_pod_cidrs(recorded)
+    return network
 
 
 async def _disconnect(runtime: Runtime) -> None:

@@ -22,7 +22,8 @@ from .state import (
     ImageState,
     KillReason,
 )
-from .steps import StepError, Steps, Tools, grace_of
+from .steps import StepError, Steps, grace_of
+from .tools import Tools
 
 
 class Execution:

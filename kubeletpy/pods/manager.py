@@ -47,7 +47,7 @@ from .plan import DeadContainers, Desired
 from .restarts import every_container
 from .runtime_watch import RELIST_RETRY, RuntimeWatch
 from .state import frozen
-from .steps import Tools
+from .tools import Tools
 from .wanted import Wanted, slot_of
 from .worker import PodWorker
 from .workers import Workers

@@ -15,7 +15,7 @@ from kubeletpy_common import logs
 from kubeletpy_proto import cri_pb2
 
 from .observe import Listing
-from .steps import Tools
+from .tools import Tools
 
 _log = logging.getLogger(__name__)
 RELIST_WITH_EVENTS = 300.0

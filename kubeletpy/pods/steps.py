@@ -8,33 +8,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from kubeletpy.api.container import Container, EphemeralContainer
 from kubeletpy.api.pod import Pod
-from kubeletpy.api.status import PodStatus
-from kubeletpy.cri.client import CriClient, CriError
-from kubeletpy.events import Recorder
-from kubeletpy.hooks.runner import HookError, Hooks, describe
-from kubeletpy.images.pulls import Images, reason_of
-from kubeletpy.probes.worker import Check
-from kubeletpy.resize.coordinator import Resizes
-from kubeletpy.resize.execute import Executor
+from kubeletpy.cri.client import CriError
+from kubeletpy.hooks.runner import HookError, describe
+from kubeletpy.images.pulls import reason_of
 from kubeletpy.resize.plan import amounts
-from kubeletpy.status.generate import Node
 from kubeletpy_common import logs
 from kubeletpy_proto import cri_pb2
 
-from .checkpoint import Checkpoints
-from .environment import ContainerFault, Environment, EnvironmentFault, ImageFault
-from .handlers import HandlerError, RuntimeHandlers
-from .measures import Measures
-from .observe import AMOUNTS, BACKOFF, Observer, PodView
+from .environment import ContainerFault, EnvironmentFault, ImageFault
+from .handlers import HandlerError
+from .observe import AMOUNTS, BACKOFF, PodView
 from .plan import ResetContainer, StartContainer
 from .restarts import every_container
 from .state import ContainerPhase, ContainerRecord, ImageState, SandboxRecord
+from .tools import Tools
 from .turns import Turns
 
 _log = logging.getLogger(__name__)
@@ -44,35 +35,6 @@ HOOK_LIMIT = 3600.0
 """Seconds that a postStart hook may take; the Go kubelet sets no limit of its own."""
 LATE = 1.5
 """Seconds after which it is told that a killed container lives, or that unmounting hangs."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tools:
-    """What all workers share.
-
-    Attributes:
-        farewells: awaited with a pod that has ended and of which nothing lives or is mounted any
-            more, before its last traces are removed.
-        measures: told how long things took.
-        status_adders: each adds to the status of a pod what is known elsewhere.
-    """
-
-    cri: CriClient
-    observer: Observer
-    environment: Environment
-    images: Images
-    check: Check
-    hooks: Hooks
-    recorder: Recorder
-    checkpoints: Checkpoints
-    node: Node
-    resizes: Resizes | None = None
-    executor: Executor | None = None
-    handlers: RuntimeHandlers = field(default_factory=RuntimeHandlers)
-    clock: Callable[[], float] = time.time
-    farewells: list[Callable[[Pod], Awaitable[None]]] = field(default_factory=list)
-    measures: Measures = field(default_factory=Measures)
-    status_adders: list[Callable[[Pod, PodStatus], None]] = field(default_factory=list)
 
 
 class StepError(Exception):

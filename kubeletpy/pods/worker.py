@@ -41,8 +41,9 @@ from .observe import PodView
 from .plan import Actions, Desired
 from .restore import TERMINAL, attempts_of, seeds, terminal_of
 from .state import KILL_STEP, RESET_STEP, RESIZE_STEP, SANDBOX_STEP, Observed, Terminal, frozen
-from .steps import StepError, Steps, Tools, grace_of
+from .steps import StepError, Steps, grace_of
 from .tasks import PodTasks
+from .tools import Tools
 
 _log = logging.getLogger(__name__)
 READ_TIMEOUT = 20.0

@@ -22,7 +22,7 @@ from kubeletpy.pods.checkpoint import Checkpoints
 from kubeletpy.pods.environment import EnvironmentFault
 from kubeletpy.pods.observe import Observer
 from kubeletpy.pods.state import ImageState, SandboxRecord
-from kubeletpy.pods.steps import Tools
+from kubeletpy.pods.tools import Tools
 from kubeletpy.probes.checks import Checker
 from kubeletpy.probes.http import HttpClient
 from kubeletpy.status.generate import Node

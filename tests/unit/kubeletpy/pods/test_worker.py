@@ -16,7 +16,7 @@ from kubeletpy.api.status import ContainerStatus, PodStatus
 from kubeletpy.pods import memory, steps
 from kubeletpy.pods.backoff import CrashLoop, Retry
 from kubeletpy.pods.manager import desired_of
-from kubeletpy.pods.steps import Tools
+from kubeletpy.pods.tools import Tools
 from kubeletpy.pods.worker import PodWorker
 from kubeletpy.probes.http import HttpClient
 
