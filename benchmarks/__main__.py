@@ -16,7 +16,7 @@ import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -27,7 +27,7 @@ from rich.console import Console
 from benchmarks import images, report
 from benchmarks.machine import isolate, versions
 from benchmarks.parts import QUICK, Bench, Effort, burst, lifecycle, memory, probes, pull
-from benchmarks.peers import available
+from benchmarks.peers import CGROUPFS, SYSTEMD, available
 from kubeletpy.cri.client import CriClient
 from kubeletpy_common.cgroups import detect
 from tests.support.registry import DockerRegistry
@@ -42,9 +42,11 @@ PARTS: Final[dict[str, Callable[[Bench], Awaitable[None]]]] = {
     "pull": pull.measure,
 }
 """In this order: memory is that of daemons that have done nothing yet."""
+_OF_TIME: Final = ("lifecycle", "burst")
+"""Parts that look into no cgroup: with systemd, pods are elsewhere than their runtime."""
 
 
-def options() -> argparse.Namespace:
+def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Return the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description=(__doc__ or "").splitlines()[0]
@@ -54,10 +56,19 @@ def options() -> argparse.Namespace:
     )
     parser.add_argument("--rounds", type=int, help="of a pod's life (default: 30)")
     parser.add_argument("--pulls", type=int, help="of the large image (default: 10)")
+    parser.add_argument(
+        "--cgroup-driver", choices=[CGROUPFS, SYSTEMD], default=CGROUPFS,
+        help="of both runtimes (default: %(default)s); systemd: figures of time alone",
+    )  # fmt: skip
     parser.add_argument("--quick", action="store_true", help="few rounds: does it work at all?")
     parser.add_argument("--results", type=Path, default=RESULTS, help="directory of the JSON file")
     parser.add_argument("-o", "--output", choices=["table", "json"], default="table")
-    return parser.parse_args()
+    chosen = parser.parse_args(arguments)
+    for name in chosen.only or ():
+        if name not in _possible(chosen.cgroup_driver):
+            parser.error(f"--only {name} looks into the cgroup that a runtime and its pods are in; "
+                         "with the driver systemd they are not in one")  # fmt: skip
+    return chosen
 
 
 def effort_of(chosen: argparse.Namespace) -> Effort:
@@ -68,8 +79,18 @@ def effort_of(chosen: argparse.Namespace) -> Effort:
     return effort if chosen.pulls is None else replace(effort, pulls=max(1, chosen.pulls))
 
 
+def parts_of(chosen: argparse.Namespace) -> list[str]:
+    """Return the names of the parts to run (pure)."""
+    wanted = chosen.only or _possible(chosen.cgroup_driver)
+    return [name for name in PARTS if name in wanted]
+
+
+def _possible(driver: str) -> Collection[str]:
+    return PARTS if driver == CGROUPFS else _OF_TIME
+
+
 @contextmanager
-def prepared(effort: Effort, parts: list[str]) -> Iterator[Bench]:
+def prepared(effort: Effort, parts: list[str], driver: str) -> Iterator[Bench]:
     """Start what is to be measured, and leave nothing."""
     directory = Path(tempfile.mkdtemp(prefix="kpb-"))
     cgroup = f"/kpbench-{secrets.token_hex(3)}"
@@ -80,7 +101,7 @@ def prepared(effort: Effort, parts: list[str]) -> Iterator[Bench]:
             size = (effort.bytes, effort.files) if "pull" in parts else None
             images.push_all(registry.host, with_large=size)
             pause = f"{registry.host}/bench/pause:1"
-            runtimes = available()
+            runtimes = available(driver)
             peers = [
                 stack.enter_context(start(directory / name, f"{cgroup}/{name}", pause))
                 for name, start in runtimes.items()
@@ -110,10 +131,11 @@ def main() -> None:
     if os.geteuid() != 0:
         raise SystemExit("the benchmarks start containers: run them as root")
     effort, progress = effort_of(chosen), Console(stderr=True)
-    parts = [name for name in PARTS if not chosen.only or name in chosen.only]
-    with prepared(effort, parts) as bench:
+    parts = parts_of(chosen)
+    with prepared(effort, parts, chosen.cgroup_driver) as bench:
         asyncio.run(measure(bench, parts, progress.print))
-        rows, machine = report.summary(bench.samples, judged=not chosen.quick), versions()
+        rows = report.summary(bench.samples, judged=not chosen.quick)
+        machine = versions() | {"driver": chosen.cgroup_driver}
     result: dict[str, Any] = {
         "when": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "machine": machine,
         "effort": asdict(effort), "figures": rows, "samples": bench.samples.values,

@@ -6,7 +6,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -15,18 +15,32 @@ from kubeletpy_common.linux import mounts
 from kubeletpy_common.linux.namespaces import CLONE_NEWNET, CLONE_NEWNS, unshare
 
 _MIB: Final = 1 << 20
+_OF_SYSTEMD: Final = (Path("/run/systemd"), Path("/run/dbus"))
 
 
 def isolate() -> None:
     """Enter a network and a /run of our own; containerd keeps its shims in a fixed place.
+
+    What systemd is reached by stays there.
 
     Raises:
         OSError: the kernel refused.
     """
     unshare(CLONE_NEWNET | CLONE_NEWNS)
     mounts.mount(None, "/", None, mounts.MS_REC | mounts.MS_PRIVATE)
-    mounts.mount("tmpfs", "/run", "tmpfs")
+    with ExitStack() as stack:
+        kept = {path: _opened(path, stack) for path in _OF_SYSTEMD if path.is_dir()}
+        mounts.mount("tmpfs", "/run", "tmpfs")
+        for path, descriptor in kept.items():
+            path.mkdir()
+            mounts.mount(f"/proc/self/fd/{descriptor}", str(path), None, mounts.MS_BIND)
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+
+
+def _opened(path: Path, stack: ExitStack) -> int:
+    descriptor = os.open(path, os.O_PATH | os.O_DIRECTORY)
+    stack.callback(os.close, descriptor)
+    return descriptor
 
 
 @contextmanager

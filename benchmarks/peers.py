@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
 import socket
 import subprocess
@@ -11,12 +12,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from benchmarks.report import OURS, PEER
 from kubeletpy_common.cgroups import detect
 
 START_SECONDS = 30.0
+CGROUPFS, SYSTEMD = "cgroupfs", "systemd"
 _CONTAINERD = """\
 version = 2
 root = "{directory}/root"
@@ -28,6 +31,7 @@ state = "{directory}/state"
   restrict_oom_score_adj = true  # the machines of our CI lack CAP_SYS_RESOURCE
   [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
     runtime_type = "io.containerd.runc.v2"
+    options = {{ SystemdCgroup = {systemd} }}
   [plugins."io.containerd.grpc.v1.cri".cni]
     bin_dir = "/usr/lib/cni"
     conf_dir = "{directory}/cni"
@@ -41,6 +45,8 @@ _CNI = """\
 """
 _OURS = """\
 log_level = "warning"
+[cgroups]
+driver = "{driver}"
 [network]
 bridge = "bench0"
 subnet_v4 = "10.96.0.0/16"
@@ -56,15 +62,24 @@ class Peer:
     Attributes:
         name: a column of the table.
         endpoint: its CRI socket.
-        cgroup: holds the runtime and, below it, its pods.
+        cgroup: holds the runtime and, with the driver cgroupfs, its pods below it.
+        driver: of cgroups.
     """
 
     name: str
     endpoint: str
     cgroup: str
+    driver: str
+
+    @property
+    def slice(self) -> str:
+        """The slice of all pods, with the driver systemd."""
+        return re.sub(r"\W", "", self.cgroup) + ".slice"
 
     def pod_cgroup(self, pod: str) -> str:
         """Return the cgroup parent for a pod."""
+        if self.driver == SYSTEMD:
+            return f"/{self.slice}/{self.slice.removesuffix('.slice')}-{pod}.slice"
         return f"{self.cgroup}/{pod}"
 
 
@@ -72,38 +87,45 @@ Runtime = Callable[[Path, str, str], AbstractContextManager[Peer]]
 """Starts a runtime: its directory, its cgroup, and the pause image for those that need one."""
 
 
-def available() -> dict[str, Runtime]:
-    """Return the runtimes that are installed, ours first."""
-    found: dict[str, Runtime] = {OURS: ours}
+def available(driver: str = CGROUPFS) -> dict[str, Runtime]:
+    """Return the runtimes that are installed, ours first, with a driver of cgroups."""
+    found: dict[str, Runtime] = {OURS: partial(ours, driver=driver)}
     programs = ("containerd", "containerd-shim-runc-v2", "runc")
     if all(map(shutil.which, programs)) and Path("/usr/lib/cni/bridge").exists():
-        found[PEER] = containerd
+        found[PEER] = partial(containerd, driver=driver)
     return found
 
 
 @contextlib.contextmanager
-def ours(directory: Path, cgroup: str, pause: str) -> Iterator[Peer]:
+def ours(directory: Path, cgroup: str, pause: str, driver: str) -> Iterator[Peer]:
     """Run our runtime."""
     directory.mkdir()
     path, config = directory / "cri.sock", directory / "runtime.toml"
-    config.write_text(_OURS)
+    config.write_text(_OURS.format(driver=driver))
     command = [sys.executable, "-P", "-m", "runtime", "--config", str(config)]
     command += ["--address", f"unix://{path}"]
     command += ["--root", f"{directory}/root", "--state", f"{directory}/state"]
     with _running(command, directory / "log", path, cgroup):
-        yield Peer(OURS, f"unix://{path}", cgroup)
+        yield Peer(OURS, f"unix://{path}", cgroup, driver)
 
 
 @contextlib.contextmanager
-def containerd(directory: Path, cgroup: str, pause: str) -> Iterator[Peer]:
+def containerd(directory: Path, cgroup: str, pause: str, driver: str) -> Iterator[Peer]:
     """Run containerd with runc and the bridge plugin, with Debian's defaults."""
     (directory / "cni").mkdir(parents=True)
     path = directory / "containerd.sock"
     config = directory / "config.toml"
-    config.write_text(_CONTAINERD.format(directory=directory, socket=path, pause=pause))
+    systemd = str(driver == SYSTEMD).lower()
+    config.write_text(
+        _CONTAINERD.format(directory=directory, socket=path, pause=pause, systemd=systemd)
+    )
     (directory / "cni" / "bench.conflist").write_text(_CNI.format(directory=directory))
     with _running(["containerd", "--config", str(config)], directory / "log", path, cgroup):
-        yield Peer(PEER, f"unix://{path}", cgroup)
+        peer = Peer(PEER, f"unix://{path}", cgroup, driver)
+        yield peer
+        if driver == SYSTEMD:
+            # Slices of pods are a kubelet's to remove.
+            subprocess.run(["systemctl", "stop", peer.slice], check=True)
 
 
 @contextlib.contextmanager

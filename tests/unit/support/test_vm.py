@@ -27,6 +27,8 @@ IMAGE = Image(Path("/i/kernel"), Path("/i/initrd"), Path("/i/disk"))
         (["--long"], {"arguments": "long", "seconds": "21600", "test-seconds": "900"}),
         (["--long", "--test-seconds", "60", "tests/root/proxy"],
          {"arguments": "tests/root/proxy", "seconds": "21600", "test-seconds": "60"}),
+        (["--benchmark", "--only", "burst"],
+         {"arguments": "--only\nburst", "seconds": "3600", "benchmark": ""}),
         (["-x", "-k", "a or b", "tests/root"],
          {"arguments": "-x\n-k\na or b\ntests/root", "seconds": "3600"}),
     ],

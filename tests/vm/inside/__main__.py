@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Final
@@ -62,6 +63,8 @@ def main() -> int:
     os.environ.setdefault("KUBELETPY_TESTS_CGROUP_DRIVER", "systemd")
     if Path(TOLD, "without").exists():
         os.environ[WITHOUT_VARIABLE] = Path(TOLD, "without").read_text()
+    if Path(TOLD, "benchmark").exists():
+        return benchmark(Path(TOLD, "arguments").read_text().splitlines())
     began = time.monotonic()
     arguments = chosen(Path(TOLD, "arguments").read_text())
     seconds = float(Path(TOLD, "seconds").read_text())
@@ -87,6 +90,13 @@ def enter_environment() -> None:
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", _ENVIRONMENT], check=True)
     python = f"{_ENVIRONMENT}/bin/python"
     os.execv(python, [python, "-X", "utf8", "-m", "tests.vm.inside"])
+
+
+def benchmark(arguments: list[str]) -> int:
+    """Compare the runtimes; return the exit status."""
+    with tempfile.TemporaryDirectory() as results:
+        command = [sys.executable, "-m", "benchmarks", "--results", results, *arguments]
+        return subprocess.run(command, check=False).returncode
 
 
 def prepare_bare_tests() -> None:
