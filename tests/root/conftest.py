@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from typing import Final, Protocol, runtime_checkable
 
 import pytest
 
 from tests.support import preflight
 from tests.support.machine import Allowances, MachineState, Scope, report
+
+_LOG: Final = 6000
+
+
+@runtime_checkable
+class Logging(Protocol):
+    """A fixture that runs a daemon."""
+
+    def log(self) -> str:
+        """Return what it logged."""
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -67,6 +78,20 @@ def pytest_fixture_post_finalizer(fixturedef: pytest.FixtureDef[object]) -> None
     """Forget it, too, when something like that is taken away."""
     if fixturedef.scope != "function":
         _seen.clear()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show with a failed test what its daemons logged last."""
+    report = yield
+    if report.failed and isinstance(item, pytest.Function):
+        for name, value in item.funcargs.items():
+            daemon = getattr(value, "daemon", value)
+            if isinstance(daemon, Logging):
+                report.sections.append((f"end of the log of {name}", daemon.log()[-_LOG:]))
+    return report
 
 
 def _check(before: MachineState, allowances: Allowances | None, where: str) -> MachineState:

@@ -48,6 +48,8 @@ class Failures:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.failed:
             print(f"\n{report.nodeid} ({report.when}):\n{report.longreprtext[-6000:]}", flush=True)
+            for title, text in report.sections:
+                print(f"--- {title}\n{text}", flush=True)
 
 
 def main() -> int:
@@ -65,6 +67,7 @@ def main() -> int:
         os.environ[WITHOUT_VARIABLE] = Path(TOLD, "without").read_text()
     if Path(TOLD, "benchmark").exists():
         return benchmark(Path(TOLD, "arguments").read_text().splitlines())
+    keep_temporary_files()
     began = time.monotonic()
     arguments = chosen(Path(TOLD, "arguments").read_text())
     seconds = float(Path(TOLD, "seconds").read_text())
@@ -90,6 +93,12 @@ def enter_environment() -> None:
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", _ENVIRONMENT], check=True)
     python = f"{_ENVIRONMENT}/bin/python"
     os.execv(python, [python, "-X", "utf8", "-m", "tests.vm.inside"])
+
+
+def keep_temporary_files() -> None:
+    """Have systemd not empty /tmp, which it does as for a boot when the first service starts."""
+    Path("/etc/tmpfiles.d").mkdir(exist_ok=True)
+    Path("/etc/tmpfiles.d/tmp.conf").symlink_to("/dev/null")
 
 
 def benchmark(arguments: list[str]) -> int:

@@ -12,11 +12,18 @@ from tests.root.conftest import (
     machine_allowances,
     machine_scope,
     privileged_machine,
+    pytest_runtest_makereport,
 )
 from tests.root.runtime.cri.node import Node, Place, running_node
 from tests.support.machine import Allowances
 
-__all__ = ["machine", "machine_allowances", "machine_scope", "privileged_machine"]
+__all__ = [
+    "machine",
+    "machine_allowances",
+    "machine_scope",
+    "privileged_machine",
+    "pytest_runtest_makereport",
+]
 
 
 @pytest.fixture(scope="module", params=["cgroupfs", "systemd"])

@@ -22,13 +22,13 @@ AT_ONCE = 8
 
 
 def outcomes(call: Callable[[], object]) -> list[str]:
-    """Make the same call many times at once; return how each ended, sorted."""
+    """Make the same call many times at once; return how each ended, sorted: "OK", or the error."""
 
     def outcome(_: int) -> str:
         try:
             call()
         except grpc.RpcError as error:
-            return str(error.code().name)
+            return f"{error.code().name}: {error.details()}"
         return "OK"
 
     with ThreadPoolExecutor(AT_ONCE) as threads:
