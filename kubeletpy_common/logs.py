@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import logging
 import sys
@@ -10,6 +11,7 @@ from typing import Any
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING,
            "error": logging.ERROR}  # fmt: skip
+_STDERR = 2
 
 
 class StructuredFormatter(logging.Formatter):
@@ -40,6 +42,8 @@ class StructuredFormatter(logging.Formatter):
 def configure(level: str = "info") -> None:
     """Send all log records of this process to stderr as structured lines.
 
+    A crash in native code is told there, too, with where Python was.
+
     Args:
         level: ``debug``, ``info``, ``warning`` or ``error``.
 
@@ -51,6 +55,8 @@ def configure(level: str = "info") -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(StructuredFormatter())
     logging.basicConfig(level=_LEVELS[level], handlers=[handler], force=True)
+    if not faulthandler.is_enabled():
+        faulthandler.enable(_STDERR)
 
 
 def event(logger: logging.Logger, level: int, message: str, **fields: Any) -> None:

@@ -61,6 +61,10 @@ class SlowClientError(Exception):
     """A client did not read its events fast enough."""
 
 
+class AbandonedError(Exception):
+    """A call was cancelled, and not by its caller: a defect."""
+
+
 class StoppingError(Exception):
     """The daemon is being stopped."""
 

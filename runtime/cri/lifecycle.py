@@ -191,6 +191,7 @@ async def kill_container(runtime: Runtime, container: Container) -> None:
         await wait_exited(container, KILL_SECONDS)
     if container.running:
         await sweep(runtime, container)
+    if container.running:
         # Who does not answer will not tell of the end either: the empty cgroup tells it.
         if not answers and not runtime.cgroup_of(container).processes():
             conclude(runtime, container, KILLED)

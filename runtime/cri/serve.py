@@ -24,7 +24,7 @@ from runtime.cri.attach import attach
 from runtime.cri.container_stats import container_stats
 from runtime.cri.container_status import container_status
 from runtime.cri.create_container import create_container
-from runtime.cri.errors import details_of, is_expected, status_of
+from runtime.cri.errors import AbandonedError, details_of, is_expected, status_of
 from runtime.cri.exec import exec_
 from runtime.cri.exec_sync import exec_sync
 from runtime.cri.get_container_events import get_container_events
@@ -165,9 +165,7 @@ def _unary(runtime: Runtime, name: str, function: Unary | None, *, finish: bool)
         started = time.monotonic()
         try:
             if finish:
-                work = asyncio.ensure_future(function(runtime, request))
-                runtime.keep(work)
-                response = await asyncio.shield(work)
+                response = await _finish(runtime, function(runtime, request))
             else:
                 response = await function(runtime, request)
         except asyncio.CancelledError:
@@ -180,6 +178,25 @@ def _unary(runtime: Runtime, name: str, function: Unary | None, *, finish: bool)
         return response
 
     return call
+
+
+async def _finish(runtime: Runtime, change: Awaitable[Any]) -> Any:
+    """Carry out a change to its end, whether or not the caller waits for it.
+
+    Raises:
+        AbandonedError: something within gave it up, which is a defect.
+    """
+    work = asyncio.ensure_future(change)
+    runtime.keep(work)
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        if not work.cancelled():
+            raise
+    try:
+        work.result()
+    except asyncio.CancelledError as error:
+        raise AbandonedError("something that it needs was given up within") from error
 
 
 def _stream(runtime: Runtime, name: str, function: Stream | None) -> Any:

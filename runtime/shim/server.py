@@ -5,6 +5,7 @@ A daemon that dies takes nothing with it; a new one connects and asks what there
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
@@ -379,8 +380,14 @@ class ShimServer:
 def _signal_all(container: Container, number: int) -> None:
     if not container.request.cgroup_procs:
         return
-    with open(container.request.cgroup_procs[0]) as stream:
-        processes = stream.read().split()
+    try:
+        with open(container.request.cgroup_procs[0]) as stream:
+            processes = stream.read().split()
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENODEV):
+            raise
+        # A scope goes with its last process: systemd does not wait for us.
+        return
     for process in processes:
         try:
             os.kill(int(process), number)

@@ -145,6 +145,8 @@ def _run(machine: Machine, options: Options) -> int:
         tail = machine.console_tail()
         print(f"tests.vm: the machine ended without a result; its console:\n{tail}")
         return 1
+    if status and (complaints := machine.complaints()):
+        print(f"tests.vm: the machine's kernel complained:\n{complaints}")
     print(f"tests.vm: {time.monotonic() - began:.0f} s in the machine", flush=True)
     return status
 

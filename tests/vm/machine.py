@@ -7,6 +7,7 @@ The processor is emulated, so that it works on any machine, ones that are virtua
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -27,6 +28,9 @@ _KERNEL_WORDS: Final = (
 FIRMWARE_FILES: Final = Path("/sys/firmware/qemu_fw_cfg/by_name")
 _FIRMWARE_PREFIX: Final = "opt/org.kubeletpy/"
 _STOP_SECONDS: Final = 30.0
+_COMPLAINT: Final = re.compile(
+    r"segfault at|general protection|trap invalid opcode|Out of memory|BUG:|Oops|blocked for more"
+)
 
 
 @dataclass(frozen=True)
@@ -183,6 +187,14 @@ class Machine:
         self.process.kill()
         self.process.wait(_STOP_SECONDS)
         self.output.close()
+
+    def complaints(self) -> str:
+        """Return what the kernel said of programs that crashed and of itself."""
+        try:
+            lines = self.console.read_bytes().decode("utf-8", "replace").splitlines()
+        except FileNotFoundError:
+            return ""
+        return "\n".join(filter(_COMPLAINT.search, lines))
 
     def console_tail(self, amount: int = 4000) -> str:
         """Return the end of what the kernel and systemd wrote."""

@@ -13,7 +13,7 @@ from tests.vm import systems
 from tests.vm.__main__ import parse
 from tests.vm.image import Image, ImageError
 from tests.vm.inside import chosen, progress
-from tests.vm.machine import Disk, Hardware, Nic
+from tests.vm.machine import Disk, Hardware, Machine, Nic
 
 IMAGE = Image(Path("/i/kernel"), Path("/i/initrd"), Path("/i/disk"))
 
@@ -167,3 +167,11 @@ def test_no_test_begins_when_the_time_is_over(pytester: pytest.Pytester) -> None
     result = pytester.inline_run("-p", "no:cacheprovider", plugins=[plugin])
     assert plugin.results == {"test_one.py::test_a": "passed"}
     assert result.ret != 0
+
+
+def test_what_the_kernel_complains_of_is_found(tmp_path: Path) -> None:
+    machine = Machine(Hardware(IMAGE, ()), tmp_path)
+    assert machine.complaints() == ""
+    crash = "[ 7.1] python[12]: segfault at 8 ip 00007f sp 00007f error 4 in libc.so.6"
+    machine.console.write_text(f"[ 0.0] NX (Execute Disable) protection: active\r\n{crash}\r\n")
+    assert machine.complaints() == crash

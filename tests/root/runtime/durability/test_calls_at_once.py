@@ -57,6 +57,19 @@ def test_the_same_end_asked_for_many_times_at_once(node: Node, timeout: int) -> 
     assert node.runtime.ListPodSandbox(cri.ListPodSandboxRequest()).items == []
 
 
+def test_a_container_of_a_pod_that_hangs_is_stopped_many_times_at_once(node: Node) -> None:
+    sandbox = node.run_pod()
+    container = node.run(sandbox, *SLEEP)
+    shim = reality.shims(node.place)[sandbox]
+    os.kill(shim, signal.SIGSTOP)
+    try:
+        assert outcomes(lambda: node.stop(container)) == ["OK"] * AT_ONCE
+        assert node.status(container).exit_code == 137
+    finally:
+        os.kill(shim, signal.SIGCONT)
+        node.remove_pod(sandbox)
+
+
 def test_one_of_many_equal_beginnings_succeeds(node: Node) -> None:
     config = node.pod_config()
     run = cri.RunPodSandboxRequest(config=config)

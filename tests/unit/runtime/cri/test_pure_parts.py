@@ -12,7 +12,14 @@ import pytest
 from kubeletpy_common.cgroups import CgroupError
 from kubeletpy_proto import cri_pb2 as cri
 from runtime.cri import serve
-from runtime.cri.errors import SlowClientError, StoppingError, details_of, status_of
+from runtime.cri.errors import (
+    AbandonedError,
+    SlowClientError,
+    StoppingError,
+    details_of,
+    is_expected,
+    status_of,
+)
 from runtime.cri.events import EventBroker
 from runtime.cri.filters import (
     matches_container,
@@ -199,3 +206,41 @@ def test_every_function_is_registered_for_a_method_of_the_protocol_once() -> Non
     }
     assert set(tables) <= set(methods)
     assert {name for name in tables if methods[name]} == set(serve.STREAMS)
+
+
+class Keeper:
+    """As much of the runtime as a change needs."""
+
+    def keep(self, task: asyncio.Future[Any]) -> None:
+        self.task = task
+
+
+async def test_a_change_goes_on_when_its_caller_goes_away() -> None:
+    keeper, begun, end = Keeper(), asyncio.Event(), asyncio.Event()
+
+    async def change() -> str:
+        begun.set()
+        await end.wait()
+        return "done"
+
+    call = asyncio.create_task(serve._finish(keeper, change()))  # type: ignore[arg-type]
+    await begun.wait()
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    end.set()
+    assert await keeper.task == "done"
+
+
+async def test_a_change_that_is_given_up_within_is_no_caller_that_went_away() -> None:
+    async def change() -> None:
+        given_up = asyncio.get_running_loop().create_future()
+        given_up.cancel()
+        await given_up
+
+    with pytest.raises(AbandonedError) as caught:
+        await serve._finish(Keeper(), change())  # type: ignore[arg-type]
+    # Told in full, as every defect is.
+    assert isinstance(caught.value.__cause__, asyncio.CancelledError)
+    assert not is_expected(caught.value)
+    assert status_of(caught.value) is grpc.StatusCode.INTERNAL
