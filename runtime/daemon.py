@@ -40,6 +40,15 @@ _log = logging.getLogger("runtime")
 # of output and some names.
 _MAX_MESSAGE = 17 << 20
 _LOCK_NAME = "lock"
+SERVER_OPTIONS = (
+    ("grpc.max_receive_message_length", _MAX_MESSAGE),
+    ("grpc.max_send_message_length", _MAX_MESSAGE),
+    ("grpc.so_reuseport", 0),
+    # Seconds until gRPC itself refuses a call that it has not handed over, as CANCELLED; by default
+    # 30, which a hundred pods at once take on a slow machine. Callers have deadlines of their own.
+    ("grpc.server_max_unrequested_time_in_server", 3600),
+)
+"""Of the server that speaks CRI."""
 
 
 class DaemonError(Exception):
@@ -257,13 +266,7 @@ async def _listen(config: Config, runtime: Runtime) -> grpc.aio.Server:
     from runtime.transfer.serve import generic_handler
 
     _remove_stale_socket(config.socket)
-    server = grpc.aio.server(
-        options=[
-            ("grpc.max_receive_message_length", _MAX_MESSAGE),
-            ("grpc.max_send_message_length", _MAX_MESSAGE),
-            ("grpc.so_reuseport", 0),
-        ]
-    )
+    server = grpc.aio.server(options=SERVER_OPTIONS)
     server.add_generic_rpc_handlers([*generic_handlers(runtime), generic_handler(runtime)])
     # The socket is root's alone from its first moment, not after a chmod.
     mask = os.umask(0o177)
