@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -60,9 +61,13 @@ def identities(api: Api) -> dict[str, list[tuple[str, int]]]:
     }
 
 
-def events_of_pods(api: Api) -> int:
-    found = api.must("GET", "/api/v1/namespaces/default/events")["items"]
-    return sum(one["count"] for one in found if one["involvedObject"]["kind"] == "Pod")
+def events_of_pods(api: Api, names: Collection[str]) -> Counter[tuple[str, str]]:
+    """Return how many events there are, by pod and reason."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for one in api.must("GET", "/api/v1/namespaces/default/events")["items"]:
+        if one["involvedObject"]["kind"] == "Pod" and one["involvedObject"]["name"] in names:
+            counts[one["involvedObject"]["name"], one["reason"]] += one["count"]
+    return counts
 
 
 def all_ready(api: Api, count: int) -> bool:
@@ -76,13 +81,14 @@ def test_restarts_and_crashes_of_the_kubelet_are_not_noticed(
 ) -> None:
     joined.stop()
     joined.start(terminate=False)
-    for number in range(PODS):
+    names = [f"p{number}" for number in range(PODS)]
+    for number, name in enumerate(names):
         probe = {"readinessProbe": PROBED} if number % 2 else {}
-        api.create(bound(f"p{number}", run("a", FOREVER, **probe), dnsPolicy="Default"))
+        api.create(bound(name, run("a", FOREVER, **probe), dnsPolicy="Default"))
     wait_for(lambda: all_ready(api, PODS), "all pods to be ready", 120)
     before = identities(api)
     # The events of the starts are on their way still.
-    quiet = wait_for(lambda: _settled(api), "events to be written", 60)
+    quiet = wait_for(lambda: _settled(api, names), "events to be written", 60)
     with api.watch() as versions:
         for number in range(ROUNDS):
             joined.kill()
@@ -98,13 +104,13 @@ def test_restarts_and_crashes_of_the_kubelet_are_not_noticed(
             if event["type"] == "DELETED" or condition(event["object"], "Ready") != "True"
         ]
     assert unready == []
-    assert events_of_pods(api) == quiet
+    assert events_of_pods(api, names) == quiet
 
 
-def _settled(api: Api) -> int:
-    """Return the number of events of pods once each has those of its start."""
-    found = events_of_pods(api)
-    return found if found >= 3 * PODS else 0
+def _settled(api: Api, names: Collection[str]) -> Counter[tuple[str, str]] | None:
+    """Return the events of pods once each has those of its start."""
+    found = events_of_pods(api, names)
+    return found if all(found[name, "Started"] for name in names) else None
 
 
 @pytest.mark.parametrize("mode", [Mode.AWAY, Mode.BROKEN, Mode.SLOW, Mode.FORGETFUL])
