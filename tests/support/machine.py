@@ -33,11 +33,13 @@ OUR_DIRECTORIES = tuple(
     )
 )
 _SHALLOW = tuple(Path(path) for path in ("/run", "/dev/shm", "/var/lib", "/var/log", "/etc"))
-# iptables(8), ip-netns(8), podman, CNI plugins and systemd-analyze(1) make these at their first
-# use, and keep them.
+# iptables(8), ip-netns(8), podman, CNI plugins, systemd-analyze(1) and systemd's first service make
+# these at their first use, and keep them.
 _IGNORED = (
     Path("/run/xtables.lock"),
     Path("/run/netns"),
+    Path("/run/containers"),
+    Path("/run/lock"),
     Path("/var/lib/cni"),
     Path("/var/lib/containers"),
     Path("/etc/cni/net.d/cni.lock"),

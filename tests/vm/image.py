@@ -144,12 +144,10 @@ def ensure_image(cache: Path = CACHE, system: System | None = None) -> Image:
 
 
 def _make_image(system: System, cache: Path, directory: Path) -> None:
-    others = tuple(f"{name}-" for name in systems.SYSTEMS if name != system.name)
-    for old in cache.iterdir():
+    for old in cache.glob(f"{system.name}-*"):
         # Those of earlier recipes, and what a killed run left; a machine that still uses one has
         # its disk open.
-        if old.is_dir() and not old.name.startswith(("run-", *others)):
-            shutil.rmtree(old)
+        shutil.rmtree(old)
     with tempfile.TemporaryDirectory(dir=cache, prefix=f"{system.name}-making-") as temporary:
         made = Path(temporary, "image")
         made.mkdir()
@@ -170,17 +168,7 @@ def make_data_disk(path: Path, packages: Packages, told: Mapping[str, str]) -> N
         ImageError: it could not be made.
     """
     with tempfile.TemporaryDirectory(dir=path.parent, prefix="data-") as temporary:
-        checkout = Path(temporary, "checkout")
-        checkout.mkdir()
-        names = run(
-            ["git", "-C", str(CHECKOUT), "ls-files", "-z", "--cached", "--others"]
-            + ["--exclude-standard"]
-        )
-        for name in filter(None, names.split("\0")):
-            source = CHECKOUT / name
-            if source.is_file():
-                (checkout / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(source, checkout / name)
+        copy_checkout(Path(temporary, "checkout"))
         Path(temporary, TOLD.name).mkdir()
         for name, text in told.items():
             Path(temporary, TOLD.name, name).write_text(text)
@@ -189,6 +177,21 @@ def make_data_disk(path: Path, packages: Packages, told: Mapping[str, str]) -> N
         # Of the same version, so the interpreter inside takes what this one has compiled.
         run([str(packages.python), "-m", "compileall", "-q", "-j", "0", temporary])
         _make_disk(Path(temporary), path, "600M")
+
+
+def copy_checkout(target: Path) -> None:
+    """Copy the checkout as it is now, without what git ignores, to a new directory.
+
+    Raises:
+        ImageError: git could not list it.
+    """
+    target.mkdir()
+    listing = ["git", "-C", str(CHECKOUT), "ls-files", "-z", "--cached", "--others"]
+    for name in filter(None, run([*listing, "--exclude-standard"]).split("\0")):
+        source = CHECKOUT / name
+        if source.is_file():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source, target / name)
 
 
 def _make_tree(system: System, tree: Path, temporary: Path) -> None:

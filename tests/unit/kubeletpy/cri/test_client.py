@@ -71,6 +71,22 @@ async def servers_end() -> AsyncIterator[None]:
     _SERVERS.clear()
 
 
+async def slow_relay(socket: Path, target: Path, seconds: float) -> asyncio.Server:
+    """Pass connections on, after some time in which nothing is heard."""
+
+    async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(1 << 16):
+            writer.write(data)
+        writer.close()
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(seconds)
+        beyond = await asyncio.open_unix_connection(target)
+        await asyncio.gather(copy(reader, beyond[1]), copy(beyond[0], writer))
+
+    return await asyncio.start_unix_server(connected, socket)
+
+
 async def serve(socket: Path, runtime: cri_pb2_grpc.RuntimeServiceServicer) -> grpc.aio.Server:
     server = grpc.aio.server()
     cri_pb2_grpc.add_RuntimeServiceServicer_to_server(runtime, server)
@@ -139,6 +155,16 @@ async def test_a_client_outlives_the_runtime(socket: Path, client: CriClient) ->
         await client.runtime.Version(cri_pb2.VersionRequest(), wait_for_ready=True, timeout=10)
         assert (await client.version()).runtime_name == "test"
         await server.stop(None)
+
+
+async def test_a_runtime_may_take_its_time_to_greet(tmp_path: Path, socket: Path) -> None:
+    """As one does that has much to do, when its client connects."""
+    await serve(tmp_path / "real.sock", new(Runtime))
+    relay = await slow_relay(socket, tmp_path / "real.sock", seconds=0.5)
+    async with CriClient(f"unix://{socket}", timeout=10) as client:
+        assert (await client.version()).runtime_name == "test"
+    relay.close()
+    await relay.wait_closed()
 
 
 async def test_events(socket: Path, client: CriClient) -> None:
