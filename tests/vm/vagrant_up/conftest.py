@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.vm.cluster.cluster import told
 from tests.vm.vagrant_up.box import make_box
 from tests.vm.vagrant_up.libvirt import libvirt
-from tests.vm.vagrant_up.user import User, told
+from tests.vm.vagrant_up.user import User
 
 
 @pytest.fixture(scope="session")

@@ -73,7 +73,8 @@ def test_a_destroyed_machine_is_forgotten(user: User) -> None:
 
 def fetch(user: User, pod: str, address: str) -> str:
     """Return what a pod gets from an address."""
-    return user.kubectl("exec", pod, "--", "wget", "-q", "-T", "60", "-O", "-", address).strip()
+    wget = ("timeout", "60", "wget", "-q", "-O", "-", address)
+    return user.kubectl("exec", pod, "--", *wget).strip()
 
 
 def identities(user: User) -> list[tuple[str, str, int]]:

@@ -7,12 +7,10 @@ import os
 import re
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from tests.vm.cluster.cluster import told
 from tests.vm.image import copy_checkout, run
 from tests.vm.vagrant_up.box import NAME
 from tests.vm.vagrant_up.libvirt import Libvirt
@@ -20,16 +18,6 @@ from tests.vm.vagrant_up.libvirt import Libvirt
 NODES: Final = 2
 UP_SECONDS: Final = 3600.0
 _SECONDS: Final = 600.0
-
-
-@contextmanager
-def told(what: str) -> Iterator[None]:
-    """Tell on the terminal how long something took: a run of these tests takes its time."""
-    began = time.monotonic()
-    try:
-        yield
-    finally:
-        sys.stderr.write(f"  {time.monotonic() - began:6.1f} s  {what}\n")
 
 
 class User:
