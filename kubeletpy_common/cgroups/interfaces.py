@@ -169,6 +169,10 @@ class Bandwidth:
     period_us: int
 
 
+UNLIMITED_BANDWIDTH = Bandwidth(None, 100_000)
+"""What a new cgroup has."""
+
+
 class BandwidthFile(ControlFile[Bandwidth, Bandwidth]):
     """``cpu.max`` of cgroup v2: ``quota period`` in microseconds, quota may be ``max``."""
 

@@ -124,8 +124,7 @@ def _begin_scope(scope: SystemdScope, limits: LinuxResources) -> subprocess.Pope
             "put the directory of coreutils on the PATH of the runtime",
         ) from error  # fmt: skip
     try:
-        scope.create_around(holder.pid)
-        scope.apply(limits)
+        scope.create_around(holder.pid, limits)
     except BaseException:
         _end(holder)
         raise

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from kubeletpy_common.cgroups import paths
 from kubeletpy_common.cgroups.base import REMOVE_TIMEOUT, Hierarchy
 from kubeletpy_common.cgroups.errors import CgroupError
-from kubeletpy_common.cgroups.interfaces import Bandwidth
+from kubeletpy_common.cgroups.interfaces import UNLIMITED_BANDWIDTH, Bandwidth
 from kubeletpy_common.cgroups.resources import LinuxResources
 from kubeletpy_common.cgroups.systemd import names
 from kubeletpy_common.cgroups.systemd.properties import (
@@ -100,10 +100,13 @@ class _Unit(CgroupV2):
         The files tell what the kernel refuses, and have what systemd has no property for.
         """
         resources.check()
-        now: Bandwidth = files.Cpu(self._directory).get("max", Bandwidth(None, 100_000))
+        now: Bandwidth = files.Cpu(self._directory).get("max", UNLIMITED_BANDWIDTH)
         resources = in_whole_percents(resources, now)
         if properties := limit_properties(resources, now):
             self._bus.set_properties(self.unit, properties)
+        self._apply_files(resources)
+
+    def _apply_files(self, resources: LinuxResources) -> None:
         super().apply(resources)
 
     def remove(self, recursive: bool = True, timeout: float = REMOVE_TIMEOUT) -> None:
@@ -136,6 +139,14 @@ class SystemdSlice(_Unit):
 
     def create(self) -> None:
         """Have systemd start the slice, and those above it."""
+        if self.exists():
+            # Of a kubelet, which had systemd make it: to ask for a new one first would be in vain.
+            self._bus.start(self.unit)
+        else:
+            self._start_transient()
+        self._make_ready()
+
+    def _start_transient(self) -> None:
         from kubeletpy_common.cgroups.systemd.bus import UNIT_EXISTS, UnitError
 
         try:
@@ -144,9 +155,8 @@ class SystemdSlice(_Unit):
         except UnitError as error:
             if error.name != UNIT_EXISTS:
                 raise
-            # It runs, or somebody wrote a unit file for it.
+            # It runs by now, or somebody wrote a unit file for it.
             self._bus.start(self.unit)
-        self._make_ready()
 
 
 class SystemdScope(_Unit):
@@ -163,14 +173,23 @@ class SystemdScope(_Unit):
             raise CgroupError(errno.ENOENT, self._directory, "cannot make", reason, "name one")
         self._make_ready()
 
-    def create_around(self, process: int) -> None:
+    def create_around(self, process: int, limits: LinuxResources | None = None) -> None:
         """Have systemd start the scope with a process in it, which it moves there.
+
+        Args:
+            process: its id.
+            limits: what :meth:`apply` would set next, for which systemd is so asked only once.
 
         Raises:
             CgroupError: systemd refuses, or the process is gone.
         """
+        limits = limits or LinuxResources()
+        limits.check()
+        limits = in_whole_percents(limits, UNLIMITED_BANDWIDTH)
         properties = scope_properties(
             _DESCRIPTION.format(self.unit), names.slice_of(self.path), process
         )
+        properties += limit_properties(limits, UNLIMITED_BANDWIDTH)
         self._bus.start_transient(self.unit, properties)
         self._make_ready()
+        self._apply_files(limits)

@@ -12,18 +12,17 @@ from tests.root.conftest import (
     machine_allowances,
     machine_scope,
     privileged_machine,
+    pytest_fixture_post_finalizer,
+    pytest_fixture_setup,
     pytest_runtest_makereport,
 )
 from tests.root.runtime.cri.node import Node, Place, running_node
 from tests.support.machine import Allowances
 
 __all__ = [
-    "machine",
-    "machine_allowances",
-    "machine_scope",
-    "privileged_machine",
-    "pytest_runtest_makereport",
-]
+    "machine", "machine_allowances", "machine_scope", "privileged_machine",
+    "pytest_fixture_post_finalizer", "pytest_fixture_setup", "pytest_runtest_makereport",
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module", params=["cgroupfs", "systemd"])
