@@ -106,8 +106,13 @@ class GarbageCollector(Controller):
             if one.verbs >= _VERBS
             and (one.resource.group_version, one.resource.plural) not in _IGNORED
         ]  # fmt: skip
+        known = {(one.group_version, one.kind) for one in self._resources.values()}
         self._resources = {resource_key(one): one for one in found}
         self._following.follow(found, tasks)
+        # What was to be looked at later, for want of an owner's kind, is looked at now.
+        new = {(one.group_version, one.kind) for one in found} - known
+        for uid in self._graph.owned_by_kinds(new):
+            self.queue.add(uid)
 
     async def _keep_discovering(self, tasks: asyncio.TaskGroup) -> None:
         """Read again what there is to follow, whenever definitions of resources change."""

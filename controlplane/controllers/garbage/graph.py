@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
@@ -77,6 +78,14 @@ class Graph:
     def dependents(self, uid: str) -> list[Node]:
         """Return the objects that name this one as an owner."""
         return [self._nodes[one] for one in self._dependents.get(uid, ())]
+
+    def owned_by_kinds(self, kinds: Collection[tuple[str, str]]) -> list[str]:
+        """Return the uids of objects with an owner of one of these kinds: (apiVersion, kind)."""
+        return [
+            node.uid
+            for node in self._nodes.values()
+            if any((owner.api_version, owner.kind) in kinds for owner in node.owners)
+        ]
 
     def change(self, key: str, node: Node | None) -> list[str]:
         """Take in what is at a key now; None: nothing.

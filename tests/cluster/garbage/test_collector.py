@@ -15,6 +15,17 @@ from tests.support.cluster import SECONDS, Cluster, cluster
 
 GARBAGE = "garbage-collector-controller"
 WIDGETS = Resource("example.test/v1", "widgets", "Widget")
+WIDGET_DEFINITION = {
+    "metadata": {"name": "widgets.example.test"},
+    "spec": {
+        "group": "example.test", "scope": "Namespaced",
+        "names": {"plural": "widgets", "singular": "widget", "kind": "Widget"},
+        "versions": [
+            {"name": "v1", "served": True, "storage": True,
+             "schema": {"openAPIV3Schema": {"type": "object"}}},
+        ],
+    },
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -122,15 +133,7 @@ async def test_an_owner_elsewhere_or_unknown_decides_nothing_it_may_not(server: 
 
 async def test_custom_resources_are_followed_as_they_come_and_go(server: Cluster) -> None:
     await server.start(GARBAGE)
-    schema = {"openAPIV3Schema": {"type": "object"}}
-    await server.create(DEFINITIONS, {
-        "metadata": {"name": "widgets.example.test"},
-        "spec": {
-            "group": "example.test", "scope": "Namespaced",
-            "names": {"plural": "widgets", "singular": "widget", "kind": "Widget"},
-            "versions": [{"name": "v1", "served": True, "storage": True, "schema": schema}],
-        },
-    })  # fmt: skip
+    await server.create(DEFINITIONS, WIDGET_DEFINITION)
     async with asyncio.timeout(SECONDS):
         while True:
             try:
@@ -143,6 +146,22 @@ async def test_custom_resources_are_followed_as_they_come_and_go(server: Cluster
     await server.client.delete(WIDGETS.path("default", "w"))
     await server.until(CONFIG_MAPS, only())
     await server.until(WIDGETS, only())
+
+
+async def test_an_owner_is_looked_for_as_soon_as_its_kind_is_served(server: Cluster) -> None:
+    """Not at the next look at what cannot be understood, half a minute later."""
+    await server.start(GARBAGE)
+    gone = {
+        "apiVersion": "example.test/v1", "kind": "Widget",
+        "metadata": {"name": "w", "uid": "00000000-0000-0000-0000-000000000001"},
+    }  # fmt: skip
+    await server.create(CONFIG_MAPS, owned("child", gone))
+    other = {"metadata": {"name": "x", "uid": "00000000-0000-0000-0000-000000000002"}}
+    await server.create(CONFIG_MAPS, owned("later", other))
+    # By then it has been looked at, too.
+    await server.until(CONFIG_MAPS, only("child"))
+    await server.create(DEFINITIONS, WIDGET_DEFINITION)
+    await server.until(CONFIG_MAPS, only())
 
 
 async def test_killed_anywhere_it_ends_what_it_began(server: Cluster) -> None:
