@@ -20,12 +20,14 @@ from .cluster import Api, bound
 
 pytestmark = pytest.mark.root
 Run = Callable[..., dict[str, Any]]
-FOREVER = "trap 'exit 0' TERM; while :; do sleep 1000 & wait; done"
+FOREVER = "trap 'exit 0' TERM; touch /trapped; while :; do sleep 1000 & wait; done"
+# The first process of a container does not see a SIGTERM that it has no trap for yet.
+TRAPPED = {"exec": {"command": ["test", "-e", "/trapped"]}, "periodSeconds": 1}
 
 
 def test_a_bound_pod_runs_and_is_deleted(joined: KubeletProcess, api: Api, run: Run) -> None:
     with api.watch() as events:
-        api.create(bound("web", run("a", FOREVER)))
+        api.create(bound("web", run("a", FOREVER, readinessProbe=TRAPPED)))
         pod = api.wait_ready("web")
         assert pod["status"]["podIP"].startswith("10.87.0.")
         assert pod["status"]["observedGeneration"] == pod["metadata"]["generation"]
