@@ -122,10 +122,12 @@ def containerd(directory: Path, cgroup: str, pause: str, driver: str) -> Iterato
     (directory / "cni" / "bench.conflist").write_text(_CNI.format(directory=directory))
     with _running(["containerd", "--config", str(config)], directory / "log", path, cgroup):
         peer = Peer(PEER, f"unix://{path}", cgroup, driver)
-        yield peer
-        if driver == SYSTEMD:
-            # Slices of pods are a kubelet's to remove.
-            subprocess.run(["systemctl", "stop", peer.slice], check=True)
+        try:
+            yield peer
+        finally:
+            if driver == SYSTEMD:
+                # Slices of pods are a kubelet's to remove.
+                subprocess.run(["systemctl", "stop", peer.slice], check=True)
 
 
 @contextlib.contextmanager

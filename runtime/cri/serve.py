@@ -196,7 +196,10 @@ async def _finish(runtime: Runtime, change: Awaitable[Any]) -> Any:
     try:
         work.result()
     except asyncio.CancelledError as error:
-        raise AbandonedError("something that it needs was given up within") from error
+        raise AbandonedError(
+            "the runtime gave up its own work for this call, which is a defect of it: see the "
+            "traceback in its log, and report it; the call can be tried again"
+        ) from error
 
 
 def _stream(runtime: Runtime, name: str, function: Stream | None) -> Any:

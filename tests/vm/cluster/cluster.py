@@ -27,11 +27,11 @@ PODS: Final = "10.244.0.0/16,fd00:10:244::/56"
 SERVICES: Final = "10.96.0.0/16,fd00:10:96::/112"
 TOKEN: Final = "abcdef.0123456789abcdef"
 PROVISION: Final = "/srv/data/vagrant/provision"
-_IMAGE: Final = ("tests/busybox", "v1")
+IMAGE: Final = ("tests/busybox", "v1")
 _PROVISION_SECONDS: Final = 1500.0
 _SECONDS: Final = 600.0
 _BESIDE_SECONDS: Final = 120.0
-_HOSTS: Final = """\
+HOSTS: Final = """\
 server = "http://{host}"
 [host."http://{host}"]
 capabilities = ["pull", "resolve"]
@@ -210,7 +210,7 @@ def machines(names: Sequence[str]) -> Iterator[Cluster]:
         with told("making the package"):
             _make_data(data)
         switch = stack.enter_context(Switch(f"kvm-{os.getpid()}"))
-        host = stack.enter_context(_registry(directory, switch))
+        host = stack.enter_context(registry(directory, GATEWAY[0], switch.inside(())))
         guests = []
         with told("booting"):
             for number, name in enumerate(names):
@@ -221,8 +221,8 @@ def machines(names: Sequence[str]) -> Iterator[Cluster]:
             for guest in guests:
                 guest.wait_up()
         for guest in guests:
-            guest.write(f"/etc/containerd/certs.d/{host}/hosts.toml", _HOSTS.format(host=host))
-        reference = f"{host}/{':'.join(_IMAGE)}"
+            guest.write(f"/etc/containerd/certs.d/{host}/hosts.toml", HOSTS.format(host=host))
+        reference = f"{host}/{':'.join(IMAGE)}"
         yield Cluster(switch, guests[0], guests[1:], reference, directory / "kubeconfig")
 
 
@@ -246,11 +246,17 @@ def _make_data(path: Path) -> None:
 
 
 @contextmanager
-def _registry(directory: Path, switch: Switch) -> Iterator[str]:
-    """A registry on the switch, with the tests' image in it; gives its address."""
+def registry(directory: Path, address: str, prefix: Sequence[str]) -> Iterator[str]:
+    """Run a registry that machines can reach, with the tests' image in it; gives where it is.
+
+    Args:
+        directory: of its storage.
+        address: that it listens on.
+        prefix: the beginning of a command line that runs where the address is.
+    """
     storage = directory / "registry"
     storage.mkdir()
-    with DockerRegistry(storage) as registry:
-        push(busybox_image({}, config={}), registry.host, *_IMAGE)
-    with DockerRegistry(storage, address=GATEWAY[0], prefix=switch.inside(())) as registry:
-        yield registry.host
+    with DockerRegistry(storage) as served:
+        push(busybox_image({}, config={}), served.host, *IMAGE)
+    with DockerRegistry(storage, address=address, prefix=prefix) as served:
+        yield served.host

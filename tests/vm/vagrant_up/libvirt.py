@@ -92,11 +92,11 @@ def _await(process: subprocess.Popen[bytes], directory: Path) -> Libvirt:
     while time.monotonic() < deadline and process.poll() is None:
         if first := children.read_text().split():
             found = Libvirt(int(first[0]))
+            # One that hangs is ended: virsh itself has no deadline.
+            ask = ["timeout", f"{_READY_SECONDS:.0f}", "virsh", "--connect", _URI, "version"]
             asked = subprocess.run(
-                found.inside(["virsh", "--connect", _URI, "version"]),
-                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False,
-                timeout=_READY_SECONDS,
-            )  # fmt: skip
+                found.inside(ask), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False
+            )
             if asked.returncode == 0:
                 return found
         time.sleep(0.2)

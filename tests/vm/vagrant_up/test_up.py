@@ -7,30 +7,26 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.ociimage import busybox_image, push
-from tests.support.registry import DockerRegistry
+from tests.vm.cluster.cluster import HOSTS, IMAGE, registry
 from tests.vm.cluster.objects import CLIENTS, WEB, clients, web
 from tests.vm.vagrant_up.user import NODES, UP_SECONDS, User
 
 _NAMES = [f"node{number}" for number in range(1, NODES + 1)]
 # Of the network that vagrant-libvirt has every machine on first.
 _HOST = "192.168.121.1"
-_HOSTS = 'server = "http://{0}"\n[host."http://{0}"]\ncapabilities = ["pull", "resolve"]\n'
 
 
 @pytest.fixture(scope="module")
 def image(user: User, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A busybox that all machines can pull, from a registry on their network."""
-    storage = tmp_path_factory.mktemp("registry")
-    with DockerRegistry(storage) as registry:
-        push(busybox_image({}, config={}), registry.host, "tests/busybox", "v1")
-    with DockerRegistry(storage, address=_HOST, prefix=user.on_their_network) as registry:
-        directory = f"/etc/containerd/certs.d/{registry.host}"
-        text = _HOSTS.format(registry.host).replace("\n", "\\n")
+    directory = tmp_path_factory.mktemp("images")
+    with registry(directory, _HOST, user.on_their_network) as host:
+        directory_there = f"/etc/containerd/certs.d/{host}"
+        text = HOSTS.format(host=host).replace("\n", "\\n")
         for name in _NAMES:
-            script = f"sudo mkdir -p {directory}; printf '{text}' | sudo tee {directory}/hosts.toml"
-            user.vagrant("ssh", name, "-c", script)
-        yield f"{registry.host}/tests/busybox:v1"
+            write = f"printf '{text}' | sudo tee {directory_there}/hosts.toml"
+            user.vagrant("ssh", name, "-c", f"sudo mkdir -p {directory_there}; {write}")
+        yield f"{host}/{':'.join(IMAGE)}"
 
 
 def test_up_makes_a_cluster(user: User) -> None:

@@ -6,8 +6,9 @@ import os
 import secrets
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 
 import grpc
 import pytest
@@ -33,6 +34,17 @@ def outcomes(call: Callable[[], object]) -> list[str]:
 
     with ThreadPoolExecutor(AT_ONCE) as threads:
         return sorted(threads.map(outcome, range(AT_ONCE)))
+
+
+@contextmanager
+def hanging(shim: int) -> Iterator[None]:
+    """Have a shim answer nobody within the block."""
+    os.kill(shim, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(shim, signal.SIGCONT)
 
 
 def test_what_is_not_there_is_stopped_and_removed(node: Node) -> None:
@@ -61,13 +73,10 @@ def test_a_container_of_a_pod_that_hangs_is_stopped_many_times_at_once(node: Nod
     sandbox = node.run_pod()
     container = node.run(sandbox, *SLEEP)
     shim = reality.shims(node.place)[sandbox]
-    os.kill(shim, signal.SIGSTOP)
-    try:
+    with hanging(shim):
         assert outcomes(lambda: node.stop(container)) == ["OK"] * AT_ONCE
         assert node.status(container).exit_code == 137
-    finally:
-        os.kill(shim, signal.SIGCONT)
-        node.remove_pod(sandbox)
+    node.remove_pod(sandbox)
 
 
 def test_one_of_many_equal_beginnings_succeeds(node: Node) -> None:
@@ -109,23 +118,16 @@ def test_a_pod_that_is_removed_while_things_begin_in_it(node: Node) -> None:
 
 
 def test_a_pod_that_hangs_blocks_only_itself_and_can_be_removed(node: Node) -> None:
-    hanging = node.run_pod()
-    container = node.run(hanging, *SLEEP)
-    shim = reality.shims(node.place)[hanging]
-    os.kill(shim, signal.SIGSTOP)
-    try:
-        with ThreadPoolExecutor(1) as threads:
-            removal = threads.submit(node.remove_pod, hanging)
-            began = time.monotonic()
-            with node.pod() as other:
-                assert node.shell(node.run(other, *SLEEP), "echo alive") == "alive"
-            assert len(node.runtime.ListPodSandbox(cri.ListPodSandboxRequest()).items) == 1
-            assert not removal.done()
-            assert time.monotonic() - began < 8
-            removal.result()
-    finally:
-        try:
-            os.kill(shim, signal.SIGCONT)
-        except ProcessLookupError:
-            pass
+    sandbox = node.run_pod()
+    container = node.run(sandbox, *SLEEP)
+    shim = reality.shims(node.place)[sandbox]
+    with hanging(shim), ThreadPoolExecutor(1) as threads:
+        removal = threads.submit(node.remove_pod, sandbox)
+        began = time.monotonic()
+        with node.pod() as other:
+            assert node.shell(node.run(other, *SLEEP), "echo alive") == "alive"
+        assert len(node.runtime.ListPodSandbox(cri.ListPodSandboxRequest()).items) == 1
+        assert not removal.done()
+        assert time.monotonic() - began < 8
+        removal.result()
     assert container not in reality.look(node.place).processes

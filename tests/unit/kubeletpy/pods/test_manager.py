@@ -349,13 +349,19 @@ async def test_a_worker_that_breaks_has_one_successor(
     assert [one.metadata.uid for one in bench.manager.pods()] == ["u2"]
 
 
-async def test_who_waits_for_an_end_gets_it_from_the_successor(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def run_one(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Pod:
+    """Run a pod whose worker has a successor soon, should it break; return it."""
     monkeypatch.setattr(manager_module, "RELIST_RETRY", 0.05)
     one = of_api(named("web", "u1"))
     bench.source.queue.put_nowait(PodUpdates(added=(one,)))
     await until(lambda: bench.running() == {"u1"})
+    return one
+
+
+async def test_who_waits_for_an_end_gets_it_from_the_successor(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = await run_one(bench, monkeypatch)
     worker = bench.manager.workers.get("u1")
     assert worker is not None
 
@@ -371,10 +377,7 @@ async def test_what_a_broken_worker_was_told_is_done_by_its_successor(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As by a preemption, which waits for the end and lets no other pod in before it."""
-    monkeypatch.setattr(manager_module, "RELIST_RETRY", 0.05)
-    one = of_api(named("web", "u1"))
-    bench.source.queue.put_nowait(PodUpdates(added=(one,)))
-    await until(lambda: bench.running() == {"u1"})
+    one = await run_one(bench, monkeypatch)
 
     await break_worker(bench, "u1", monkeypatch)
     disruption = PodCondition(type="DisruptionTarget", status="True", reason="TerminationByKubelet")
